@@ -55,7 +55,9 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::invalid(format!("invalid digest {text:?}: want sha256:<64 hexadecimal digits>"));
+        let bad = || {
+            Error::invalid(format!("invalid digest {text:?}: want sha256:<64 hexadecimal digits>"))
+        };
         let (algorithm, hex) = text.split_once(':').ok_or_else(bad)?;
         let want = match algorithm {
             "sha256" => 64,
@@ -101,10 +103,20 @@ mod tests {
     #[test]
     fn only_full_lower_case_digests_parse() {
         let good = Digest::sha256(b"");
-        assert_eq!(good.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            good.as_str(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(good.as_str().parse::<Digest>().unwrap(), good);
         assert_eq!(good.short(), "e3b0c44298fc");
-        for bad in ["", "sha256:", "sha256:../../x", "md5:00", &good.as_str().to_uppercase(), &format!("{good}0")] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../x",
+            "md5:00",
+            &good.as_str().to_uppercase(),
+            &format!("{good}0"),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

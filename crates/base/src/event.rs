@@ -44,7 +44,10 @@ impl Event {
 
     /// Adds attributes.
     #[must_use]
-    pub fn with_all<K: Into<String>, V: Into<String>>(mut self, all: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub fn with_all<K: Into<String>, V: Into<String>>(
+        mut self,
+        all: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         self.attributes.extend(all.into_iter().map(|(k, v)| (k.into(), v.into())));
         self
     }

@@ -23,9 +23,11 @@ impl Filters {
         let mut filters = BTreeMap::new();
         for (key, value) in map {
             let values = match value {
-                Value::Object(set) => {
-                    set.into_iter().filter(|(_, on)| on.as_bool().unwrap_or(true)).map(|(k, _)| k).collect()
-                }
+                Value::Object(set) => set
+                    .into_iter()
+                    .filter(|(_, on)| on.as_bool().unwrap_or(true))
+                    .map(|(k, _)| k)
+                    .collect(),
                 Value::Array(list) => list
                     .into_iter()
                     .map(|v| match v {
@@ -127,7 +129,10 @@ impl Filters {
             .0
             .iter()
             .map(|(k, vs)| {
-                (k.clone(), Value::Object(vs.iter().map(|v| (v.clone(), Value::Bool(true))).collect()))
+                (
+                    k.clone(),
+                    Value::Object(vs.iter().map(|v| (v.clone(), Value::Bool(true))).collect()),
+                )
             })
             .collect();
         Value::Object(map).to_string()
@@ -150,7 +155,10 @@ mod tests {
 
     #[test]
     fn booleans_may_not_contradict() {
-        assert_eq!(Filters::parse(r#"{"dangling":["1","true"]}"#).unwrap().bool("dangling").unwrap(), Some(true));
+        assert_eq!(
+            Filters::parse(r#"{"dangling":["1","true"]}"#).unwrap().bool("dangling").unwrap(),
+            Some(true)
+        );
         assert!(Filters::parse(r#"{"dangling":["1","0"]}"#).unwrap().bool("dangling").is_err());
         assert!(Filters::parse("[]").is_err());
     }

@@ -33,7 +33,9 @@ impl Platform {
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture
-            && (wanted.variant.is_empty() || self.variant.is_empty() || self.variant == wanted.variant)
+            && (wanted.variant.is_empty()
+                || self.variant.is_empty()
+                || self.variant == wanted.variant)
     }
 }
 
@@ -49,7 +51,9 @@ impl FromStr for Platform {
             ))
         };
         let parts: Vec<String> = text.split('/').map(str::to_ascii_lowercase).collect();
-        let fine = |p: &String| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let fine = |p: &String| {
+            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        };
         if parts.len() > 3 || !parts.iter().all(fine) {
             return Err(bad());
         }
@@ -66,7 +70,9 @@ impl FromStr for Platform {
         let (architecture, variant) = match (arch.as_str(), variant.as_str()) {
             ("x86_64" | "x86-64", v) => ("amd64".to_owned(), v.to_owned()),
             ("amd64", "v1") => ("amd64".to_owned(), String::new()),
-            ("aarch64", v) => ("arm64".to_owned(), if v.is_empty() { "v8".into() } else { v.to_owned() }),
+            ("aarch64", v) => {
+                ("arm64".to_owned(), if v.is_empty() { "v8".into() } else { v.to_owned() })
+            }
             ("arm64", "" | "8") => ("arm64".to_owned(), "v8".to_owned()),
             ("armhf", _) => ("arm".to_owned(), "v7".to_owned()),
             ("armel", _) => ("arm".to_owned(), "v6".to_owned()),

@@ -160,7 +160,10 @@ fn valid_component(part: &str) -> bool {
         }
         let end = at + bytes[at..].iter().take_while(|b| !alnum(**b)).count();
         let separator = &bytes[at..end];
-        let fine = separator == b"." || separator == b"_" || separator == b"__" || separator.iter().all(|b| *b == b'-');
+        let fine = separator == b"."
+            || separator == b"_"
+            || separator == b"__"
+            || separator.iter().all(|b| *b == b'-');
         if !fine {
             return false;
         }
@@ -192,14 +195,21 @@ impl FromStr for Reference {
             return Err(bad());
         }
         let is_domain = |first: &str| {
-            first.contains('.') || first.contains(':') || first == "localhost" || first.to_ascii_lowercase() != first
+            first.contains('.')
+                || first.contains(':')
+                || first == "localhost"
+                || first.to_ascii_lowercase() != first
         };
         let (domain, path) = match name.split_once('/') {
             Some((first, path)) if is_domain(first) => (first, path.to_owned()),
             _ => (DEFAULT_DOMAIN, name.to_owned()),
         };
         let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
-        let path = if domain == DEFAULT_DOMAIN && !path.contains('/') { format!("{OFFICIAL}{path}") } else { path };
+        let path = if domain == DEFAULT_DOMAIN && !path.contains('/') {
+            format!("{OFFICIAL}{path}")
+        } else {
+            path
+        };
         if path.to_ascii_lowercase() != path {
             return Err(Error::invalid(format!(
                 "invalid reference format: repository name ({}) must be lowercase",
@@ -210,7 +220,9 @@ impl FromStr for Reference {
             return Err(bad());
         }
         if path.len() > MAX_NAME {
-            return Err(Error::invalid(format!("repository name must not be more than {MAX_NAME} characters")));
+            return Err(Error::invalid(format!(
+                "repository name must not be more than {MAX_NAME} characters"
+            )));
         }
         Ok(Self { domain: domain.to_owned(), path, tag: tag.map(str::to_owned), digest })
     }
@@ -246,7 +258,11 @@ mod tests {
             ("a/b:1", "docker.io/a/b:1", "a/b:1"),
             ("localhost:5000/x:1", "localhost:5000/x:1", "localhost:5000/x:1"),
             ("index.docker.io/library/x", "docker.io/library/x", "x"),
-            ("reg.example/a/b_c/d__e/f--g.h", "reg.example/a/b_c/d__e/f--g.h", "reg.example/a/b_c/d__e/f--g.h"),
+            (
+                "reg.example/a/b_c/d__e/f--g.h",
+                "reg.example/a/b_c/d__e/f--g.h",
+                "reg.example/a/b_c/d__e/f--g.h",
+            ),
         ] {
             let r: Reference = text.parse().unwrap();
             assert_eq!(r.to_string(), full);
@@ -257,7 +273,21 @@ mod tests {
 
     #[test]
     fn malformed_references_are_refused() {
-        for bad in ["", ":x", "a:", "A", "a//b", "a/../b", "-a", "a@sha256:12", "a b", "a:\u{e9}", &"0".repeat(64), "a/-b", "x:y:z"] {
+        for bad in [
+            "",
+            ":x",
+            "a:",
+            "A",
+            "a//b",
+            "a/../b",
+            "-a",
+            "a@sha256:12",
+            "a b",
+            "a:\u{e9}",
+            &"0".repeat(64),
+            "a/-b",
+            "x:y:z",
+        ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?}");
         }
     }

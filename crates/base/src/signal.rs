@@ -63,8 +63,12 @@ pub fn parse(text: &str) -> Result<i32> {
     }
     let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest[1..].parse::<i32>().ok() };
     let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => offset(rest).map(|n| RTMIN + n),
-        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => offset(rest).map(|n| RTMAX - n),
+        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => {
+            offset(rest).map(|n| RTMIN + n)
+        }
+        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => {
+            offset(rest).map(|n| RTMAX - n)
+        }
         _ => None,
     };
     number.filter(|n| (RTMIN..=RTMAX).contains(n)).ok_or_else(bad)
@@ -84,7 +88,9 @@ mod tests {
 
     #[test]
     fn names_and_numbers_parse() {
-        for (text, want) in [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63)] {
+        for (text, want) in
+            [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63)]
+        {
             assert_eq!(parse(text).unwrap(), want, "{text}");
         }
         for bad in ["", "0", "-1", "65", "NOPE", "RTMIN+99", "RTMINx", "SIGRTMIN+é"] {

@@ -108,8 +108,9 @@ impl Timestamp {
             return Ok(now.minus(before));
         }
         text.parse().or_else(|_| {
-            parse_local(text)
-                .ok_or_else(|| Error::invalid(format!("failed to parse value as time or duration: {text:?}")))
+            parse_local(text).ok_or_else(|| {
+                Error::invalid(format!("failed to parse value as time or duration: {text:?}"))
+            })
         })
     }
 }
@@ -154,7 +155,8 @@ impl FromStr for Timestamp {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        parse_rfc3339(text).ok_or_else(|| Error::invalid(format!("invalid time {text:?}: want RFC 3339")))
+        parse_rfc3339(text)
+            .ok_or_else(|| Error::invalid(format!("invalid time {text:?}: want RFC 3339")))
     }
 }
 
@@ -166,7 +168,12 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let number = |from: usize, to: usize| -> Option<u32> {
         b[from..to].iter().all(u8::is_ascii_digit).then(|| text[from..to].parse().ok()).flatten()
     };
-    if b[4] != b'-' || b[7] != b'-' || !matches!(b[10], b'T' | b't' | b' ') || b[13] != b':' || b[16] != b':' {
+    if b[4] != b'-'
+        || b[7] != b'-'
+        || !matches!(b[10], b'T' | b't' | b' ')
+        || b[13] != b':'
+        || b[16] != b':'
+    {
         return None;
     }
     let (y, mo, d) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -188,7 +195,8 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let offset: i64 = match &b[at..] {
         [b'Z' | b'z'] => 0,
         [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
-            let minutes = i64::from(number(at + 1, at + 3)?) * 60 + i64::from(number(at + 4, at + 6)?);
+            let minutes =
+                i64::from(number(at + 1, at + 3)?) * 60 + i64::from(number(at + 4, at + 6)?);
             if *sign == b'-' { -minutes } else { minutes }
         }
         _ => return None,
@@ -243,8 +251,14 @@ mod tests {
     fn text_form_is_go_rfc3339nano() {
         assert_eq!(Timestamp::ZERO.to_string(), "0001-01-01T00:00:00Z");
         assert_eq!(Timestamp::from_unix(0, 0).to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(Timestamp::from_unix(1_700_000_000, 120_000_000).to_string(), "2023-11-14T22:13:20.12Z");
-        assert_eq!(Timestamp::from_unix(1_700_000_000, 1).fixed_nano(), "2023-11-14T22:13:20.000000001Z");
+        assert_eq!(
+            Timestamp::from_unix(1_700_000_000, 120_000_000).to_string(),
+            "2023-11-14T22:13:20.12Z"
+        );
+        assert_eq!(
+            Timestamp::from_unix(1_700_000_000, 1).fixed_nano(),
+            "2023-11-14T22:13:20.000000001Z"
+        );
     }
 
     #[test]

@@ -35,7 +35,11 @@ fn general(value: f64, precision: usize) -> String {
     let exponent = value.abs().log10().floor() as i32;
     let decimals = (precision as i32 - 1 - exponent).max(0) as usize;
     let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// "About an hour", "3 days": as `docker ps` prints ages.
@@ -167,7 +171,9 @@ mod tests {
 
     #[test]
     fn sizes_parse_in_base_1024() {
-        for (text, want) in [("64m", 67_108_864), ("1.5k", 1536), ("10", 10), ("1GiB", 1 << 30), ("2 kb", 2048)] {
+        for (text, want) in
+            [("64m", 67_108_864), ("1.5k", 1536), ("10", 10), ("1GiB", 1 << 30), ("2 kb", 2048)]
+        {
             assert_eq!(parse_bytes(text).unwrap(), want, "{text}");
         }
         for bad in ["", "x", "-1", "1z", "1mm"] {

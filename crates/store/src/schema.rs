@@ -1,0 +1,84 @@
+//! The schema and its migrations: one entry per version, applied in order, each in its own transaction.
+
+use crate::error;
+use base::{Error, Result};
+use rusqlite::Connection;
+
+const MIGRATIONS: &[&str] = &[
+    "
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL, created INTEGER NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY, seen INTEGER NOT NULL, used INTEGER NOT NULL, parent TEXT, doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX images_parent ON images (parent);
+    CREATE TABLE layers (
+        id TEXT PRIMARY KEY, diff_id TEXT NOT NULL, size INTEGER NOT NULL, doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX layers_diff ON layers (diff_id);
+    CREATE TABLE image_layers (
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE, position INTEGER NOT NULL,
+        layer TEXT NOT NULL, PRIMARY KEY (image, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_layers_layer ON image_layers (layer);
+    CREATE TABLE tags (
+        reference TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images (id), since INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX tags_image ON tags (image);
+    CREATE TABLE tag_history (
+        reference TEXT NOT NULL, image TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL
+    );
+    CREATE INDEX tag_history_image ON tag_history (image);
+
+    CREATE TABLE volumes (name TEXT PRIMARY KEY, created INTEGER NOT NULL, doc TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL, doc TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX networks_name ON networks (name);
+
+    CREATE TABLE builds (
+        id TEXT PRIMARY KEY, started INTEGER NOT NULL, image TEXT, doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX builds_image ON builds (image);
+    CREATE TABLE build_cache (
+        key TEXT PRIMARY KEY, image TEXT, used INTEGER NOT NULL, doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX build_cache_image ON build_cache (image);
+
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, action TEXT NOT NULL,
+        object TEXT NOT NULL, doc TEXT NOT NULL, hash TEXT NOT NULL
+    );
+    CREATE INDEX events_at ON events (at);
+
+    CREATE TABLE leases (
+        holder TEXT NOT NULL, kind TEXT NOT NULL, object TEXT NOT NULL, since INTEGER NOT NULL,
+        PRIMARY KEY (holder, kind, object)
+    ) WITHOUT ROWID;
+    CREATE TABLE journal (
+        id TEXT PRIMARY KEY, operation TEXT NOT NULL, subject TEXT NOT NULL, since INTEGER NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+    ",
+];
+
+/// Brings `db` to the newest version.
+pub(crate) fn migrate(db: &mut Connection) -> Result<()> {
+    let fail = |e| error("cannot migrate the state database", e);
+    let found: usize =
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    if found > MIGRATIONS.len() {
+        return Err(Error::internal(format!(
+            "the state database has schema version {found}, this Gantry knows up to {}: start the newer Gantry that wrote it",
+            MIGRATIONS.len()
+        )));
+    }
+    for (at, step) in MIGRATIONS.iter().enumerate().skip(found) {
+        let tx = db.transaction().map_err(fail)?;
+        tx.execute_batch(step).map_err(fail)?;
+        tx.pragma_update(None, "user_version", at + 1).map_err(fail)?;
+        tx.commit().map_err(fail)?;
+    }
+    Ok(())
+}
