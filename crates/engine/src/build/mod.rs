@@ -1,0 +1,1 @@
+//! The builder: `POST /build` over the crate `build`, whose host is the engine.

@@ -1,0 +1,71 @@
+//! What the engine is told at start; the binary reads flags and files and hands this in.
+
+use std::path::PathBuf;
+
+/// Settings of one engine. Paths are absolute.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// State that outlives a reboot: database, content, layers, containers, volumes.
+    pub data_root: PathBuf,
+    /// State that a reboot clears: sockets of shims, exit records.
+    pub exec_root: PathBuf,
+    /// The `gantry-shim` binary.
+    pub shim: PathBuf,
+    /// Parent of every container's cgroup, `/gantry` when not given.
+    pub cgroup_parent: String,
+    /// Name of the default bridge; `none` for no default network.
+    pub bridge: String,
+    /// Address and prefix of the default bridge, for example `172.17.0.1/16`; chosen when not given.
+    pub bip: Option<String>,
+    /// Bytes; 0 for the kernel's default of 1500.
+    pub mtu: u32,
+    /// DNS servers for containers that name none.
+    pub dns: Vec<String>,
+    /// Resolver options.
+    pub dns_options: Vec<String>,
+    /// Search domains.
+    pub dns_search: Vec<String>,
+    /// Whether IPv4 forwarding is switched on when the bridge is made.
+    pub ip_forward: bool,
+    /// Whether traffic to the outside is masqueraded.
+    pub ip_masquerade: bool,
+    /// Whether packet filter rules are made at all.
+    pub iptables: bool,
+    /// Whether containers of the default bridge may talk to each other.
+    pub icc: bool,
+    /// Address that `-p 80:80` binds.
+    pub default_publish_ip: String,
+    /// Default log driver.
+    pub log_driver: String,
+    /// Default log options.
+    pub log_options: std::collections::BTreeMap<String, String>,
+    /// Default `ulimit`s, `name=soft:hard`.
+    pub default_ulimits: Vec<(String, i64, i64)>,
+    /// Bytes of `/dev/shm` when a container names none.
+    pub default_shm_bytes: i64,
+    /// Whether every container gets an init.
+    pub init: bool,
+    /// Whether no-new-privileges is the default.
+    pub no_new_privileges: bool,
+    /// Default cgroup namespace mode, `private` or `host`; empty for the system's default.
+    pub default_cgroupns: String,
+    /// Labels of this engine, `key=value`.
+    pub labels: Vec<String>,
+    /// Whether experimental features are shown.
+    pub experimental: bool,
+    /// Whether the daemon runs in debug mode (shown in `info`).
+    pub debug: bool,
+    /// Registries that may speak plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of the default registry.
+    pub registry_mirrors: Vec<String>,
+    /// Seconds that an ordered stop of the daemon gives containers when live restore is off.
+    pub shutdown_timeout: u64,
+    /// Whether running containers outlive an ordered stop of the daemon.
+    pub live_restore: bool,
+    /// How long events are kept.
+    pub event_retention: std::time::Duration,
+}
+
+/// Version of this engine.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,1 @@
+//! Containers: create, start, attach, exec, stop, remove, and what is known of them.

@@ -1,0 +1,1 @@
+//! Networks: what `docker network` asks for, over the drivers of `network`.

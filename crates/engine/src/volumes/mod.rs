@@ -1,0 +1,1 @@
+//! Volumes: what `docker volume` asks for, over the drivers of `storage`.
