@@ -1,1 +1,3 @@
-//! api
+//! The Docker Engine contract for both ends: wire types, decoding as lenient as Go's, a typed client.
+
+pub mod model;
