@@ -76,7 +76,7 @@ impl Editor {
                 }
             }
             Change::Env(pairs) => {
-                pairs.iter().for_each(|(name, value)| set_env(&mut config.env, name, value))
+                pairs.iter().for_each(|(name, value)| set_env(&mut config.env, name, value));
             }
             Change::Expose(specs) => {
                 let ports: Vec<String> =

@@ -412,7 +412,7 @@ fn limits_hold() {
     assert!(small.to_string().contains("10 are allowed"), "{small}");
     let small = with(Limits { listing_bytes: 10, ..default }).unwrap_err();
     assert!(small.to_string().contains("manifest.json has"), "{small}");
-    let bomb = sample.oci("x", |layer| gzip(layer));
+    let bomb = sample.oci("x", gzip);
     let limits = Limits { unpacked_bytes: 10_000, ..default };
     let err = loaded_with(&Memory::default(), &pack(&bomb), &Options { limits, platform: None })
         .unwrap_err();
@@ -480,7 +480,11 @@ fn what_skopeo_writes_from_our_archives_is_loaded_with_the_same_id() {
         ] {
             run("skopeo", &["--insecure-policy", "copy", "--quiet", &source, &target]);
             let archive = match folder {
-                Some(folder) => tar_dir(&dir.path().join(folder)),
+                Some(folder) => {
+                    let archive = tar_dir(&dir.path().join(folder));
+                    std::fs::remove_dir_all(dir.path().join(folder)).unwrap();
+                    archive
+                }
                 None => {
                     let file = target.split(':').nth(1).unwrap();
                     let bytes = std::fs::read(file).unwrap();
