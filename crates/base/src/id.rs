@@ -94,4 +94,6 @@ ids! {
     ExecId,
     /// A network's id.
     NetworkId,
+    /// Id of one container's place on one network.
+    EndpointId,
 }

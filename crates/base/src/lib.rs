@@ -19,7 +19,7 @@ pub mod units;
 
 pub use digest::Digest;
 pub use error::{Error, Kind, Kinded, Result};
-pub use id::{ContainerId, ExecId, ImageId, NetworkId};
+pub use id::{ContainerId, EndpointId, ExecId, ImageId, NetworkId};
 pub use platform::Platform;
 pub use principal::Principal;
 pub use reference::Reference;

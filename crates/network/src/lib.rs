@@ -1,1 +1,31 @@
-//! network
+//! Networks, endpoints, addresses, published ports, and the files that give a container its names.
+//!
+//! Flow: [`Networks::open`] makes the predefined networks (`bridge`, `host`, `none`) through the drivers in
+//! [`DRIVERS`]; [`Networks::reconcile`] takes over the endpoints of containers that live; then
+//! [`Networks::attach`] wires a container whose network namespace exists but whose program does not run
+//! yet, and [`Networks::detach`] takes it off. The engine keeps each [`Endpoint`] in its container's row.
+//!
+//! Invariants: the rows of living containers are the only record of leases and ports, so that none can
+//! leak; everything in the kernel is named after the bridge or the endpoint, so that it can be found and
+//! mended after any crash; no program is executed; nothing here is async (an attach takes less than a
+//! millisecond).
+//! Source: Moby `daemon/libnetwork` (behaviour), rtnetlink(7) and nf_tables (kernel side).
+//! Not here: names over DNS, overlay networks.
+
+mod config;
+pub mod drivers;
+mod endpoint;
+pub mod ipam;
+mod mac;
+pub mod names;
+mod networks;
+pub mod port;
+mod subnet;
+
+pub use config::{BridgeConfig, Config};
+pub use drivers::{DRIVERS, Driver, Plane};
+pub use endpoint::{Attach, Endpoint, Leftovers, Repair};
+pub use mac::Mac;
+pub use networks::{Network, Networks};
+pub use port::{Protocol, Publish, Published};
+pub use subnet::Subnet;

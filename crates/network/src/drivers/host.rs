@@ -1,0 +1,38 @@
+//! The host's own network: nothing to make, nothing to wire.
+
+use super::{Driver, Plane, Wired};
+use crate::{Attach, Config, Endpoint, Leftovers, Repair};
+use base::{ContainerId, EndpointId, Result};
+
+/// The driver `host`.
+#[derive(Debug)]
+pub struct Host;
+
+impl Driver for Host {
+    fn name(&self) -> &'static str {
+        "host"
+    }
+
+    fn open(&self, _: &Config) -> Result<Box<dyn Plane>> {
+        Ok(Box::new(Host))
+    }
+}
+
+impl Plane for Host {
+    // Wished ports are dropped without a word, as Docker does (its CLI warns).
+    fn attach(&self, _: &EndpointId, _: &Attach<'_>) -> Result<Wired> {
+        Ok(Wired::default())
+    }
+
+    fn detach(&self, _: &Endpoint) -> Result<()> {
+        Ok(())
+    }
+
+    fn reconcile(&self, _: &[(&ContainerId, &Endpoint)]) -> Repair {
+        Repair::default()
+    }
+
+    fn leftovers(&self) -> Result<Leftovers> {
+        Ok(Leftovers::default())
+    }
+}

@@ -1,0 +1,93 @@
+//! A container's place on a network: what is asked for, what was given, what was mended.
+
+use crate::{Mac, Publish, Published, Subnet};
+use base::{ContainerId, EndpointId, NetworkId};
+use serde::{Deserialize, Serialize};
+use std::{net::Ipv4Addr, os::fd::BorrowedFd};
+
+/// A wish to put one container on one network.
+#[derive(Clone, Copy, Debug)]
+pub struct Attach<'a> {
+    /// The container.
+    pub container: &'a ContainerId,
+    /// Its name without slash, for error texts.
+    pub name: &'a str,
+    /// Its network namespace (`/proc/<pid>/ns/net`, opened); `None` only for the driver `host`.
+    pub netns: Option<BorrowedFd<'a>>,
+    /// Name of the link inside; `eth0` for the first network.
+    pub interface: &'a str,
+    /// A fixed link address.
+    pub mac: Option<Mac>,
+    /// A fixed address.
+    pub address: Option<Ipv4Addr>,
+    /// Ports to publish.
+    pub publish: &'a [Publish],
+}
+
+/// What an attached container has on a network. The engine keeps it in the container's row from before
+/// the program is released until [`crate::Networks::detach`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The network's id.
+    pub network: NetworkId,
+    /// The network's name.
+    pub network_name: String,
+    /// The host's end of the pair, if the driver makes one.
+    pub link: Option<String>,
+    /// Address and prefix, if the driver gives one.
+    pub address: Option<Subnet>,
+    /// Default gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Link address.
+    pub mac: Option<Mac>,
+    /// Published ports, in the order asked for, each with the host port it got.
+    pub ports: Vec<Published>,
+}
+
+/// What [`crate::Networks::reconcile`] had to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Links removed because no living container owns them.
+    pub links_removed: Vec<String>,
+    /// Published ports removed because no living container owns them.
+    pub ports_removed: usize,
+    /// Whether the packet filter table was made anew.
+    pub table_made: bool,
+    /// Published ports of living containers put back into the table.
+    pub ports_added: usize,
+    /// Things that could not be mended, for the log.
+    pub failures: Vec<String>,
+}
+
+/// What is in the kernel and belongs to no endpoint known here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Links on our bridges.
+    pub links: Vec<String>,
+    /// Elements in our maps of published ports.
+    pub ports: usize,
+}
+
+impl Leftovers {
+    /// Whether nothing is left over.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.ports == 0
+    }
+}
+
+impl Repair {
+    /// Whether nothing had to be done.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.links_removed.extend(other.links_removed);
+        self.ports_removed += other.ports_removed;
+        self.table_made |= other.table_made;
+        self.ports_added += other.ports_added;
+        self.failures.extend(other.failures);
+    }
+}
