@@ -1,0 +1,40 @@
+//! `none`: output is shown to whoever is attached and kept nowhere.
+
+use crate::{Config, Driver, Options, ReadOptions, Reader, Sink, Stream};
+use base::{Error, Result, Timestamp};
+
+pub(super) struct None;
+
+impl Driver for None {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn check(&self, _: &Options) -> Result<()> {
+        Ok(())
+    }
+
+    fn sink(&self, _: &Config) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(Nowhere))
+    }
+
+    fn reader(&self, _: &Config, _: &ReadOptions) -> Result<Box<dyn Reader>> {
+        Err(Error::not_implemented("configured logging driver does not support reading"))
+    }
+}
+
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&mut self, _: Stream, _: &[u8], _: Timestamp) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, _: Stream) -> Result<()> {
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! `--log-opt` values: lookup with docker's error texts, and the options that all drivers share.
+
+use base::{Error, Result, units};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Options of one container's log, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Options(pub BTreeMap<String, String>);
+
+/// Options that every driver takes.
+const COMMON: [&str; 2] = ["mode", "max-buffer-size"];
+
+impl Options {
+    /// The value of `name`.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Refuses every name that is neither in `known` nor common to all drivers.
+    ///
+    /// # Errors
+    /// `Invalid`, naming option and driver.
+    pub fn only(&self, driver: &str, known: &[&str]) -> Result<()> {
+        match self.0.keys().find(|k| !known.contains(&k.as_str()) && !COMMON.contains(&k.as_str()))
+        {
+            Some(name) => {
+                Err(Error::invalid(format!("unknown log opt '{name}' for {driver} log driver")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A size such as `10m`; `-1` and absence are `None`.
+    ///
+    /// # Errors
+    /// `Invalid` when it is no size.
+    pub fn size(&self, name: &str) -> Result<Option<u64>> {
+        match self.text(name) {
+            None | Some("-1") => Ok(None),
+            Some(text) => {
+                let bytes = units::parse_bytes(text)?;
+                if bytes <= 0 {
+                    return Err(Error::invalid(format!("{name} must be a positive number")));
+                }
+                Ok(Some(bytes.unsigned_abs()))
+            }
+        }
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// `Invalid` when it is none.
+    pub fn number(&self, name: &str) -> Result<Option<i64>> {
+        self.text(name)
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Error::invalid(format!("invalid value for {name}: {text:?} is not a number"))
+                })
+            })
+            .transpose()
+    }
+
+    /// A truth value in Go's spellings.
+    ///
+    /// # Errors
+    /// `Invalid` when it is none.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>> {
+        self.text(name)
+            .map(|text| match text {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+                _ => Err(Error::invalid(format!(
+                    "invalid value for {name}: {text:?} is not true or false"
+                ))),
+            })
+            .transpose()
+    }
+}
+
+pub(crate) fn check_common(options: &Options) -> Result<()> {
+    match options.text("mode") {
+        None | Some("" | "blocking") => {
+            if options.text("max-buffer-size").is_some() {
+                return Err(Error::invalid(
+                    "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+                ));
+            }
+            Ok(())
+        }
+        Some("non-blocking") => options.size("max-buffer-size").map(drop).map_err(|e| {
+            Error::invalid("error parsing option max-buffer-size".to_owned()).caused_by(e)
+        }),
+        Some(mode) => Err(Error::invalid(format!("logger: logging mode not supported: {mode}"))),
+    }
+}
