@@ -9,8 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Arguments that are always allowed.
 const PROXIES: &[&str] = &[
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY",
-    "no_proxy", "ALL_PROXY", "all_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 /// Arguments as one stage sees them.
@@ -132,7 +140,9 @@ mod tests {
     use super::*;
 
     fn given(pairs: &[(&str, &str)]) -> BuildArgs {
-        BuildArgs::new(pairs.iter().map(|(n, v)| ((*n).to_owned(), Some((*v).to_owned()))).collect())
+        BuildArgs::new(
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), Some((*v).to_owned()))).collect(),
+        )
     }
 
     #[test]

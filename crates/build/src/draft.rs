@@ -96,7 +96,14 @@ impl Draft {
         for key in ["OpenStdin", "StdinOnce"] {
             config.rest.remove(key);
         }
-        Self { config, author: String::new(), args, notes: Vec::new(), editor: Editor::new(), escape }
+        Self {
+            config,
+            author: String::new(),
+            args,
+            notes: Vec::new(),
+            editor: Editor::new(),
+            escape,
+        }
     }
 
     fn variables(&self) -> Vec<(String, String)> {

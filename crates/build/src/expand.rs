@@ -75,8 +75,15 @@ fn run(
     vars: &(impl Variables + ?Sized),
     quotes: Quotes,
 ) -> Result<(String, Vec<String>)> {
-    let mut lexer =
-        Lexer { chars: text.chars().collect(), at: 0, escape, vars, quotes, raw: quotes == Quotes::Keep, depth: 0 };
+    let mut lexer = Lexer {
+        chars: text.chars().collect(),
+        at: 0,
+        escape,
+        vars,
+        quotes,
+        raw: quotes == Quotes::Keep,
+        depth: 0,
+    };
     let out = lexer.until(None, lexer.raw).map_err(|cause| {
         Error::invalid(format!("failed to process {}", crate::go::quote(text))).caused_by(cause)
     })?;
@@ -321,7 +328,8 @@ impl<V: Variables + ?Sized> Lexer<'_, V> {
         if !matches!(op, '+' | '-' | '?' | '#' | '%') {
             return Err(Error::invalid(format!("unsupported modifier ({shown}) in substitution")));
         }
-        let word = self.part('}', self.raw || matches!(op, '#' | '%'), "syntax error: missing '}'")?;
+        let word =
+            self.part('}', self.raw || matches!(op, '#' | '%'), "syntax error: missing '}'")?;
         if unset_stays && value.is_none() {
             return Ok(format!("${{{name}{shown}{word}}}"));
         }
@@ -350,11 +358,16 @@ impl<V: Variables + ?Sized> Lexer<'_, V> {
         let pattern = self.part('/', true, "syntax error: missing '/' in ${}")?;
         let with = self.part('}', true, "syntax error: missing '}'")?;
         let Some(value) = value else {
-            return Ok(if unset_stays { format!("${{{name}/{pattern}/{with}}}") } else { String::new() });
+            return Ok(if unset_stays {
+                format!("${{{name}/{pattern}/{with}}}")
+            } else {
+                String::new()
+            });
         };
         let regex = glob(&pattern, Greed::Longest, "")?;
         let with = regex::NoExpand(&with);
-        Ok(if all { regex.replace_all(&value, with) } else { regex.replace(&value, with) }.into_owned())
+        Ok(if all { regex.replace_all(&value, with) } else { regex.replace(&value, with) }
+            .into_owned())
     }
 
     fn part(&mut self, stop: char, raw: bool, missing: &str) -> Result<String> {
@@ -427,7 +440,8 @@ fn reverse_pattern(pattern: &str) -> String {
 
 /// A shell pattern (`*`, `?`) as a regular expression.
 fn glob(pattern: &str, greed: Greed, anchor: &str) -> Result<Regex> {
-    let bad = |why: String| Error::invalid(format!("invalid pattern ({pattern}) in substitution: {why}"));
+    let bad =
+        |why: String| Error::invalid(format!("invalid pattern ({pattern}) in substitution: {why}"));
     let mut text = anchor.to_owned();
     let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {
@@ -492,7 +506,10 @@ mod tests {
             ("${A:?}", "1"),
             ("${NO:?no way}", "error: failed to process \"${NO:?no way}\": NO: no way"),
             ("${NO?}", "error: failed to process \"${NO?}\": NO: is not allowed to be unset"),
-            ("${EMPTY:?}", "error: failed to process \"${EMPTY:?}\": EMPTY: is not allowed to be empty"),
+            (
+                "${EMPTY:?}",
+                "error: failed to process \"${EMPTY:?}\": EMPTY: is not allowed to be empty",
+            ),
             ("${PATH#*/}", "usr/local/bin"),
             ("${PATH##*/}", "bin"),
             ("${PATH%/*}", "/usr/local"),
@@ -500,15 +517,30 @@ mod tests {
             ("${V%.gz}", "a.tar"),
             ("${V/./-}", "a-tar.gz"),
             ("${V//./-}", "a-tar-gz"),
-            ("${V/\\./x}", "error: failed to process \"${V/\\\\./x}\": invalid pattern (\\.) in substitution: invalid escape '\\.'"),
+            (
+                "${V/\\./x}",
+                "error: failed to process \"${V/\\\\./x}\": invalid pattern (\\.) in substitution: invalid escape '\\.'",
+            ),
             ("${PATH//\\//:}", ":usr:local:bin"),
             ("${", "error: failed to process \"${\": syntax error: missing '}'"),
             ("${}", "error: failed to process \"${}\": syntax error: bad substitution"),
-            ("${A:x}", "error: failed to process \"${A:x}\": unsupported modifier (:x) in substitution"),
-            ("${A!}", "error: failed to process \"${A!}\": unsupported modifier (!) in substitution"),
+            (
+                "${A:x}",
+                "error: failed to process \"${A:x}\": unsupported modifier (:x) in substitution",
+            ),
+            (
+                "${A!}",
+                "error: failed to process \"${A!}\": unsupported modifier (!) in substitution",
+            ),
             ("${A:-", "error: failed to process \"${A:-\": syntax error: missing '}'"),
-            ("'x", "error: failed to process \"'x\": unexpected end of statement while looking for matching single-quote"),
-            ("\"x", "error: failed to process \"\\\"x\": unexpected end of statement while looking for matching double-quote"),
+            (
+                "'x",
+                "error: failed to process \"'x\": unexpected end of statement while looking for matching single-quote",
+            ),
+            (
+                "\"x",
+                "error: failed to process \"\\\"x\": unexpected end of statement while looking for matching double-quote",
+            ),
         ] {
             check(text, want);
         }
@@ -534,7 +566,10 @@ mod tests {
 
     #[test]
     fn contents_keep_quotes_and_drop_escapes() {
-        assert_eq!(content("\"q\" 'a' $A \\$A \\\\\n", '\\', &vars()[..]).unwrap(), "\"q\" 'a' 1 $A \\\n");
+        assert_eq!(
+            content("\"q\" 'a' $A \\$A \\\\\n", '\\', &vars()[..]).unwrap(),
+            "\"q\" 'a' 1 $A \\\n"
+        );
     }
 
     proptest::proptest! {

@@ -15,9 +15,11 @@ struct Flag {
 impl Flags {
     pub(super) fn read(words: Vec<String>) -> Self {
         let flag = |word: String| {
-            let text = word.trim_start_matches("--").to_owned();
+            let text = word.strip_prefix("--").unwrap_or(&word).to_owned();
             match text.split_once('=') {
-                Some((name, value)) => Flag { name: name.to_owned(), value: Some(value.to_owned()) },
+                Some((name, value)) => {
+                    Flag { name: name.to_owned(), value: Some(value.to_owned()) }
+                }
                 None => Flag { name: text, value: None },
             }
         };
@@ -56,9 +58,9 @@ impl Flags {
             Some("") => Err(Error::invalid(format!("Missing a value on flag: {name}"))),
             Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
             Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
-            Some(value) => {
-                Err(Error::invalid(format!("Expecting boolean value for flag {name}, not: {value}")))
-            }
+            Some(value) => Err(Error::invalid(format!(
+                "Expecting boolean value for flag {name}, not: {value}"
+            ))),
         }
     }
 

@@ -79,7 +79,14 @@ mod tests {
             openings(line)
                 .unwrap()
                 .into_iter()
-                .map(|h| format!("{}{}{}", if h.chomp { "-" } else { "" }, h.name, if h.expand { "$" } else { "" }))
+                .map(|h| {
+                    format!(
+                        "{}{}{}",
+                        if h.chomp { "-" } else { "" },
+                        h.name,
+                        if h.expand { "$" } else { "" }
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(" ")
         };

@@ -26,7 +26,8 @@ pub(super) fn read(text: &str) -> Result<File> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let physical: Vec<&str> = text.split_inclusive('\n').collect();
     if let Some(long) = physical.iter().position(|l| l.len() > limits::LINE_BYTES) {
-        let why = format!("dockerfile line greater than max allowed size of {}", limits::LINE_BYTES);
+        let why =
+            format!("dockerfile line greater than max allowed size of {}", limits::LINE_BYTES);
         return Err(on_line(long + 1, Error::invalid(why)));
     }
     let escape = directives(&physical)?;
@@ -68,7 +69,9 @@ fn directives(physical: &[&str]) -> Result<char> {
             escape = match value {
                 "\\" => '\\',
                 "`" => '`',
-                other => return fail(format!("invalid escape token '{other}' does not match ` or \\")),
+                other => {
+                    return fail(format!("invalid escape token '{other}' does not match ` or \\"));
+                }
             };
         }
         seen.push(key);

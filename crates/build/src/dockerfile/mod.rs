@@ -76,8 +76,12 @@ impl Dockerfile {
         }
         let text = String::from_utf8_lossy(bytes);
         let file = lines::read(&text)?;
-        let mut parsed =
-            Self { args: Vec::new(), stages: Vec::new(), escape: file.escape, warnings: file.warnings };
+        let mut parsed = Self {
+            args: Vec::new(),
+            stages: Vec::new(),
+            escape: file.escape,
+            warnings: file.warnings,
+        };
         for line in file.lines {
             let at = line.lines.clone();
             parsed.add(line, file.escape).map_err(|cause| on_line(*at.start(), cause))?;
@@ -112,10 +116,12 @@ impl Dockerfile {
 
     /// The place of the stage named `name` (any case), or numbered so.
     pub fn stage(&self, name: &str) -> Option<usize> {
-        let named = |s: &Stage| s.head.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
-        self.stages.iter().position(named).or_else(|| {
-            name.parse::<usize>().ok().filter(|index| *index < self.stages.len())
-        })
+        let named =
+            |s: &Stage| s.head.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
+        self.stages
+            .iter()
+            .position(named)
+            .or_else(|| name.parse::<usize>().ok().filter(|index| *index < self.stages.len()))
     }
 }
 
@@ -154,7 +160,10 @@ pub(crate) fn on_line(line: usize, cause: Error) -> Error {
 fn instruction(text: &str, heredocs: &[Heredoc], escape: char) -> Result<Parsed> {
     let (word, flags, rest) = words::split(text, escape);
     let Some(syntax) = instructions::find(word) else {
-        return Err(Error::invalid(format!("unknown instruction: {word}{}", instructions::hint(word))));
+        return Err(Error::invalid(format!(
+            "unknown instruction: {word}{}",
+            instructions::hint(word)
+        )));
     };
     let flags = Flags::read(flags);
     (syntax.parse)(Raw { rest, flags, text, heredocs, escape })

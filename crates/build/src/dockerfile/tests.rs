@@ -1,5 +1,8 @@
 use super::*;
-use crate::{args::BuildArgs, draft::{Draft, Work}};
+use crate::{
+    args::BuildArgs,
+    draft::{Draft, Work},
+};
 use expect_test::{Expect, expect};
 use image::config::RunConfig;
 use std::fmt::Write as _;
@@ -24,7 +27,9 @@ fn trace(text: &str) -> String {
         for step in &stage.steps {
             match step.instruction.apply(&mut draft) {
                 Ok(Work::Config { comment }) => writeln!(out, "  {:?} {comment}", step.lines),
-                Ok(Work::WorkDir) => writeln!(out, "  {:?} WORKDIR {}", step.lines, draft.config.working_dir),
+                Ok(Work::WorkDir) => {
+                    writeln!(out, "  {:?} WORKDIR {}", step.lines, draft.config.working_dir)
+                }
                 Ok(work) => writeln!(out, "  {:?} {work:?}", step.lines),
                 Err(err) => writeln!(out, "  {:?} error: {}", step.lines, err.chain()),
             }
@@ -193,15 +198,59 @@ fn errors_name_line_and_cause() {
     .iter()
     .map(|text| trace(text))
     .collect();
-    expect![[r#""#]].assert_eq(&errors);
+    expect![[r#"
+        error: file with no instructions
+        error: file with no instructions
+        error: No image was generated. Is your Dockerfile empty?
+        error: dockerfile parse error on line 1: no build stage in current context
+        error: dockerfile parse error on line 3: unknown instruction: RUM (did you mean RUN?)
+        error: dockerfile parse error on line 2: unknown instruction: NONSENSE
+        error: dockerfile parse error on line 1: FROM requires either one or three arguments
+        error: dockerfile parse error on line 1: FROM requires either one or three arguments
+        error: dockerfile parse error on line 1: invalid name for build stage: "1x", name can't start with a number or contain symbols
+        error: dockerfile parse error on line 1: Unknown flag: x
+        error: dockerfile parse error on line 2: ENV must have two arguments
+        error: dockerfile parse error on line 2: Syntax error - can't find = in "B". Must be of the form: name=value
+        error: dockerfile parse error on line 2: ENV names can not be blank
+        error: dockerfile parse error on line 2: LABEL requires at least one argument
+        error: dockerfile parse error on line 2: COPY requires at least two arguments, but only one was provided. Destination could not be determined.
+        error: dockerfile parse error on line 2: Missing a value on flag: chown
+        error: dockerfile parse error on line 2: Duplicate flag specified: from
+        error: dockerfile parse error on line 2: COPY cannot accept a heredoc as a destination
+        error: dockerfile parse error on line 2: when using JSON array syntax, arrays must be comprised of strings only
+        error: dockerfile parse error on line 2: SHELL requires the arguments to be in JSON form, not: SHELL x
+        error: dockerfile parse error on line 2: Unknown type "X" in HEALTHCHECK (try CMD)
+        error: dockerfile parse error on line 2: HEALTHCHECK NONE takes no arguments
+        error: dockerfile parse error on line 2: strconv.ParseInt: parsing "x": invalid syntax
+        error: dockerfile parse error on line 2: Interval "interval" cannot be less than 1ms
+        error: dockerfile parse error on line 2: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed
+        error: dockerfile parse error on line 2: FROM isn't allowed as an ONBUILD trigger
+        error: dockerfile parse error on line 2: ONBUILD requires at least one argument
+        error: dockerfile parse error on line 2: WORKDIR requires exactly one argument
+        error: dockerfile parse error on line 2: the --mount option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled
+        error: dockerfile parse error on line 2: unterminated heredoc
+        error: dockerfile parse error on line 1: invalid escape token 'x' does not match ` or \
+        error: dockerfile parse error on line 2: only one escape parser directive can be used
+        1..=1 Head { base: "x", name: None, platform: None }
+          2..=2 error: failed to process "${A": syntax error: missing '}'
+        1..=1 Head { base: "x", name: None, platform: None }
+          2..=2 error: COPY failed: source can't be a URL for COPY
+        1..=1 Head { base: "x", name: None, platform: None }
+          2..=2 error: invalid containerPort: x
+        1..=1 Head { base: "x", name: None, platform: None }
+          2..=2 error: Invalid signal: NOPE
+    "#]].assert_eq(&errors);
 }
 
 #[test]
 fn a_line_has_a_limit() {
     let long = format!("FROM x\nRUN {}\n", "a".repeat(70_000));
-    check(&long, &expect![[r#"
+    check(
+        &long,
+        &expect![[r#"
         error: dockerfile parse error on line 2: dockerfile line greater than max allowed size of 65535
-    "#]]);
+    "#]],
+    );
 }
 
 proptest::proptest! {

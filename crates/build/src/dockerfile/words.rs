@@ -83,7 +83,10 @@ pub(super) fn quoted(text: &str, escape: char) -> Vec<String> {
 
 /// Words between blanks, nothing else.
 pub(super) fn plain(text: &str) -> Vec<String> {
-    text.split([' ', '\t', '\r', '\x0b', '\x0c']).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    text.split([' ', '\t', '\r', '\x0b', '\x0c'])
+        .filter(|w| !w.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `name=value ...`, or the old `name value` whose value is the rest of the line.

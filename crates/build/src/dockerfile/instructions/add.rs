@@ -21,7 +21,8 @@ fn parse(mut raw: Raw<'_>) -> Result<Parsed> {
 
 impl Instruction for Add {
     fn apply(&self, draft: &mut Draft) -> Result<Work> {
-        let mut copy = Copy { checksum: self.checksum.clone(), ..self.operands.expand("ADD", draft)? };
+        let mut copy =
+            Copy { checksum: self.checksum.clone(), ..self.operands.expand("ADD", draft)? };
         for source in &mut copy.sources {
             match source {
                 Source::Path(path) if is_url(path) => *source = Source::Url(std::mem::take(path)),

@@ -46,8 +46,12 @@ impl Operands {
         let mut all = words::json_or_plain(raw.rest)?;
         if all.len() < 2 {
             return Err(Error::invalid(match all.len() {
-                0 => format!("{name} requires at least two arguments, but none were provided. Destination could not be determined."),
-                _ => format!("{name} requires at least two arguments, but only one was provided. Destination could not be determined."),
+                0 => format!(
+                    "{name} requires at least two arguments, but none were provided. Destination could not be determined."
+                ),
+                _ => format!(
+                    "{name} requires at least two arguments, but only one was provided. Destination could not be determined."
+                ),
             }));
         }
         let dest = all.pop().unwrap_or_default();
@@ -66,10 +70,9 @@ impl Operands {
         let flag = |flag: &Option<String>| flag.as_deref().map(|f| draft.word(f)).transpose();
         let sources = self.sources.iter().map(|source| match source {
             Operand::Path(path) => draft.word(path).map(Source::Path),
-            Operand::Inline(heredoc) => Ok(Source::Inline {
-                name: heredoc.name.clone(),
-                content: draft.content(heredoc)?,
-            }),
+            Operand::Inline(heredoc) => {
+                Ok(Source::Inline { name: heredoc.name.clone(), content: draft.content(heredoc)? })
+            }
         });
         Ok(Copy {
             name,

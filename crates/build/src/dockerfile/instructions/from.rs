@@ -21,7 +21,9 @@ fn parse(mut raw: Raw<'_>) -> Result<Parsed> {
     let words = words::plain(raw.rest);
     let (base, name) = match words.as_slice() {
         [base] => (base.clone(), None),
-        [base, word, name] if word.eq_ignore_ascii_case("as") => (base.clone(), Some(stage_name(name)?)),
+        [base, word, name] if word.eq_ignore_ascii_case("as") => {
+            (base.clone(), Some(stage_name(name)?))
+        }
         _ => return Err(Error::invalid("FROM requires either one or three arguments")),
     };
     let platform = raw.flags.text("platform")?.filter(|p| !p.is_empty());

@@ -62,11 +62,13 @@ fn interval(flags: &mut Flags, name: &str) -> Result<i64> {
     let Some(text) = flags.text(name)?.filter(|t| !t.is_empty()) else { return Ok(0) };
     let duration = if text == "0" { Duration::ZERO } else { units::parse_go_duration(&text)? };
     if duration > Duration::ZERO && duration < SHORTEST {
-        return Err(Error::invalid(format!("Interval {} cannot be less than 1ms", go::quote(name))));
+        return Err(Error::invalid(format!(
+            "Interval {} cannot be less than 1ms",
+            go::quote(name)
+        )));
     }
-    i64::try_from(duration.as_nanos()).map_err(|_| {
-        Error::invalid(format!("time: invalid duration {}", go::quote(&text)))
-    })
+    i64::try_from(duration.as_nanos())
+        .map_err(|_| Error::invalid(format!("time: invalid duration {}", go::quote(&text))))
 }
 
 fn retries(flags: &mut Flags) -> Result<i64> {
@@ -84,7 +86,9 @@ impl Instruction for Check {
     fn apply(&self, draft: &mut Draft) -> Result<Work> {
         let before = draft.config.healthcheck.as_ref().map(|h| h.test.clone()).unwrap_or_default();
         if self.0.test[0] != "NONE" && before.first().is_some_and(|kind| kind != "NONE") {
-            draft.notes.push(format!("Note: overriding previous HEALTHCHECK: {}", go::list(&before)));
+            draft
+                .notes
+                .push(format!("Note: overriding previous HEALTHCHECK: {}", go::list(&before)));
         }
         draft.edit(Change::Healthcheck(self.0.clone()))?;
         Ok(Work::Config { comment: format!("HEALTHCHECK {}", shown(&self.0)) })
@@ -93,9 +97,8 @@ impl Instruction for Check {
 
 /// The check as Go prints the struct with `%q`.
 fn shown(check: &Healthcheck) -> String {
-    let time = |nanos: i64| {
-        go::quote(&units::go_duration(Duration::from_nanos(nanos.unsigned_abs())))
-    };
+    let time =
+        |nanos: i64| go::quote(&units::go_duration(Duration::from_nanos(nanos.unsigned_abs())));
     format!(
         "&{{{} {} {} {} {} {}}}",
         go::quote_list(&check.test),

@@ -15,7 +15,9 @@ fn parse(raw: Raw<'_>) -> Result<Parsed> {
     let word = raw.rest.split_whitespace().next().ok_or_else(|| at_least_one("ONBUILD"))?;
     let upper = word.to_ascii_uppercase();
     match upper.as_str() {
-        "ONBUILD" => return Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
+        "ONBUILD" => {
+            return Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"));
+        }
         "MAINTAINER" | "FROM" => {
             return Err(Error::invalid(format!("{upper} isn't allowed as an ONBUILD trigger")));
         }

@@ -27,7 +27,9 @@ fn parse(raw: Raw<'_>) -> Result<Parsed> {
     }
     raw.flags.end()?;
     let command = command(raw.rest)?;
-    let Command::Shell(text) = &command else { return Ok(step(RunCommand { command, script: None })) };
+    let Command::Shell(text) = &command else {
+        return Ok(step(RunCommand { command, script: None }));
+    };
     let Some(first) = raw.heredocs.first() else {
         return Ok(step(RunCommand { command, script: None }));
     };

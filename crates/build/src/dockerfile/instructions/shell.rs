@@ -17,7 +17,10 @@ struct Shell(Vec<String>);
 fn parse(raw: Raw<'_>) -> Result<Parsed> {
     raw.flags.end()?;
     let not_json = || {
-        Error::invalid(format!("SHELL requires the arguments to be in JSON form, not: {}", raw.text.trim()))
+        Error::invalid(format!(
+            "SHELL requires the arguments to be in JSON form, not: {}",
+            raw.text.trim()
+        ))
     };
     let words = words::json(raw.rest).ok_or_else(not_json)??;
     if words.is_empty() {
