@@ -1,0 +1,84 @@
+//! nftables: batches of changes to tables, chains, maps and rules, and listing what is there.
+//!
+//! Flow: a [`Batch`] collects changes as data; [`Nft::commit`] sends it in one datagram, which the kernel
+//! takes whole or not at all. Rules are lists of [`Expr`], which can be printed and compared.
+//!
+//! Invariants: all is of family `ip`; a batch either happened or left nothing; every name is a table's,
+//! chain's or set's own, no handle is kept, so that a table made anew by hand serves as well.
+//! Source: `linux/netfilter/nf_tables.h`, nft(8).
+
+mod attributes;
+mod batch;
+mod expr;
+mod list;
+
+pub use batch::{Batch, Chain, Hook, Map, Set};
+pub use expr::{Cmp, Ct, Expr, Meta, Register, Verdict};
+pub use list::Element;
+
+use crate::netlink::{Error, Message, Result, Socket};
+
+/// A socket to the packet filter of one network namespace.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+}
+
+impl Nft {
+    /// Opens one in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn open() -> Result<Self> {
+        Ok(Self { socket: Socket::open(libc::NETLINK_NETFILTER)? })
+    }
+
+    /// Opens one that hears of every change of the packet filter, for [`Nft::wait_for_change`].
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn watch() -> Result<Self> {
+        let nft = Self::open()?;
+        nft.socket.subscribe(libc::NFNLGRP_NFTABLES as u32)?;
+        Ok(nft)
+    }
+
+    /// The socket, to be polled for readability before [`Nft::wait_for_change`].
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Waits for a change. True when this table lost something or may have; false for any other change.
+    ///
+    /// # Errors
+    /// `EAGAIN` when nothing came in time; of the kernel otherwise.
+    pub fn wait_for_change(&mut self, table: &str) -> Result<bool> {
+        let Some(events) = self.socket.next_event()? else { return Ok(true) };
+        Ok(events.iter().any(|event| batch::takes_from(event, table)))
+    }
+
+    /// Makes all changes at once.
+    ///
+    /// # Errors
+    /// Names the change that failed; none was made then. `EMSGSIZE` when the batch is too long.
+    pub fn commit(&mut self, batch: &Batch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.socket.transact(&batch.framed(), "change the packet filter").map_err(
+            |(error, index)| {
+                let what = index.checked_sub(1).and_then(|i| batch.what(i));
+                Error { what: what.unwrap_or(error.what), ..error }
+            },
+        )
+    }
+}
+
+/// A message of the subsystem, for family `ip`.
+fn message(kind: libc::c_int, flags: i32) -> Message {
+    let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) as u16 | kind as u16;
+    Message::new(kind, flags, &[libc::AF_INET as u8, libc::NFNETLINK_V0 as u8, 0, 0])
+}
+
+#[cfg(test)]
+mod tests;
