@@ -14,8 +14,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::{HashMap, VecDeque},
     io::{self, Read},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc},
-    thread,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 /// A member that may be a layer.
@@ -134,8 +133,7 @@ pub(super) fn unpack(
         return Ok(Unpacked { blob: applied.diff_id.clone(), applied });
     }
     let mut hashed = Hashed::new(spool.reader(job.offset, job.size));
-    let (_, tar) = decompress::open(&mut hashed, limits)?;
-    let applied = piped(tar, |tar| sink.apply(parents, tar))?;
+    let applied = decompress::piped(&mut hashed, limits, |tar| sink.apply(parents, tar))?;
     let blob = hashed.finish().map_err(|e| decompress::unwrap("cannot read the layer", e))?;
     Ok(Unpacked { applied, blob })
 }
@@ -164,77 +162,6 @@ impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.hash.update(&buf[..n]);
-        Ok(n)
-    }
-}
-
-/// Bytes handed over at once between the two threads, and how many such pieces may wait.
-const PIECE: usize = 256 << 10;
-const PIECES: usize = 4;
-
-/// Runs `body` over `source`, which is read (decompressed) by a thread of its own meanwhile.
-pub(crate) fn piped<'s, T>(
-    mut source: Box<dyn Read + Send + 's>,
-    body: impl FnOnce(&mut dyn Read) -> Result<T>,
-) -> Result<T> {
-    thread::scope(|scope| {
-        let (full, pieces) = mpsc::sync_channel::<io::Result<Vec<u8>>>(PIECES);
-        let (empty, recycled) = mpsc::channel::<Vec<u8>>();
-        scope.spawn(move || {
-            loop {
-                let mut piece = recycled.try_recv().unwrap_or_default();
-                piece.resize(PIECE, 0);
-                let read = fill(&mut source, &mut piece).map(|n| piece.truncate(n));
-                let last = read.is_err() || piece.is_empty();
-                // The other side hangs up when it wants no more.
-                if full.send(read.map(|()| piece)).is_err() || last {
-                    return;
-                }
-            }
-        });
-        body(&mut Pieces { pieces, empty, current: Vec::new(), at: 0, ended: false })
-    })
-}
-
-fn fill(source: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match source.read(&mut buf[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
-}
-
-struct Pieces {
-    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
-    empty: mpsc::Sender<Vec<u8>>,
-    current: Vec<u8>,
-    at: usize,
-    ended: bool,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.current.len() {
-            if self.ended {
-                return Ok(0);
-            }
-            let piece = match self.pieces.recv() {
-                Ok(piece) => piece?,
-                Err(_) => return Err(io::Error::other("the reading thread has died")),
-            };
-            self.ended = piece.is_empty();
-            let used = std::mem::replace(&mut self.current, piece);
-            self.at = 0;
-            let _ = self.empty.send(used);
-        }
-        let n = (self.current.len() - self.at).min(buf.len());
-        buf[..n].copy_from_slice(&self.current[self.at..self.at + n]);
-        self.at += n;
         Ok(n)
     }
 }

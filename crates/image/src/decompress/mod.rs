@@ -6,8 +6,11 @@
 //! Not here: zip, lz4, plain lzma (Docker takes none of them).
 
 mod bounded;
+mod piped;
 mod xz;
 mod zstd;
+
+pub use piped::piped;
 
 use crate::Limits;
 use base::{Error, Result};

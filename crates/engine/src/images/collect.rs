@@ -1,0 +1,100 @@
+//! Dropping what nothing needs any more: layers without image, hold or container, blobs without row.
+
+use super::{Images, Record, User};
+use base::{Digest, Result};
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, TryLockError, atomic::Ordering},
+};
+
+/// What a collection dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Layers.
+    pub layers: usize,
+    /// Blobs.
+    pub blobs: usize,
+}
+
+impl Images {
+    /// Drops layers and blobs that nothing needs. While something is being unpacked it does nothing and
+    /// answers `None`; [`Images::collect_again`] then tells that it has to be asked again.
+    ///
+    /// # Errors
+    /// Of disk and database; what was dropped until then stays dropped.
+    pub fn collect(&self, users: &[User]) -> Result<Option<Collected>> {
+        let _alone = match self.gate.try_write() {
+            Ok(gate) => gate,
+            Err(TryLockError::Poisoned(gate)) => gate.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.again.store(true, Ordering::Release);
+                return Ok(None);
+            }
+        };
+        let mut collected = Collected::default();
+        // Holds are taken under the gate or for layers of images that have rows, so none can be taken on
+        // an orphan between here and its removal.
+        let mut kept = self.held();
+        kept.extend(users.iter().flat_map(|u| u.layers.iter().cloned()));
+        let orphans = self.store.read(|tx| tx.orphan_layers())?;
+        for layer in orphans.iter().filter(|l| !kept.contains(l)) {
+            self.store.write(|tx| tx.delete_layer(layer))?;
+            self.layers.remove(layer)?;
+            collected.layers += 1;
+        }
+        let wanted = self.store.read(|tx| {
+            let mut wanted = HashSet::new();
+            for image in tx.images::<Record>()? {
+                wanted.extend(image.doc.manifests);
+                wanted.extend(image.doc.manifest);
+                wanted.insert(image.id);
+            }
+            Ok(wanted)
+        })?;
+        for (blob, _) in self.content.list()? {
+            if !wanted.contains(&blob) {
+                self.content.remove(&blob)?;
+                collected.blobs += 1;
+            }
+        }
+        Ok(Some(collected))
+    }
+
+    /// Whether a collection was put off, once.
+    pub fn collect_again(&self) -> bool {
+        self.again.swap(false, Ordering::AcqRel)
+    }
+
+    /// Puts rows and folders of layers in step after the engine was killed: folders that no row knows
+    /// are dropped, and images whose layers or config are gone are named in the answer.
+    ///
+    /// # Errors
+    /// Of disk and database.
+    pub fn recover(&self, users: &[User]) -> Result<Vec<Digest>> {
+        let broken = {
+            let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            let known: HashSet<Digest> = self
+                .store
+                .read(|tx| tx.layers::<serde::de::IgnoredAny>())?
+                .into_iter()
+                .map(|l| l.id)
+                .chain(users.iter().flat_map(|u| u.layers.iter().cloned()))
+                .collect();
+            for layer in self.layers.list()? {
+                if !known.contains(&layer) {
+                    self.layers.remove(&layer)?;
+                }
+            }
+            self.store
+                .read(|tx| tx.images::<serde::de::IgnoredAny>())?
+                .into_iter()
+                .filter(|i| {
+                    !self.content.has(&i.id) || i.layers.iter().any(|l| !self.layers.exists(l))
+                })
+                .map(|i| i.id)
+                .collect()
+        };
+        self.collect(users)?;
+        Ok(broken)
+    }
+}

@@ -1,0 +1,91 @@
+//! `POST /images/load`.
+
+use super::{How, Images, NewImage};
+use base::{Error, Platform, Principal, Reference, Result};
+use image::{LoadedImage, archive};
+use serde_json::{Value, json};
+use std::{io::Read, sync::Arc};
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// No progress of layers.
+    pub quiet: bool,
+    /// Platform to take from an index of several.
+    pub platform: Option<Platform>,
+}
+
+impl Images {
+    /// Loads an archive; `say` gets the messages of the reply. Either all its images are registered or,
+    /// after an error, none.
+    ///
+    /// # Errors
+    /// `Invalid` for a broken archive, `Exhausted` for a full disk.
+    pub fn load(
+        self: &Arc<Self>,
+        source: impl Read + Send,
+        options: &LoadOptions,
+        by: &Principal,
+        say: &mut dyn FnMut(Value),
+    ) -> Result<()> {
+        let hold = self.hold();
+        let reading = archive::Options { platform: options.platform.clone(), limits: self.limits };
+        let quiet = options.quiet;
+        let mut progress = |step: archive::Progress| {
+            let archive::Progress::Layer { diff_id, bytes } = step;
+            if !quiet {
+                say(json!({
+                    "status": "Loading layer", "id": diff_id.short(),
+                    "progressDetail": {"current": bytes, "total": bytes},
+                }));
+            }
+        };
+        let images = image::load(source, &self.content.ingest(), &hold, &reading, &mut progress)?;
+        // What is acknowledged must be there after a power cut: layers before the rows that name them.
+        self.layers.sync()?;
+        for loaded in images {
+            let references = loaded.references.clone();
+            let id = loaded.id().clone();
+            for moved in self.register(&new_image(loaded), by)? {
+                say(json!({"stream": format!(
+                    "The image {} already exists, renaming the old one with ID {} to empty string\n",
+                    moved.reference.familiar(), moved.from
+                )}));
+            }
+            if references.is_empty() {
+                say(json!({"stream": format!("Loaded image ID: {id}\n")}));
+            }
+            for reference in &references {
+                say(
+                    json!({"stream": format!("Loaded image: {}\n", Reference::familiar(reference))}),
+                );
+            }
+        }
+        self.store.flush()
+    }
+}
+
+fn new_image(loaded: LoadedImage) -> NewImage {
+    let from = match loaded.origin {
+        archive::Origin::DockerArchive => "docker-archive",
+        archive::Origin::OciLayout => "oci-layout",
+        archive::Origin::Dir => "dir",
+    };
+    NewImage {
+        config: loaded.config,
+        layers: loaded.layers.into_iter().map(Into::into).collect(),
+        parent: None,
+        references: loaded.references,
+        manifest: loaded.manifest,
+        manifests: loaded.manifests,
+        how: How::Load,
+        from: from.into(),
+        event: Some("load"),
+    }
+}
+
+/// The error message of a stream whose status was sent already.
+pub(crate) fn error_message(err: &Error) -> Value {
+    let text = err.chain();
+    json!({"errorDetail": {"message": text}, "error": text})
+}
