@@ -1,124 +1,194 @@
-//! Decoding as lenient as Go's `encoding/json`, because clients rely on it: keys match in any case,
-//! unknown keys are ignored, `null` anywhere is the zero value, a string may stand where a list of strings
-//! is wanted (`Cmd`, `Entrypoint` of old clients).
+//! JSON decoding as lenient as Go's `encoding/json`, which clients of Docker's API rely on.
+//!
+//! Keys of structs match without regard to case, unknown keys are skipped, `null` anywhere is the zero
+//! value, fixed arrays may be short or long, and the fields of [`STRING_LISTS`] take one string for a list
+//! of one. Keys of maps (labels, options) stay as they are.
+//!
+//! Flow: [`Lenient`] wraps any serde deserializer and hands itself down to every value; nothing is
+//! buffered, so memory is that of the decoded type.
+//! Invariant: types still matter. A string for a number is an error, as in Go.
+//! Not here: `#[serde(flatten)]`, which hides a struct's field list and with it the case folding; a body
+//! made of two structs is decoded twice instead.
 
 use base::{Error, Result};
-use serde::{
-    Deserializer,
-    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor},
-    forward_to_deserialize_any,
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
 };
-use serde_json::{Value, map};
+use std::fmt;
 
-/// Decodes one document.
+/// Go's `strslice.StrSlice` fields: a string stands for a list of one.
+const STRING_LISTS: &[&str] = &["Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop"];
+
+/// Decodes one JSON document.
 ///
 /// # Errors
-/// `Invalid` for malformed JSON, more than one document, or a value of the wrong type.
+/// `Invalid` with docker's wording for malformed JSON, wrong types, and more than one document.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
-    let first = match documents.next() {
-        Some(first) => {
-            first.map_err(|e| Error::invalid("invalid JSON").caused_by(e))?
-        }
-        None => return Err(Error::invalid("invalid JSON: the body is empty")),
-    };
-    if documents.next().is_some() {
-        return Err(Error::invalid("unexpected content after JSON"));
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Lenient::new(&mut json)).map_err(invalid)?;
+    match json.end() {
+        Ok(()) => Ok(value),
+        Err(_) => Err(Error::invalid("unexpected content after JSON")),
     }
-    decode_value(first)
 }
 
-/// Decodes a document that is parsed already.
+/// Decodes a JSON value.
 ///
 /// # Errors
-/// `Invalid` for a value of the wrong type.
-pub fn decode_value<T: DeserializeOwned>(value: Value) -> Result<T> {
-    T::deserialize(Lenient(value)).map_err(|e| Error::invalid("invalid JSON").caused_by(e))
+/// `Invalid` for wrong types.
+pub fn decode_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    T::deserialize(Lenient::new(value)).map_err(invalid)
 }
 
-struct Lenient(Value);
+fn invalid(err: serde_json::Error) -> Error {
+    // A field's name put before an error hides its category from serde_json, not its text.
+    if err.is_eof() || err.to_string().contains("EOF while parsing") {
+        return Error::invalid("invalid JSON: unexpected EOF");
+    }
+    Error::invalid("invalid JSON").caused_by(err)
+}
 
-type Fault = serde_json::Error;
+/// A deserializer with Go's manners over another one.
+#[derive(Debug)]
+pub struct Lenient<D> {
+    inner: D,
+    /// Whether a string may stand for a list.
+    string_list: bool,
+}
 
-impl<'de> Deserializer<'de> for Lenient {
-    type Error = Fault;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Array(list) => visitor.visit_seq(Items(list.into_iter())),
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), value: None }),
-            other => other.deserialize_any(visitor),
-        }
+impl<D> Lenient<D> {
+    /// Wraps `inner`.
+    pub fn new(inner: D) -> Self {
+        Self { inner, string_list: false }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    fn field(inner: D, string_list: bool) -> Self {
+        Self { inner, string_list }
+    }
+}
+
+/// What a visitor is given when the value is `null`.
+#[derive(Clone, Copy)]
+enum Zero {
+    Bool,
+    Number,
+    Text,
+    Bytes,
+    List,
+    /// A fixed array of so many elements.
+    Array(usize),
+    Map,
+}
+
+/// Sees through `null` on the way to a value that is not optional.
+struct NotNull<V> {
+    visitor: V,
+    zero: Zero,
+    fields: Option<&'static [&'static str]>,
+    string_list: bool,
+}
+
+macro_rules! values {
+    ($($method:ident => $zero:expr),* $(,)?) => { $(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.present(visitor, $zero, None)
+        }
+    )* };
+}
+
+impl<'de, D: Deserializer<'de>> Lenient<D> {
+    fn present<V: Visitor<'de>>(
+        self,
+        visitor: V,
+        zero: Zero,
+        fields: Option<&'static [&'static str]>,
+    ) -> Result<V::Value, D::Error> {
+        let string_list = self.string_list;
+        self.inner.deserialize_option(NotNull { visitor, zero, fields, string_list })
+    }
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lenient<D> {
+    type Error = D::Error;
+
+    values! {
+        deserialize_bool => Zero::Bool,
+        deserialize_i8 => Zero::Number,
+        deserialize_i16 => Zero::Number,
+        deserialize_i32 => Zero::Number,
+        deserialize_i64 => Zero::Number,
+        deserialize_u8 => Zero::Number,
+        deserialize_u16 => Zero::Number,
+        deserialize_u32 => Zero::Number,
+        deserialize_u64 => Zero::Number,
+        deserialize_f32 => Zero::Number,
+        deserialize_f64 => Zero::Number,
+        deserialize_char => Zero::Text,
+        deserialize_str => Zero::Text,
+        deserialize_string => Zero::Text,
+        deserialize_bytes => Zero::Bytes,
+        deserialize_byte_buf => Zero::Bytes,
+        deserialize_seq => Zero::List,
+        deserialize_map => Zero::Map,
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.present(visitor, Zero::Array(length), None)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let map = match self.0 {
-            Value::Object(map) => map,
-            Value::Null => map::Map::new(),
-            other => return Err(de::Error::invalid_type(unexpected(&other), &visitor)),
-        };
-        // The exact key wins over one of another case; nulls are left out, so that the default counts.
-        let mut known = map::Map::new();
-        for (key, value) in map {
-            if value.is_null() {
-                continue;
-            }
-            let exact = fields.contains(&key.as_str());
-            let field = fields.iter().find(|f| if exact { **f == key } else { f.eq_ignore_ascii_case(&key) });
-            if let Some(field) = field
-                && (exact || !known.contains_key(*field))
-            {
-                known.insert((*field).to_owned(), value);
-            }
+    ) -> Result<V::Value, D::Error> {
+        // serde_json smuggles raw values and numbers through under private names.
+        if name.starts_with('$') {
+            return self.inner.deserialize_struct(name, fields, visitor);
         }
-        visitor.visit_map(Entries { entries: known.into_iter(), value: None })
+        self.present(visitor, Zero::Map, Some(fields))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Null => visitor.visit_seq(Items(Vec::new().into_iter())),
-            Value::Array(list) => visitor.visit_seq(Items(list.into_iter())),
-            text @ Value::String(_) => visitor.visit_seq(Items(vec![text].into_iter())),
-            other => Err(de::Error::invalid_type(unexpected(&other), &visitor)),
-        }
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_option(Optional { visitor, string_list: self.string_list })
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Null => visitor.visit_seq(Items(vec![Value::from(0); length].into_iter())),
-            Value::Array(mut list) => {
-                list.resize(length, Value::from(0));
-                visitor.visit_seq(Items(list.into_iter()))
-            }
-            other => Err(de::Error::invalid_type(unexpected(&other), &visitor)),
-        }
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Null => visitor.visit_map(Entries { entries: map::Map::new().into_iter(), value: None }),
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.into_iter(), value: None }),
-            // Sets are sent as lists by some clients.
-            Value::Array(list) if list.iter().all(Value::is_string) => {
-                let map: map::Map<String, Value> =
-                    list.into_iter().filter_map(|v| Some((v.as_str()?.to_owned(), Value::Null))).collect();
-                visitor.visit_map(Entries { entries: map.into_iter(), value: None })
-            }
-            other => Err(de::Error::invalid_type(unexpected(&other), &visitor)),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(visitor)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_unit(visitor)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_unit_struct(name, visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.deserialize_tuple(length, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -126,116 +196,273 @@ impl<'de> Deserializer<'de> for Lenient {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.0.deserialize_enum(name, variants, visitor)
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_enum(name, variants, visitor)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Null => visitor.visit_string(String::new()),
-            other => other.deserialize_string(visitor),
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_identifier(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_ignored_any(visitor)
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for NotNull<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<V::Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<V::Value, E> {
+        match self.zero {
+            Zero::Bool => self.visitor.visit_bool(false),
+            Zero::Number => self.visitor.visit_u64(0),
+            Zero::Text => self.visitor.visit_str(""),
+            Zero::Bytes => self.visitor.visit_bytes(&[]),
+            Zero::List => {
+                self.visitor.visit_seq(Zeros { left: 0, error: std::marker::PhantomData })
+            }
+            Zero::Array(left) => {
+                self.visitor.visit_seq(Zeros { left, error: std::marker::PhantomData })
+            }
+            Zero::Map => self.visitor.visit_map(serde::de::value::MapDeserializer::new(
+                std::iter::empty::<(&str, &str)>(),
+            )),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Null => visitor.visit_bool(false),
-            other => other.deserialize_bool(visitor),
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let shape = match self.zero {
+            Zero::Array(length) => Shape::Array(length),
+            _ => Shape::Other,
+        };
+        let (zero, fields, string_list) = (self.zero, self.fields, self.string_list);
+        let within = Within { visitor: self.visitor, fields, shape, string_list };
+        match zero {
+            Zero::Bool => inner.deserialize_bool(within),
+            Zero::Number => inner.deserialize_any(within),
+            Zero::Text => inner.deserialize_str(within),
+            Zero::Bytes => inner.deserialize_byte_buf(within),
+            Zero::List if string_list => inner.deserialize_any(within),
+            Zero::List | Zero::Array(_) => inner.deserialize_seq(within),
+            Zero::Map => inner.deserialize_map(within),
+        }
+    }
+}
+
+/// Passes `Some` on with a lenient deserializer inside.
+struct Optional<V> {
+    visitor: V,
+    string_list: bool,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Optional<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_none()
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.visitor.visit_some(Lenient::field(inner, self.string_list))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Array(usize),
+    Other,
+}
+
+/// Passes a present value on, lists and maps with lenient elements.
+struct Within<V> {
+    visitor: V,
+    fields: Option<&'static [&'static str]>,
+    shape: Shape,
+    string_list: bool,
+}
+
+macro_rules! scalars {
+    ($($method:ident($type:ty)),* $(,)?) => { $(
+        fn $method<E: serde::de::Error>(self, value: $type) -> Result<V::Value, E> {
+            self.visitor.$method(value)
+        }
+    )* };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    scalars! {
+        visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_bytes(&[u8]), visit_byte_buf(Vec<u8>),
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<V::Value, E> {
+        if self.string_list {
+            let one = std::iter::once(value.to_owned());
+            return self.visitor.visit_seq(serde::de::value::SeqDeserializer::new(one));
+        }
+        self.visitor.visit_str(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<V::Value, A::Error> {
+        let length = match self.shape {
+            Shape::Array(length) => Some(length),
+            Shape::Other => None,
+        };
+        let mut elements = Elements { list, taken: 0, length };
+        let value = self.visitor.visit_seq(&mut elements)?;
+        while elements.list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(value)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_map(Entries { map, fields: self.fields, field: None })
+    }
+}
+
+/// Elements of a list; a fixed array is filled up with zero values.
+struct Elements<A> {
+    list: A,
+    taken: usize,
+    length: Option<usize>,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for &mut Elements<A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        let mut seed = Some(seed);
+        let found = self.list.next_element_seed(Once(&mut seed))?;
+        self.taken += 1;
+        match (found, seed, self.length) {
+            (Some(value), ..) => Ok(Some(value)),
+            (None, Some(seed), Some(length)) if self.taken <= length => {
+                let null = serde::de::value::UnitDeserializer::new();
+                seed.deserialize(Lenient::new(null)).map(Some)
+            }
+            (None, ..) => Ok(None),
         }
     }
 
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Value::Null => visitor.visit_i64(0),
-            other => other.deserialize_i64(visitor),
+    fn size_hint(&self) -> Option<usize> {
+        // Lengths come from the client; let the vector grow by itself.
+        None
+    }
+}
+
+/// A seed that is taken only when there is an element.
+struct Once<'s, S>(&'s mut Option<S>);
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Once<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        match self.0.take() {
+            Some(seed) => seed.deserialize(Lenient::new(inner)),
+            None => Err(D::Error::custom("a list element was asked for twice")),
+        }
+    }
+}
+
+/// Nothing but zero values, for a fixed array that is `null`.
+struct Zeros<E> {
+    left: usize,
+    error: std::marker::PhantomData<E>,
+}
+
+impl<'de, E: serde::de::Error> SeqAccess<'de> for Zeros<E> {
+    type Error = E;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, E> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(Lenient::new(serde::de::value::UnitDeserializer::new())).map(Some)
+    }
+}
+
+/// Entries of a map, or of a struct whose keys are folded to its own field names.
+struct Entries<A> {
+    map: A,
+    fields: Option<&'static [&'static str]>,
+    field: Option<&'static str>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let Some(fields) = self.fields else { return self.map.next_key_seed(seed) };
+        loop {
+            let Some(key) = self.map.next_key::<std::borrow::Cow<'de, str>>()? else {
+                return Ok(None);
+            };
+            let exact = fields.iter().find(|f| **f == key);
+            let folded = || fields.iter().find(|f| f.eq_ignore_ascii_case(&key));
+            match exact.or_else(folded) {
+                Some(field) => {
+                    self.field = Some(field);
+                    let name = serde::de::value::BorrowedStrDeserializer::new(field);
+                    return seed.deserialize(name).map(Some);
+                }
+                None => drop(self.map.next_value::<IgnoredAny>()?),
+            }
         }
     }
 
-    forward_to_deserialize_any! {
-        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit unit_struct tuple_struct
-        identifier ignored_any
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let field = self.field.take();
+        let string_list = field.is_some_and(|f| STRING_LISTS.contains(&f));
+        self.map.next_value_seed(Value { seed, string_list }).map_err(|err| match field {
+            Some(field) => A::Error::custom(format_args!("{field}: {err}")),
+            None => err,
+        })
     }
 }
 
-fn unexpected(value: &Value) -> de::Unexpected<'_> {
-    match value {
-        Value::Null => de::Unexpected::Unit,
-        Value::Bool(b) => de::Unexpected::Bool(*b),
-        Value::Number(n) => n.as_i64().map_or(de::Unexpected::Other("number"), de::Unexpected::Signed),
-        Value::String(s) => de::Unexpected::Str(s),
-        Value::Array(_) => de::Unexpected::Seq,
-        Value::Object(_) => de::Unexpected::Map,
-    }
+/// A seed whose value is decoded leniently.
+struct Value<S> {
+    seed: S,
+    string_list: bool,
 }
 
-struct Items(std::vec::IntoIter<Value>);
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Value<S> {
+    type Value = S::Value;
 
-impl<'de> SeqAccess<'de> for Items {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        self.0.next().map(|value| seed.deserialize(Lenient(value))).transpose()
-    }
-}
-
-struct Entries<I> {
-    entries: I,
-    value: Option<Value>,
-}
-
-impl<'de, I: Iterator<Item = (String, Value)>> MapAccess<'de> for Entries<I> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
-        self.value = Some(value);
-        seed.deserialize(key.into_deserializer()).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        seed.deserialize(Lenient(self.value.take().unwrap_or(Value::Null)))
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        self.seed.deserialize(Lenient::field(inner, self.string_list))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{ContainerConfig, HostConfig};
-
-    #[test]
-    fn clients_may_write_keys_in_any_case_and_null_anywhere() {
-        let config: ContainerConfig = decode(
-            br#"{"image":"x","CMD":"true","Env":null,"LABELS":{"a":null},"ExposedPorts":{"80/tcp":null},"Unknown":[1],"Tty":null,"StopTimeout":null}"#,
-        )
-        .unwrap();
-        assert_eq!(config.image, "x");
-        assert_eq!(config.cmd, Some(vec!["true".into()]));
-        assert_eq!(config.env, None);
-        assert_eq!(config.labels.unwrap()["a"], "");
-        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
-        let host: HostConfig = decode(br#"{"PortBindings":{"80/tcp":null},"memory":5,"RestartPolicy":null}"#).unwrap();
-        assert_eq!(host.memory, 5);
-        assert_eq!(host.port_bindings.unwrap()["80/tcp"], None);
-    }
-
-    #[test]
-    fn malformed_documents_are_refused() {
-        for bad in ["{", "[]x", "{} {}", r#"{"Image":5}"#, r#"{"Tty":"yes"}"#, "5", r#"{"Env":{"a":1}}"#] {
-            assert!(decode::<ContainerConfig>(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_is_decoded_or_refused(text in ".{0,80}") {
-            let _ = decode::<ContainerConfig>(text.as_bytes());
-        }
-
-        #[test]
-        fn what_we_write_we_read_back(image in "[a-z]{1,8}", tty: bool, env in proptest::collection::vec("[A-Z]=[a-z]*", 0..4)) {
-            let config = ContainerConfig { image, tty, env: Some(env), ..ContainerConfig::default() };
-            let text = serde_json::to_vec(&config).unwrap();
-            proptest::prop_assert_eq!(decode::<ContainerConfig>(&text).unwrap(), config);
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! The Docker Engine contract for both ends: wire types, decoding as lenient as Go's, a typed client.
 
-mod decode;
+pub mod decode;
 pub mod model;
 
 pub use decode::{decode, decode_value};

@@ -7,12 +7,18 @@
 mod container;
 mod image;
 mod network;
+mod reply;
+mod stats;
+mod stream;
 mod system;
 mod volume;
 
 pub use container::*;
 pub use image::*;
 pub use network::*;
+pub use reply::*;
+pub use stats::*;
+pub use stream::*;
 pub use system::*;
 pub use volume::*;
 
