@@ -2,6 +2,8 @@
 //! tried. The only crate with `unsafe` code; it is part of the static shim, so it depends on little.
 #![allow(unsafe_code, reason = "this is the crate for it; each block says why it is sound")]
 
+pub mod caps;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

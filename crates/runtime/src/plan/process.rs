@@ -1,0 +1,118 @@
+//! A process: names of capabilities and limits -> bits and numbers.
+
+use crate::spec::{self, ConsoleSize, User};
+use base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// A process to start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Program and arguments, at least one.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    pub env: Vec<String>,
+    /// Absolute working folder.
+    pub cwd: String,
+    /// Who runs it, resolved inside the root.
+    pub user: User,
+    /// With a terminal.
+    pub terminal: bool,
+    /// First size of the terminal.
+    pub console_size: Option<ConsoleSize>,
+    /// Bit n is capability n.
+    pub capabilities: u64,
+    /// Sets `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// Written to `oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A resource limit by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_*` of x86 and arm.
+    pub resource: u32,
+    /// `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// `u64::MAX` is unlimited.
+    pub hard: u64,
+}
+
+/// By number, from 0.
+const RLIMITS: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+];
+
+/// Checks and translates a process.
+pub(super) fn plan(process: &spec::Process) -> Result<Process> {
+    if process.args.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid("no command specified"));
+    }
+    let texts = process.args.iter().chain(&process.env).chain([&process.cwd, &process.user.name]);
+    if let Some(text) = texts.into_iter().find(|t| t.contains('\0')) {
+        return Err(Error::invalid(format!("{text:?} contains a null byte")));
+    }
+    let cwd = match process.cwd.as_str() {
+        "" => "/",
+        cwd if cwd.starts_with('/') => cwd,
+        cwd => return Err(Error::invalid(format!("Cwd must be an absolute path, not {cwd:?}"))),
+    };
+    if let Some(adj) = process.oom_score_adj.filter(|adj| !(-1000..=1000).contains(adj)) {
+        return Err(Error::invalid(format!(
+            "Invalid value {adj}, range for oom score adj is [-1000, 1000]"
+        )));
+    }
+    Ok(Process {
+        args: process.args.clone(),
+        env: process.env.clone(),
+        cwd: cwd.to_owned(),
+        user: process.user.clone(),
+        terminal: process.terminal,
+        console_size: process.console_size,
+        capabilities: capabilities(&process.capabilities)?,
+        no_new_privileges: process.no_new_privileges,
+        rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_>>()?,
+        oom_score_adj: process.oom_score_adj,
+    })
+}
+
+fn capabilities(names: &[String]) -> Result<u64> {
+    names.iter().try_fold(0, |mask, name| {
+        let number = sys::caps::number(name)
+            .ok_or_else(|| Error::invalid(format!("unknown capability {name:?}")))?;
+        Ok(mask | 1u64 << number)
+    })
+}
+
+fn rlimit(limit: &spec::Rlimit) -> Result<Rlimit> {
+    let resource = limit
+        .kind
+        .strip_prefix("RLIMIT_")
+        .and_then(|name| RLIMITS.iter().position(|r| *r == name))
+        .and_then(|at| u32::try_from(at).ok())
+        .ok_or_else(|| Error::invalid(format!("invalid rlimit type: {}", limit.kind)))?;
+    if limit.soft > limit.hard {
+        return Err(Error::invalid(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+            limit.soft, limit.hard
+        )));
+    }
+    Ok(Rlimit { resource, soft: limit.soft, hard: limit.hard })
+}

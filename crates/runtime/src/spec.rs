@@ -1,0 +1,240 @@
+//! What to run, as data: names and shapes follow the OCI runtime specification, so that a `config.json`
+//! maps onto it field by field; what OCI does not know (overlay root, user by name, tiny init) is ours.
+//!
+//! Invariants: nothing here was checked yet; [`crate::plan()`] does that and is the only reader.
+//! Source: opencontainers/runtime-spec 1.2 (words and meaning).
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// A container to run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Spec {
+    /// Container id (64 hex digits for Docker's), for names and messages only.
+    pub id: String,
+    /// The root file system.
+    pub root: Root,
+    /// The first process.
+    pub process: Process,
+    /// Host name in a new UTS namespace; empty leaves the host's.
+    pub hostname: String,
+    /// NIS domain name in a new UTS namespace; empty leaves it.
+    pub domainname: String,
+    /// Mounts, in this order, after the root. `/dev` is filled with the default links when it is a tmpfs.
+    pub mounts: Vec<Mount>,
+    /// Device nodes to make.
+    pub devices: Vec<Device>,
+    /// Paths that read as empty.
+    pub masked_paths: Vec<String>,
+    /// Paths that cannot be written.
+    pub readonly_paths: Vec<String>,
+    /// Kernel parameters of the container's own namespaces, `net.ipv4.ip_forward` = `1`.
+    pub sysctl: BTreeMap<String, String>,
+    /// Which namespaces are new.
+    pub namespaces: Namespaces,
+    /// Control group; `None` stays in the shim's.
+    pub cgroup: Option<Cgroup>,
+    /// Compiled seccomp program (array of `struct sock_filter`); `None` is unconfined.
+    #[serde(with = "crate::bytes64::option")]
+    pub seccomp: Option<Vec<u8>>,
+    /// Run a tiny init as pid 1, as `docker run --init`.
+    pub init: bool,
+}
+
+/// The root file system.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Root {
+    /// Where it comes from.
+    pub source: Rootfs,
+    /// `--read-only`.
+    pub readonly: bool,
+    /// Mount propagation of `/`: `rprivate` (when empty), `rslave`, `rshared`, ...
+    pub propagation: String,
+}
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Rootfs {
+    /// An overlay, mounted in the container's mount namespace only.
+    Overlay {
+        /// Layer folders, topmost first.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// overlayfs's scratch folder, on the same file system as `upper`.
+        work: PathBuf,
+    },
+    /// A folder as it is.
+    Path(PathBuf),
+}
+
+impl Default for Rootfs {
+    fn default() -> Self {
+        Self::Path(PathBuf::new())
+    }
+}
+
+/// A process: the container's first, or an exec's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Process {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `KEY=value`; `HOME` is added from the container's passwd when it is missing.
+    pub env: Vec<String>,
+    /// Working folder inside the container, made when missing (not for exec).
+    pub cwd: String,
+    /// Who runs it.
+    pub user: User,
+    /// With a terminal of its own.
+    pub terminal: bool,
+    /// First size of the terminal.
+    pub console_size: Option<ConsoleSize>,
+    /// Names like `CAP_CHOWN`: the bounding set, and for uid 0 the effective and permitted sets.
+    pub capabilities: Vec<String>,
+    /// Sets `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// Written to `oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// The user of a process by docker's rules; resolved inside the container's root by the child.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct User {
+    /// Raw text: empty, `name`, `uid`, `name:group`, `uid:gid`.
+    pub name: String,
+    /// `--group-add`: names or numbers.
+    pub additional_groups: Vec<String>,
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSize {
+    /// Rows.
+    pub height: u16,
+    /// Columns.
+    pub width: u16,
+}
+
+/// A resource limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// `u64::MAX` is unlimited.
+    pub hard: u64,
+}
+
+/// A mount in OCI's form.
+///
+/// Types: `bind`, `tmpfs`, `proc`, `sysfs`, `mqueue`, `devpts`, `cgroup`. Options: `ro rw rro bind rbind
+/// nosuid suid nodev dev noexec exec noatime relatime strictatime nodiratime nosymfollow`, propagation
+/// (`private rprivate slave rslave shared rshared unbindable runbindable`), and the file system's own
+/// `key=value` for the others. A bind's missing target is made (a folder or an empty file, as the source).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// Absolute path in the container.
+    pub destination: PathBuf,
+    /// Host path of a bind; else a mere name.
+    pub source: PathBuf,
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The options.
+    pub options: Vec<String>,
+}
+
+impl Mount {
+    /// A recursive bind of a host path.
+    pub fn bind(
+        source: impl Into<PathBuf>,
+        destination: impl Into<PathBuf>,
+        options: &[&str],
+    ) -> Self {
+        let options = ["rbind"].iter().chain(options).map(|o| (*o).to_owned()).collect();
+        Self {
+            destination: destination.into(),
+            source: source.into(),
+            kind: "bind".into(),
+            options,
+        }
+    }
+
+    /// A new file system of type `kind`.
+    pub fn of(kind: &str, destination: impl Into<PathBuf>, options: &[&str]) -> Self {
+        let options = options.iter().map(|o| (*o).to_owned()).collect();
+        Self { destination: destination.into(), source: kind.into(), kind: kind.into(), options }
+    }
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+    /// `c`, `b` or `p` (`u` is `c`).
+    #[serde(rename = "type")]
+    pub kind: char,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub file_mode: u32,
+    /// Owner.
+    #[serde(default)]
+    pub uid: u32,
+    /// Group.
+    #[serde(default)]
+    pub gid: u32,
+}
+
+/// Which namespaces the container gets; the mount namespace is always new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Namespaces {
+    /// Processes.
+    pub pid: Namespace,
+    /// Network. New ones get their `lo` set up.
+    pub net: Namespace,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Namespace,
+    /// Host name.
+    pub uts: Namespace,
+    /// Control group view.
+    pub cgroup: Namespace,
+}
+
+/// Where one namespace comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// A new one.
+    #[default]
+    New,
+    /// The host's (that of the shim).
+    Host,
+    /// That behind a path such as `/proc/PID/ns/net`.
+    Path(PathBuf),
+}
+
+/// The control group of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cgroup {
+    /// Path below the hierarchy's root, `/gantry/<id>`. The shim makes and removes it.
+    pub path: PathBuf,
+    /// The limits: `sys::cgroup::Resources` as JSON.
+    pub resources: serde_json::Value,
+}
