@@ -3,11 +3,15 @@
 #![allow(unsafe_code, reason = "this is the crate for it; each block says why it is sound")]
 
 pub mod caps;
+pub mod dir;
 pub mod epoll;
 pub mod fdpass;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod overlay;
 pub mod process;
 pub mod pty;
+mod remove;
+pub mod root;
