@@ -171,13 +171,13 @@ impl Stat {
             size: u64::try_from(st.st_size).unwrap_or(0),
             blocks: u64::try_from(st.st_blocks).unwrap_or(0),
             mtime: Time {
-                seconds: st.st_mtime as i64,
+                seconds: st.st_mtime,
                 nanos: u32::try_from(st.st_mtime_nsec).unwrap_or(0),
             },
-            nlink: st.st_nlink as u64,
-            dev: st.st_dev as u64,
-            ino: st.st_ino as u64,
-            rdev: (fs::major(st.st_rdev as u64), fs::minor(st.st_rdev as u64)),
+            nlink: st.st_nlink,
+            dev: st.st_dev,
+            ino: st.st_ino,
+            rdev: (fs::major(st.st_rdev), fs::minor(st.st_rdev)),
         }
     }
 
@@ -249,9 +249,7 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn try_clone(&self) -> Result<Self> {
-        rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
-            .map(Self)
-            .map_err(|e| Error::new("dup", "", e))
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 0).map(Self).map_err(|e| Error::new("dup", "", e))
     }
 
     /// Opens the folder `name`.
@@ -330,12 +328,7 @@ impl Dir {
     ///
     /// # Errors
     /// The kernel's; `EXIST` when taken.
-    pub fn link(
-        &self,
-        name: impl AsRef<OsStr>,
-        into: &Self,
-        new: impl AsRef<OsStr>,
-    ) -> Result<()> {
+    pub fn link(&self, name: impl AsRef<OsStr>, into: &Self, new: impl AsRef<OsStr>) -> Result<()> {
         let (name, new) = (single("link", name.as_ref())?, single("link", new.as_ref())?);
         fs::linkat(&self.0, name, &into.0, new, AtFlags::empty())
             .map_err(|e| Error::new("link", new, e))
@@ -378,9 +371,7 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn stat_self(&self) -> Result<Stat> {
-        fs::fstat(&self.0)
-            .map(|st| Stat::from_kernel(&st))
-            .map_err(|e| Error::new("stat", ".", e))
+        fs::fstat(&self.0).map(|st| Stat::from_kernel(&st)).map_err(|e| Error::new("stat", ".", e))
     }
 
     /// Of `name`, of a symlink itself.
@@ -453,7 +444,8 @@ impl Dir {
     /// # Errors
     /// The kernel's; a file system without them has none.
     pub fn xattrs(&self, name: impl AsRef<OsStr>) -> Result<Vec<(OsString, Vec<u8>)>> {
-        list_xattrs(&self.magic(name.as_ref())?).map_err(|e| Error::new("listxattr", &name.as_ref(), e))
+        list_xattrs(&self.magic(name.as_ref())?)
+            .map_err(|e| Error::new("listxattr", name.as_ref(), e))
     }
 
     /// Extended attributes of the folder itself, sorted by key.
@@ -578,12 +570,7 @@ impl Dir {
 ///
 /// # Errors
 /// The kernel's.
-pub fn set_open(
-    fd: impl AsFd,
-    owner: (u32, u32),
-    mode: u32,
-    mtime: Option<Time>,
-) -> Result<()> {
+pub fn set_open(fd: impl AsFd, owner: (u32, u32), mode: u32, mtime: Option<Time>) -> Result<()> {
     let (uid, gid) = (fs::Uid::from_raw(owner.0), fs::Gid::from_raw(owner.1));
     fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| Error::new("fchown", "", e))?;
     fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| Error::new("fchmod", "", e))?;
@@ -647,8 +634,9 @@ pub fn next_data(fd: impl AsFd, from: u64) -> Result<Option<(u64, u64)>> {
 }
 
 pub(crate) fn times(mtime: Time) -> Timestamps {
-    let at = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos.min(999_999_999)) as _ };
-    debug_assert!(at.tv_nsec != UTIME_OMIT as i64);
+    let at =
+        Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos.min(999_999_999)) as _ };
+    debug_assert!(at.tv_nsec != UTIME_OMIT);
     Timestamps { last_access: at, last_modification: at }
 }
 

@@ -53,7 +53,8 @@ pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<Own
         }
     }
     mount::fsconfig_create(&fs).map_err(|e| Error::new("mount", describe(&fs), e))?;
-    let flags = if upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    let flags =
+        if upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))
 }
 

@@ -141,19 +141,15 @@ impl Root {
     /// The kernel's; `NOENT` when it leads nowhere.
     pub fn canonical(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         let path = path.as_ref();
-        let fd = self.resolve(
-            path,
-            OFlags::PATH | OFlags::CLOEXEC,
-            0,
-            ResolveFlags::IN_ROOT,
-        )?;
+        let fd = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC, 0, ResolveFlags::IN_ROOT)?;
         let at = |fd: &OwnedFd| {
             fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
                 .map(|link| PathBuf::from(OsStr::from_bytes(link.as_bytes())))
                 .map_err(|e| Error::new("readlink", path, e))
         };
         let (whole, root) = (at(&fd)?, at(&self.0)?);
-        let inner = whole.strip_prefix(&root).map_err(|_| Error::new("resolve", path, Errno::XDEV))?;
+        let inner =
+            whole.strip_prefix(&root).map_err(|_| Error::new("resolve", path, Errno::XDEV))?;
         Ok(Path::new("/").join(inner))
     }
 
