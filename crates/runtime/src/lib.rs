@@ -7,7 +7,9 @@
 //! Not here: carrying the plan out (crate `shim`), system calls (`sys`), log files (`logging`).
 
 mod bytes64;
+pub mod defaults;
 pub mod plan;
+pub mod seccomp;
 pub mod shim;
 pub mod spec;
 pub mod user;

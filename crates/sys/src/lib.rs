@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "this is the crate for it; each block says why it is sound")]
 
 pub mod caps;
+pub mod cgroup;
 pub mod dir;
 pub mod epoll;
 pub mod fdpass;
@@ -13,5 +14,6 @@ pub mod nft;
 pub mod overlay;
 pub mod process;
 pub mod pty;
-mod remove;
 pub mod root;
+pub mod seccomp;
+mod remove;

@@ -1,0 +1,78 @@
+//! Reading and writing control files, with errors that name the file and the value.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+/// A control file could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} cgroup {}", path.display())]
+pub struct Error {
+    what: String,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Error {
+    pub(super) fn new(what: impl Into<String>, path: &Path, source: io::Error) -> Self {
+        Self { what: what.into(), path: path.to_owned(), source }
+    }
+
+    /// The cause.
+    pub fn io(&self) -> &io::Error {
+        &self.source
+    }
+
+    /// Whether the file or folder was not there.
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+            || self.source.raw_os_error() == Some(libc::ENODEV)
+    }
+}
+
+pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Control files are short; a limit keeps a mistaken path from filling memory.
+const MOST: u64 = 4 << 20;
+
+pub(super) fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
+    let path = folder.join(file);
+    let written = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut opened| opened.write_all(value.as_bytes()));
+    written.map_err(|e| Error::new(format!("write {value:?} to"), &path, e))
+}
+
+pub(super) fn read(folder: &Path, file: &str) -> Result<String> {
+    let path = folder.join(file);
+    let mut text = String::new();
+    fs::File::open(&path)
+        .and_then(|opened| opened.take(MOST).read_to_string(&mut text))
+        .map_err(|e| Error::new("read", &path, e))?;
+    Ok(text)
+}
+
+/// A number; `max` and missing files are `None`.
+pub(super) fn number(folder: &Path, file: &str) -> Option<u64> {
+    read(folder, file).ok()?.trim().parse().ok()
+}
+
+/// `key value` lines.
+pub(super) fn pairs(folder: &Path, file: &str) -> Vec<(String, u64)> {
+    let Ok(text) = read(folder, file) else { return Vec::new() };
+    text.lines()
+        .filter_map(|line| {
+            let (key, value) = line.split_once(' ')?;
+            Some((key.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+/// The value of one key in a file of `key value` lines.
+pub(super) fn value(folder: &Path, file: &str, key: &str) -> Option<u64> {
+    pairs(folder, file).into_iter().find(|(k, _)| k == key).map(|(_, v)| v)
+}
