@@ -6,7 +6,7 @@ use image::{Applied, ConfigBlob, LayerSink};
 use std::{
     collections::HashSet,
     fmt,
-    io::{self, Read, Write},
+    io::{Read, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 use store::Layer;
@@ -28,7 +28,7 @@ pub struct NewLayer {
 
 /// Layers on disk, as images need them.
 pub trait LayerStore: Send + Sync {
-    /// Unpacks a tar on top of `parents`; the size of the tar in the answer is not looked at.
+    /// Unpacks a tar on top of `parents`.
     ///
     /// # Errors
     /// See [`LayerSink::apply`].
@@ -117,12 +117,7 @@ impl Hold {
     /// # Errors
     /// See [`LayerSink::apply`].
     pub fn apply(&self, parents: &[Digest], tar: &mut dyn Read) -> Result<NewLayer> {
-        self.make(|layers| {
-            let mut counted = Counted { inner: tar, bytes: 0 };
-            let mut new = layers.apply(parents, &mut counted)?;
-            new.tar_size = counted.bytes;
-            Ok(new)
-        })
+        self.make(|layers| layers.apply(parents, tar))
     }
 
     /// Takes a layer that `make` puts on disk, and holds it from then on; nothing is collected between.
@@ -196,18 +191,5 @@ impl From<Applied> for NewLayer {
     fn from(applied: Applied) -> Self {
         let Applied { layer, diff_id, size, tar_size, bound } = applied;
         Self { layer, diff_id, size, tar_size, bound }
-    }
-}
-
-struct Counted<'r> {
-    inner: &'r mut dyn Read,
-    bytes: u64,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.bytes += n as u64;
-        Ok(n)
     }
 }

@@ -13,6 +13,8 @@ const ACCEPTED: &[&str] = &["before", "dangling", "label", "label!", "reference"
 pub struct ListOptions {
     /// Steps of builds too.
     pub all: bool,
+    /// Digest references too; they are always there, clients choose what to show.
+    pub digests: bool,
     /// Which.
     pub filters: Filters,
     /// Work out what each shares with others.

@@ -1,7 +1,7 @@
 //! `POST /images/load`.
 
 use super::{How, Images, NewImage};
-use base::{Error, Platform, Principal, Reference, Result};
+use base::{Platform, Principal, Reference, Result};
 use image::{LoadedImage, archive};
 use serde_json::{Value, json};
 use std::{io::Read, sync::Arc};
@@ -82,10 +82,4 @@ fn new_image(loaded: LoadedImage) -> NewImage {
         from: from.into(),
         event: Some("load"),
     }
-}
-
-/// The error message of a stream whose status was sent already.
-pub(crate) fn error_message(err: &Error) -> Value {
-    let text = err.chain();
-    json!({"errorDetail": {"message": text}, "error": text})
 }

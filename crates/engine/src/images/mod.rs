@@ -10,7 +10,9 @@
 //! Not here: archive formats and configs (crate `image`), unpacking (crate `storage`), registries.
 
 mod collect;
-mod convert;
+mod commit;
+pub(crate) mod convert;
+mod disk;
 mod facts;
 mod import;
 mod inspect;
@@ -26,6 +28,7 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
+pub use commit::CommitOptions;
 pub use facts::{Base, Came, Evidence, How};
 pub use import::ImportOptions;
 pub use layers::{Held, Hold, LayerStore, NewLayer};
@@ -291,6 +294,28 @@ impl Images {
                 }
             }
             Ok(moved)
+        })
+    }
+
+    /// The layers of a held image, as a new image on top of it names them.
+    ///
+    /// # Errors
+    /// `Internal` when a layer has lost its row.
+    pub fn layers_of(&self, held: &Held) -> Result<Vec<NewLayer>> {
+        self.store.read(|tx| {
+            let layers = held.layers.iter().map(|id| {
+                let row = tx.layer::<LayerRecord>(id)?;
+                let row =
+                    row.ok_or_else(|| Error::internal(format!("layer {id} has lost its row")))?;
+                Ok(NewLayer {
+                    bound: row.id != row.diff_id,
+                    layer: row.id,
+                    diff_id: row.diff_id,
+                    size: row.size,
+                    tar_size: row.doc.tar_size,
+                })
+            });
+            layers.collect()
         })
     }
 

@@ -26,7 +26,7 @@ impl LayerStore for Files {
             layer: diff_id.clone(),
             diff_id,
             size: bytes.len() as u64,
-            tar_size: 0,
+            tar_size: bytes.len() as u64,
             bound: false,
         })
     }
@@ -477,4 +477,31 @@ fn a_start_after_a_crash_drops_what_no_row_knows() {
     assert_eq!(host.on_disk(), (1, 1));
     host.images.content.remove(&id).unwrap();
     assert_eq!(host.images.recover(&[]).unwrap(), [id]);
+}
+
+#[test]
+fn a_commit_stands_on_its_containers_image() {
+    let host = Host::new();
+    let base = host.image(&["a"], 1, &["base:1"], None);
+    let held = host.images.take("base:1", None).unwrap();
+    let layers = host.images.layers_of(&held).unwrap();
+    let changed = held.hold.apply(&[], &mut &tar("new")[..]).unwrap();
+    let config = api::model::ContainerConfig { cmd: Some(vec!["sh".into()]), ..Default::default() };
+    let options = CommitOptions {
+        container: "c".repeat(64),
+        repository: "made".into(),
+        changes: vec!["ENV A=1".into()],
+        comment: "note".into(),
+        ..CommitOptions::default()
+    };
+    let id = host
+        .images
+        .commit(Some(&held), layers, Some(changed), &config, &options, &host.by)
+        .unwrap();
+    let inspect = host.images.inspect("made", None).unwrap();
+    assert_eq!((inspect.id.as_str(), inspect.parent.as_str()), (id.as_str(), base.as_str()));
+    assert_eq!((inspect.comment.as_str(), inspect.container), ("note", "c".repeat(64)));
+    assert_eq!(inspect.config.unwrap().env.unwrap(), ["A=1"]);
+    assert_eq!(inspect.root_fs.layers.unwrap().len(), 2);
+    assert_eq!(inspect.gantry.unwrap()["Base"]["evidence"], "parent");
 }
