@@ -92,7 +92,8 @@ impl Filters {
     /// # Errors
     /// `Invalid`, docker's wording.
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
-        let bad = |v: &[String]| Error::invalid(format!("invalid filter '{key}={v:?}'"));
+        let bad =
+            |v: &[String]| Error::invalid(format!("invalid filter '{key}=[{}]'", v.join(" ")));
         let values = self.get(key);
         let mut found = None;
         for value in values {

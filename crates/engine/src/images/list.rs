@@ -70,7 +70,8 @@ impl Images {
             all => all
                 .iter()
                 .map(|t| Timestamp::parse_relative(t, now))
-                .collect::<Result<Vec<_>>>()?
+                .collect::<Result<Vec<_>>>()
+                .map_err(|e| Error::invalid("invalid filter 'until'").caused_by(e))?
                 .into_iter()
                 .min(),
         };
@@ -176,8 +177,7 @@ impl Pattern {
 
 /// Reads a pattern of Go's `path.Match`.
 fn pattern(text: &str) -> Result<Pattern> {
-    let bad =
-        || Error::invalid(format!("invalid reference filter {text:?}: syntax error in pattern"));
+    let bad = || Error::invalid("syntax error in pattern");
     let mut globs = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -1,7 +1,7 @@
 //! `GET /images/get` and `GET /images/{name}/get`.
 
 use super::{Images, LayerRecord, layers::Hold, resolve};
-use base::{Digest, Error, ImageId, Principal, Reference, Result, Timestamp};
+use base::{Digest, Error, ImageId, Kind, Principal, Reference, Result, Timestamp};
 use image::{LayerSource, SavedImage, lookup::Query};
 use std::{io::Write, sync::Arc};
 
@@ -53,7 +53,15 @@ impl Images {
                         continue;
                     }
                 }
-                let id = resolve(tx, name)?;
+                let id = resolve(tx, name).map_err(|e| {
+                    match (e.kind(), asked.as_ref().map(Reference::tag)) {
+                        (Kind::NotFound, Some(Some(_))) => {
+                            Error::not_found("reference does not exist")
+                        }
+                        (Kind::NotFound, _) => Error::not_found(format!("No such image: {name}")),
+                        _ => e,
+                    }
+                })?;
                 let named = asked.map(|r| image::lookup::stored_form(&r));
                 let named = match named {
                     Some(reference) => tx.tag(&reference.to_string())?.map(|_| reference),
