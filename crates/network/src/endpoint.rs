@@ -83,6 +83,26 @@ impl Repair {
         *self == Self::default()
     }
 
+    /// Writes what was done to the log.
+    pub fn log(&self) {
+        if self.table_made
+            || self.ports_added > 0
+            || self.ports_removed > 0
+            || !self.links_removed.is_empty()
+        {
+            tracing::warn!(
+                table = self.table_made,
+                ports_added = self.ports_added,
+                ports_removed = self.ports_removed,
+                links_removed = self.links_removed.len(),
+                "network mended"
+            );
+        }
+        for failure in &self.failures {
+            tracing::error!(err = failure, "network cannot be mended");
+        }
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.links_removed.extend(other.links_removed);
         self.ports_removed += other.ports_removed;

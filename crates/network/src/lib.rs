@@ -20,6 +20,7 @@ mod mac;
 pub mod names;
 mod networks;
 pub mod port;
+mod ports;
 mod subnet;
 
 pub use config::{BridgeConfig, Config};
@@ -28,4 +29,5 @@ pub use endpoint::{Attach, Endpoint, Leftovers, Repair};
 pub use mac::Mac;
 pub use networks::{Network, Networks};
 pub use port::{Protocol, Publish, Published};
+pub use ports::Ports;
 pub use subnet::Subnet;

@@ -1,17 +1,25 @@
 //! The networks of one daemon and who is on them.
 
-use crate::{Attach, Config, Endpoint, Leftovers, Repair, Subnet, drivers};
+use crate::{Attach, Config, Endpoint, Leftovers, Repair, Subnet, drivers, ports::Ports};
 use base::{ContainerId, EndpointId, Error, NetworkId, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
+    os::fd::BorrowedFd,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use store::Store;
+use sys::nft::Nft;
 
 /// Names, drivers and presence of the predefined networks.
 const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
+
+/// How often links of former endpoints are looked after while there are any.
+const RESTLESS: Duration = Duration::from_secs(1);
+/// And otherwise, for those that come up while nothing else happens.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What is kept of a network in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,14 +79,14 @@ impl Networks {
     /// # Errors
     /// `Invalid` for contradicting settings; of the store and the kernel otherwise.
     pub fn open(config: &Config, store: &Store) -> Result<Self> {
-        let mut live = Vec::new();
+        let (mut live, ports) = (Vec::new(), Ports::default());
         for (name, driver) in PREDEFINED {
             if driver == "bridge" && config.bridge.is_none() {
                 continue;
             }
             let row = row(store, name, driver)?;
             let driver = drivers::named(driver)?;
-            let plane = driver.open(config)?;
+            let plane = driver.open(config, &ports)?;
             let network = Network {
                 id: row.id,
                 name: row.name,
@@ -192,6 +200,35 @@ impl Networks {
         repair
     }
 
+    /// Watches over the packet filter and over links of former endpoints until `stop` is readable or closed:
+    /// rules that someone flushed are back within a moment. Blocks; to be run on a thread of its own. What
+    /// was mended is logged.
+    ///
+    /// # Errors
+    /// Of the kernel, when watching itself fails.
+    pub fn watch(&self, stop: BorrowedFd<'_>) -> Result<()> {
+        let failed = |e: sys::netlink::Error| {
+            Error::internal(e.to_string()).caused_by(std::io::Error::from(e.errno))
+        };
+        let tables: Vec<_> = self.live.iter().filter_map(|l| l.plane.table()).collect();
+        let mut changes = Nft::watch().map_err(failed)?;
+        loop {
+            let restless = self.live.iter().any(|l| l.plane.restless());
+            let patience = if restless { RESTLESS } else { IDLE };
+            let (stopped, changed) =
+                sys::port::wait(stop, changes.socket(), patience).map_err(|errno| {
+                    Error::io("cannot wait for changes of the packet filter", errno.into())
+                })?;
+            if stopped {
+                return Ok(());
+            }
+            let ours = changed && changes.wait_for_change(&tables).map_err(failed)?;
+            if ours || restless {
+                self.mend().log();
+            }
+        }
+    }
+
     /// What the kernel holds beyond the endpoints known here, over all networks.
     ///
     /// # Errors
@@ -204,6 +241,14 @@ impl Networks {
             all.ports += one.ports;
         }
         Ok(all)
+    }
+
+    /// Removes everything the networks made in the kernel, as when Gantry leaves this machine.
+    ///
+    /// # Errors
+    /// The first error, after everything was tried.
+    pub fn remove_all(&self) -> Result<()> {
+        self.live.iter().fold(Ok(()), |result, live| result.and(live.plane.remove()))
     }
 
     /// A container's endpoints.

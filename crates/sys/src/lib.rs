@@ -17,3 +17,4 @@ pub mod pty;
 pub mod root;
 pub mod seccomp;
 mod remove;
+pub mod port;

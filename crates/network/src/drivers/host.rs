@@ -1,7 +1,7 @@
 //! The host's own network: nothing to make, nothing to wire.
 
 use super::{Driver, Plane, Wired};
-use crate::{Attach, Config, Endpoint, Leftovers, Repair};
+use crate::{Attach, Config, Endpoint, Leftovers, Repair, ports::Ports};
 use base::{ContainerId, EndpointId, Result};
 
 /// The driver `host`.
@@ -13,7 +13,7 @@ impl Driver for Host {
         "host"
     }
 
-    fn open(&self, _: &Config) -> Result<Box<dyn Plane>> {
+    fn open(&self, _: &Config, _: &Ports) -> Result<Box<dyn Plane>> {
         Ok(Box::new(Host))
     }
 }

@@ -7,7 +7,7 @@ mod bridge;
 mod host;
 mod null;
 
-use crate::{Attach, Config, Endpoint, Leftovers, Published, Repair, Subnet};
+use crate::{Attach, Config, Endpoint, Leftovers, Published, Repair, Subnet, ports::Ports};
 use base::{ContainerId, EndpointId, Result};
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
@@ -20,7 +20,7 @@ pub trait Driver: fmt::Debug + Sync {
     ///
     /// # Errors
     /// `Invalid` when the settings contradict each other or the machine; of the kernel otherwise.
-    fn open(&self, config: &Config) -> Result<Box<dyn Plane>>;
+    fn open(&self, config: &Config, ports: &Ports) -> Result<Box<dyn Plane>>;
 }
 
 /// What a plane gives an endpoint.
@@ -83,6 +83,16 @@ pub trait Plane: fmt::Debug + Send + Sync {
         Repair::default()
     }
 
+    /// Whether links of former endpoints wait for [`Plane::mend`].
+    fn restless(&self) -> bool {
+        false
+    }
+
+    /// The packet filter table that holds its rules, if it has one.
+    fn table(&self) -> Option<String> {
+        None
+    }
+
     /// Removes everything the network made in the kernel.
     ///
     /// # Errors
@@ -104,3 +114,17 @@ pub fn named(name: &str) -> Result<&'static dyn Driver> {
         base::Error::not_found(format!("could not resolve driver {name} in registry"))
     })
 }
+
+/// Sets what Docker sets in every network namespace of a container's own: low ports and ping need no
+/// privilege inside. A container's `--sysctl` comes later and wins.
+fn settings_of_a_namespace() {
+    for (name, value) in
+        [("ipv4/ip_unprivileged_port_start", "0"), ("ipv4/ping_group_range", "0 2147483647")]
+    {
+        // Kernels without the setting have nothing to relax.
+        let _ = sys::netns::set_sysctl(name, value);
+    }
+}
+
+#[cfg(test)]
+mod contract;

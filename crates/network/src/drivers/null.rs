@@ -1,8 +1,12 @@
 //! A network of its own with nothing but loopback.
 
 use super::{Driver, Plane, Wired};
-use crate::{Attach, Config, Endpoint, Leftovers, Repair};
-use base::{ContainerId, EndpointId, Result};
+use crate::{Attach, Config, Endpoint, Leftovers, Repair, ports::Ports};
+use base::{ContainerId, EndpointId, Error, Result};
+use sys::{
+    netlink::{Request, Route},
+    netns,
+};
 
 /// The driver `null`.
 #[derive(Debug)]
@@ -13,14 +17,25 @@ impl Driver for Null {
         "null"
     }
 
-    fn open(&self, _: &Config) -> Result<Box<dyn Plane>> {
+    fn open(&self, _: &Config, _: &Ports) -> Result<Box<dyn Plane>> {
         Ok(Box::new(Null))
     }
 }
 
 impl Plane for Null {
     // Wished ports are dropped without a word, as Docker does (its CLI warns).
-    fn attach(&self, _: &EndpointId, _: &Attach<'_>) -> Result<Wired> {
+    fn attach(&self, _: &EndpointId, wish: &Attach<'_>) -> Result<Wired> {
+        let netns = wish.netns.ok_or_else(|| {
+            Error::invalid("the network none needs a network namespace of the container's own")
+        })?;
+        let done = netns::within(netns, || {
+            super::settings_of_a_namespace();
+            let mut route = Route::open()?;
+            let lo = route.link("lo")?.map(|l| l.index).unwrap_or_default();
+            route.run(&[Request::set_up(lo)])
+        });
+        done.and_then(|done| done)
+            .map_err(|e| Error::internal(e.to_string()).caused_by(std::io::Error::from(e.errno)))?;
         Ok(Wired::default())
     }
 

@@ -37,6 +37,16 @@ impl Error {
     pub(crate) fn new(what: impl Into<String>, errno: Errno) -> Self {
         Self { what: what.into(), detail: None, errno }
     }
+
+    /// Whether the thing asked for is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.errno, Errno::NOENT | Errno::NODEV | Errno::SRCH)
+    }
+
+    /// Whether the thing to be made is there already.
+    pub fn is_there(&self) -> bool {
+        self.errno == Errno::EXIST
+    }
 }
 
 /// Result of this module.

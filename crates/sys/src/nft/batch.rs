@@ -206,7 +206,7 @@ impl Batch {
     }
 }
 
-/// Whether an event tells that something was taken from a table.
+/// Whether an event tells that a part of a table went; elements come and go all the time and do not count.
 pub(super) fn takes_from(event: &Reply, table: &str) -> bool {
     let kind = i32::from(event.kind & 0xff);
     let taking = [
@@ -214,7 +214,6 @@ pub(super) fn takes_from(event: &Reply, table: &str) -> bool {
         libc::NFT_MSG_DELCHAIN,
         libc::NFT_MSG_DELRULE,
         libc::NFT_MSG_DELSET,
-        libc::NFT_MSG_DELSETELEM,
     ];
     // The table's name has the same number in all of them.
     taking.contains(&kind)

@@ -21,6 +21,10 @@ pub enum Meta {
     InputName,
     /// Name of the link it leaves by, 16 bytes.
     OutputName,
+    /// Kind of the link it came in by, such as `bridge`, 16 bytes; hardware has none, which ends the rule.
+    InputKind,
+    /// Kind of the link it leaves by.
+    OutputKind,
     /// Number of the transport protocol, one byte.
     Transport,
 }
@@ -97,6 +101,19 @@ impl Expr {
         [Self::Meta(Meta::OutputName, Register(0)), Self::Cmp(Register(0), cmp, link_name(name))]
     }
 
+    /// True when the packet came in by a link of this kind. Two expressions.
+    pub fn input_kind(kind: &str) -> [Self; 2] {
+        [Self::Meta(Meta::InputKind, Register(0)), Self::Cmp(Register(0), Cmp::Eq, link_name(kind))]
+    }
+
+    /// True when the packet leaves by a link of this kind.
+    pub fn output_kind(kind: &str) -> [Self; 2] {
+        [
+            Self::Meta(Meta::OutputKind, Register(0)),
+            Self::Cmp(Register(0), Cmp::Eq, link_name(kind)),
+        ]
+    }
+
     /// True when the source address lies in this network.
     pub fn source(network: [u8; 4], mask: [u8; 4]) -> [Self; 3] {
         Self::address(12, network, mask)
@@ -154,6 +171,8 @@ impl Expr {
                 let key = match key {
                     Meta::InputName => libc::NFT_META_IIFNAME,
                     Meta::OutputName => libc::NFT_META_OIFNAME,
+                    Meta::InputKind => 26,  // NFT_META_IIFKIND
+                    Meta::OutputKind => 27, // NFT_META_OIFKIND
                     Meta::Transport => libc::NFT_META_L4PROTO,
                 };
                 m.with_be32(a::META_DREG, to.number()).with_be32(a::META_KEY, key as u32)

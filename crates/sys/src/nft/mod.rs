@@ -48,13 +48,13 @@ impl Nft {
         &self.socket
     }
 
-    /// Waits for a change. True when this table lost something or may have; false for any other change.
+    /// Waits for a change. True when one of these tables lost something or may have; false for any other.
     ///
     /// # Errors
     /// `EAGAIN` when nothing came in time; of the kernel otherwise.
-    pub fn wait_for_change(&mut self, table: &str) -> Result<bool> {
+    pub fn wait_for_change(&mut self, tables: &[String]) -> Result<bool> {
         let Some(events) = self.socket.next_event()? else { return Ok(true) };
-        Ok(events.iter().any(|event| batch::takes_from(event, table)))
+        Ok(events.iter().any(|event| tables.iter().any(|table| batch::takes_from(event, table))))
     }
 
     /// Makes all changes at once.

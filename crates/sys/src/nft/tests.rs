@@ -160,5 +160,5 @@ fn a_watcher_hears_what_is_taken_from_its_table() {
     let mut batch = Batch::new();
     batch.delete_table("t");
     nft.commit(&batch).unwrap();
-    while !watch.wait_for_change("t").unwrap() {}
+    while !watch.wait_for_change(&["t".to_owned()]).unwrap() {}
 }

@@ -1,0 +1,91 @@
+//! The veth pair between a bridge and a container.
+
+use super::{kernel, link, locked};
+use crate::{Mac, Subnet};
+use base::{EndpointId, Error, Result};
+use std::{net::Ipv4Addr, os::fd::BorrowedFd, sync::Mutex};
+use sys::{
+    netlink::{self, Port, Request, Route, Veth},
+    netns,
+};
+
+/// Digits of the endpoint's id in a link's name; with `veth` they fill the 15 bytes a name may have.
+const DIGITS: usize = 11;
+
+/// A pair to be made.
+#[derive(Debug)]
+pub(super) struct Pair<'a> {
+    pub bridge: &'a link::Bridge,
+    pub name: &'a str,
+    pub interface: &'a str,
+    pub netns: BorrowedFd<'a>,
+    pub mac: Mac,
+    pub address: Subnet,
+    pub gateway: Ipv4Addr,
+    pub mtu_bytes: u32,
+    pub isolated: bool,
+}
+
+/// The name of the host's end.
+pub(super) fn name(endpoint: &EndpointId) -> String {
+    format!("veth{}", &endpoint.as_str()[..DIGITS])
+}
+
+/// Whether a link was named by [`name`].
+pub(super) fn is_ours(name: &str) -> bool {
+    let digits = name.strip_prefix("veth").unwrap_or_default();
+    digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// How the bridge treats our ports: frames may go back where they came from, because with
+/// `bridge-nf-call-iptables` a container's packet to its own published port does not leave the bridge.
+pub(super) fn port(isolated: bool) -> Port {
+    Port { hairpin: true, isolated }
+}
+
+/// Makes the pair and sets both ends up. On error it may be half made; [`delete`] removes it.
+pub(super) fn connect(route: &Mutex<Route>, pair: &Pair<'_>) -> Result<()> {
+    let veth = Veth {
+        host: pair.name,
+        peer: pair.interface,
+        netns: pair.netns,
+        peer_mac: Some(pair.mac.0),
+        master: Some(pair.bridge.index),
+        mtu: pair.mtu_bytes,
+    };
+    let requests = [
+        Request::add_veth(&veth),
+        Request::no_ipv6_address(pair.name),
+        Request::set_port_up(pair.name, port(pair.isolated)),
+    ];
+    let results = locked(route).run_all(&requests).map_err(kernel)?;
+    // The second fails where the kernel has no IPv6, which serves as well.
+    for (result, _) in results.into_iter().zip([true, false, true]).filter(|(_, needed)| *needed) {
+        result.map_err(kernel)?;
+    }
+    netns::within(pair.netns, || inside(pair)).and_then(|done| done).map_err(kernel)
+}
+
+/// What is done in the container's namespace.
+fn inside(pair: &Pair<'_>) -> netlink::Result<()> {
+    super::super::settings_of_a_namespace();
+    // A container without an IPv6 network takes no IPv6 address, neither link-local nor advertised.
+    let _ = netns::set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", pair.interface), "1");
+    let mut route = Route::open()?;
+    let link = route.link(pair.interface)?.map(|l| l.index).unwrap_or_default();
+    let lo = route.link("lo")?.map(|l| l.index).unwrap_or_default();
+    route.run(&[
+        Request::set_up(lo),
+        Request::add_address(link, pair.address.address(), pair.address.prefix()),
+        Request::set_up(link),
+        Request::add_default_route(link, pair.gateway),
+    ])
+}
+
+/// Removes a link; one that is not there is fine.
+pub(super) fn delete(route: &mut Route, name: &str) -> Result<()> {
+    match route.run(&[Request::delete_link(name)]) {
+        Err(error) if !error.is_missing() => Err::<(), Error>(kernel(error)),
+        _ => Ok(()),
+    }
+}

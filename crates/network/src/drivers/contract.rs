@@ -1,0 +1,131 @@
+//! What every driver must do, run against every driver.
+
+use super::*;
+use crate::BridgeConfig;
+use std::os::fd::{AsFd, OwnedFd};
+
+fn config() -> Config {
+    Config { bridge: Some(BridgeConfig::named("br-contract")) }
+}
+
+/// Runs `check` for each driver, in a network namespace of its own.
+fn each(check: impl Fn(&dyn Driver) + Sync) {
+    for driver in DRIVERS {
+        let host = sys::netns::create().unwrap();
+        sys::netns::within(host.as_fd(), || check(*driver))
+            .unwrap_or_else(|e| panic!("{}: {e}", driver.name()));
+    }
+}
+
+struct Guest {
+    id: ContainerId,
+    netns: OwnedFd,
+}
+
+impl Guest {
+    fn new() -> Self {
+        Self { id: ContainerId::random(), netns: sys::netns::create().unwrap() }
+    }
+
+    fn join(&self, plane: &dyn Plane) -> Result<Endpoint> {
+        let id = EndpointId::random();
+        let wish = Attach {
+            container: &self.id,
+            name: "guest",
+            netns: Some(self.netns.as_fd()),
+            interface: "eth0",
+            mac: None,
+            address: None,
+            publish: &[],
+        };
+        let wired = plane.attach(&id, &wish)?;
+        Ok(Endpoint {
+            id,
+            network: base::NetworkId::random(),
+            network_name: "n".into(),
+            link: wired.link,
+            address: wired.address,
+            gateway: wired.gateway,
+            mac: wired.mac,
+            ports: wired.ports,
+        })
+    }
+}
+
+#[test]
+fn names_differ_and_are_found() {
+    for driver in DRIVERS {
+        assert_eq!(named(driver.name()).unwrap().name(), driver.name());
+    }
+    assert_eq!(named("nope").unwrap_err().kind(), base::Kind::NotFound);
+}
+
+#[test]
+fn opening_again_changes_nothing() {
+    each(|driver| {
+        let first = driver.open(&config(), &Ports::default()).unwrap();
+        let (subnet, gateway) = (first.subnet(), first.gateway());
+        drop(first);
+        let second = driver.open(&config(), &Ports::default()).unwrap();
+        assert_eq!((second.subnet(), second.gateway()), (subnet, gateway));
+        assert!(second.reconcile(&[]).is_empty());
+        assert!(second.mend().is_empty());
+    });
+}
+
+#[test]
+fn every_guest_has_loopback_and_its_own_address() {
+    each(|driver| {
+        let plane = driver.open(&config(), &Ports::default()).unwrap();
+        let guests: Vec<_> = (0..3).map(|_| Guest::new()).collect();
+        let endpoints: Vec<_> = guests.iter().map(|g| g.join(plane.as_ref()).unwrap()).collect();
+        for (n, endpoint) in endpoints.iter().enumerate() {
+            assert!(
+                endpoints[..n].iter().all(|e| e.address.is_none() || e.address != endpoint.address)
+            );
+        }
+        if driver.name() != "host" {
+            for guest in &guests {
+                let lo =
+                    sys::netns::route(guest.netns.as_fd()).unwrap().link("lo").unwrap().unwrap();
+                assert!(lo.up);
+            }
+        }
+    });
+}
+
+#[test]
+fn detaching_twice_or_a_stranger_changes_nothing() {
+    each(|driver| {
+        let plane = driver.open(&config(), &Ports::default()).unwrap();
+        let (here, stranger) = (Guest::new(), Guest::new());
+        let endpoint = here.join(plane.as_ref()).unwrap();
+        let mut unknown = stranger.join(plane.as_ref()).unwrap();
+        plane.detach(&unknown).unwrap();
+        unknown.id = EndpointId::random();
+        unknown.link = unknown.link.map(|_| "veth00000000000".into());
+        plane.detach(&unknown).unwrap();
+        plane.detach(&endpoint).unwrap();
+        plane.detach(&endpoint).unwrap();
+        assert!(plane.leftovers().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn the_living_are_taken_over_and_the_dead_removed() {
+    each(|driver| {
+        let plane = driver.open(&config(), &Ports::default()).unwrap();
+        let (live, dead) = (Guest::new(), Guest::new());
+        let kept = live.join(plane.as_ref()).unwrap();
+        let lost = dead.join(plane.as_ref()).unwrap();
+        drop(plane);
+        let plane = driver.open(&config(), &Ports::default()).unwrap();
+        let repair = plane.reconcile(&[(&live.id, &kept)]);
+        assert_eq!(repair.failures, Vec::<String>::new());
+        assert_eq!(repair.links_removed, lost.link.into_iter().collect::<Vec<_>>());
+        assert!(plane.leftovers().unwrap().is_empty());
+        assert!(plane.reconcile(&[(&live.id, &kept)]).is_empty());
+        let next = Guest::new().join(plane.as_ref()).unwrap();
+        assert!(next.address.is_none() || next.address != kept.address);
+    });
+}
