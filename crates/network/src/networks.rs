@@ -248,7 +248,11 @@ impl Networks {
     /// # Errors
     /// The first error, after everything was tried.
     pub fn remove_all(&self) -> Result<()> {
-        self.live.iter().fold(Ok(()), |result, live| result.and(live.plane.remove()))
+        let mut result = Ok(());
+        for live in &self.live {
+            result = result.and(live.plane.remove());
+        }
+        result
     }
 
     /// A container's endpoints.

@@ -39,6 +39,8 @@ pub(super) fn is_ours(name: &str) -> bool {
 
 /// How the bridge treats our ports: frames may go back where they came from, because with
 /// `bridge-nf-call-iptables` a container's packet to its own published port does not leave the bridge.
+/// Isolated ports (no inter-container communication) hold below IP too; together with that setting they
+/// also keep siblings from each other's published ports.
 pub(super) fn port(isolated: bool) -> Port {
     Port { hairpin: true, isolated }
 }
