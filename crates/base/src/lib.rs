@@ -17,7 +17,7 @@ pub mod signal;
 pub mod time;
 pub mod units;
 
-pub use digest::Digest;
+pub use digest::{Digest, hex};
 pub use error::{Error, Kind, Kinded, Result};
 pub use id::{ContainerId, EndpointId, ExecId, ImageId, NetworkId};
 pub use platform::Platform;

@@ -1,0 +1,248 @@
+//! Writing copies into a tree: files, folders, links and special files with mode, owner, capabilities and
+//! times, replacing what is in the way as unpacking a tar does.
+
+use super::{Owner, failed, hash::read_only, walk};
+use base::{Error, Result};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fs::File,
+    io::{self, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+use sys::root::{
+    Dir, Kind, Node, Root, Stat, Time, chmod_open, chown_open, next_data, set_open_mtime,
+    set_open_xattr,
+};
+
+/// Mode of folders that are made on the way.
+const FOLDER: u32 = 0o755;
+
+/// Puts copies into one tree.
+pub(super) struct Placer<'r> {
+    root: &'r Root,
+    owner: Option<Owner>,
+    mode: Option<u32>,
+    /// Times of folders, set when nothing more goes into them.
+    folders: Vec<(PathBuf, Time)>,
+    /// First copy of each file with several names.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<'r> Placer<'r> {
+    pub(super) fn new(root: &'r Root, owner: Option<Owner>, mode: Option<u32>) -> Self {
+        Self { root, owner, mode, folders: Vec::new(), links: HashMap::new() }
+    }
+
+    /// Whether `path` is a folder.
+    pub(super) fn is_dir(&self, path: &Path) -> Result<bool> {
+        match self.root.stat(path) {
+            Ok(stat) => Ok(stat.kind == Kind::Dir),
+            Err(err) if super::is_absent(&err) => Ok(false),
+            Err(err) => Err(failed(format!("cannot look at {}", path.display()), err)),
+        }
+    }
+
+    /// The folder at `path`, made if it is not there.
+    pub(super) fn folder(&self, path: &Path) -> Result<Root> {
+        self.make_folders(path, None)?;
+        self.root.subroot(path).map_err(|e| failed(format!("cannot open {}", path.display()), e))
+    }
+
+    fn make_folders(&self, path: &Path, owner: Option<Owner>) -> Result<bool> {
+        let owner = owner.map_or((0, 0), |o| (o.uid, o.gid));
+        self.root
+            .mkdir_all(path, FOLDER, Some(owner))
+            .map(|made| !made.is_empty())
+            .map_err(|e| failed(format!("cannot create {}", path.display()), e))
+    }
+
+    /// Copies one file to `to`.
+    pub(super) fn file(&mut self, root: &Root, from: &Path, to: &Path) -> Result<()> {
+        let read = |e| failed(format!("cannot read {}", from.display()), e);
+        let (dir, name) = root.parent(from).map_err(read)?;
+        let stat = dir.stat(&name).map_err(read)?;
+        let (into, target) = self.target(to)?;
+        self.entry(&dir, &name, &stat, &into, &target, to)
+    }
+
+    /// Writes a file with this content.
+    pub(super) fn content(&mut self, content: &[u8], to: &Path) -> Result<()> {
+        let fail = |e| Error::io(format!("cannot write {}", to.display()), e);
+        let (into, name) = self.target(to)?;
+        clear(&into, &name, Kind::File).map_err(|e| fail(e.into()))?;
+        let mut file = into.create_new(&name, 0o600).map_err(|e| fail(e.into()))?;
+        file.write_all(content).map_err(fail)?;
+        let owner = self.owner.unwrap_or(Owner { uid: 0, gid: 0 });
+        chown_open(&file, owner.uid, owner.gid).map_err(|e| fail(e.into()))?;
+        chmod_open(&file, self.mode.unwrap_or(0o644)).map_err(|e| fail(e.into()))
+    }
+
+    /// The folder and name that `to` stands for, the folder made if need be.
+    fn target(&self, to: &Path) -> Result<(Dir, std::ffi::OsString)> {
+        let parent = to.parent().unwrap_or(Path::new("/"));
+        self.make_folders(parent, self.owner)?;
+        self.root.parent(to).map_err(|e| failed(format!("cannot open {}", parent.display()), e))
+    }
+
+    /// Copies what is in the folder `from` into `to`.
+    pub(super) fn tree(&mut self, root: &Root, from: &Path, to: &Path) -> Result<()> {
+        if self.make_folders(to, None)? {
+            let change = |e| failed(format!("cannot change {}", to.display()), e);
+            let dir = self.root.open_dir(to).map_err(change)?;
+            if let Some(owner) = self.owner {
+                chown_open(&dir, owner.uid, owner.gid).map_err(change)?;
+            }
+            if let Some(mode) = self.mode {
+                chmod_open(&dir, mode).map_err(change)?;
+            }
+        }
+        let top = from.strip_prefix("/").unwrap_or(from).to_owned();
+        let mut current: Option<(PathBuf, Dir)> = None;
+        walk::below(root, &top, |entry| {
+            let rel = entry.path.strip_prefix(&top).unwrap_or(entry.path);
+            let target = to.join(rel);
+            let parent = target.parent().unwrap_or(to);
+            if current.as_ref().is_none_or(|(path, _)| path != parent) {
+                let dir = self
+                    .root
+                    .open_dir(parent)
+                    .map_err(|e| failed(format!("cannot open {}", parent.display()), e))?;
+                current = Some((parent.to_owned(), dir));
+            }
+            let Some((_, into)) = &current else { return Ok(false) };
+            let name = target.file_name().unwrap_or_default().to_owned();
+            self.entry(entry.dir, entry.name, &entry.stat, into, &name, &target)?;
+            Ok(true)
+        })
+    }
+
+    fn entry(
+        &mut self,
+        dir: &Dir,
+        from: &OsStr,
+        stat: &Stat,
+        into: &Dir,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<()> {
+        let fail = |e| failed(format!("cannot write {}", path.display()), e);
+        if stat.kind == Kind::Socket {
+            return Ok(());
+        }
+        if stat.is_whiteout() {
+            return Err(Error::invalid(format!(
+                "{}: a 0:0 device cannot be copied",
+                path.display()
+            )));
+        }
+        clear(into, name, stat.kind).map_err(fail)?;
+        let owner = self.owner.unwrap_or(Owner { uid: stat.uid, gid: stat.gid });
+        let mode = self.mode.unwrap_or(stat.mode);
+        match stat.kind {
+            Kind::File => {
+                if stat.nlink > 1 {
+                    let key = (stat.dev, stat.ino);
+                    if let Some(first) = self.links.get(&key) {
+                        return self.root.link(first, path).map_err(fail);
+                    }
+                    self.links.insert(key, path.to_owned());
+                }
+                return self.regular(dir, from, stat, into, name, path, owner, mode);
+            }
+            Kind::Dir => {
+                match into.mkdir(name, 0o700) {
+                    Err(err) if err.is_taken() => {}
+                    other => other.map_err(fail)?,
+                }
+                self.folders.push((path.to_owned(), stat.mtime));
+            }
+            Kind::Symlink => {
+                let target = dir.readlink(from).map_err(fail)?;
+                into.symlink(target, name).map_err(fail)?;
+                into.chown(name, owner.uid, owner.gid).map_err(fail)?;
+                return into.set_mtime(name, stat.mtime).map_err(fail);
+            }
+            Kind::Char => {
+                into.mknod(name, Node::Char(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?
+            }
+            Kind::Block => {
+                into.mknod(name, Node::Block(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?
+            }
+            Kind::Fifo => into.mknod(name, Node::Fifo, 0o600).map_err(fail)?,
+            Kind::Socket => {}
+        }
+        into.chown(name, owner.uid, owner.gid).map_err(fail)?;
+        into.chmod(name, mode).map_err(fail)?;
+        if stat.kind == Kind::Dir { Ok(()) } else { into.set_mtime(name, stat.mtime).map_err(fail) }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one file from there to here, with what is known of it"
+    )]
+    fn regular(
+        &self,
+        dir: &Dir,
+        from: &OsStr,
+        stat: &Stat,
+        into: &Dir,
+        name: &OsStr,
+        path: &Path,
+        owner: Owner,
+        mode: u32,
+    ) -> Result<()> {
+        let fail = |e| failed(format!("cannot write {}", path.display()), e);
+        let mut source = dir.open_file(from, read_only()).map_err(fail)?;
+        let mut file = into.create_new(name, 0o600).map_err(fail)?;
+        copy_bytes(&mut source, &mut file, stat)
+            .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;
+        chown_open(&file, owner.uid, owner.gid).map_err(fail)?;
+        // After the change of owner, which clears setuid and capabilities.
+        chmod_open(&file, mode).map_err(fail)?;
+        for (key, value) in dir.xattrs(from).map_err(fail)? {
+            let text = key.to_string_lossy();
+            if text.starts_with("user.") || text == "security.capability" {
+                set_open_xattr(&file, &key, &value).map_err(fail)?;
+            }
+        }
+        set_open_mtime(&file, stat.mtime).map_err(fail)
+    }
+
+    /// Sets what can only be set when everything is there: the times of folders.
+    pub(super) fn finish(self) -> Result<()> {
+        for (path, mtime) in self.folders.iter().rev() {
+            self.root
+                .set_mtime(path, *mtime)
+                .map_err(|e| failed(format!("cannot change {}", path.display()), e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies content, holes staying holes.
+fn copy_bytes(source: &mut File, file: &mut File, stat: &Stat) -> io::Result<()> {
+    if stat.blocks * 512 >= stat.size {
+        return io::copy(source, file).map(|_| ());
+    }
+    let mut at = 0;
+    while let Some((start, end)) = next_data(&*source, at)? {
+        source.seek(SeekFrom::Start(start))?;
+        file.seek(SeekFrom::Start(start))?;
+        io::copy(&mut io::Read::by_ref(source).take(end - start), file)?;
+        at = end;
+    }
+    file.set_len(stat.size)
+}
+
+use io::Read as _;
+
+/// Removes what stands where something of `kind` is to go; a folder stays for a folder.
+fn clear(into: &Dir, name: &OsStr, kind: Kind) -> sys::root::Result<()> {
+    match into.stat(name) {
+        Err(err) if err.is_missing() => Ok(()),
+        Err(err) => Err(err),
+        Ok(stat) if stat.kind == Kind::Dir && kind == Kind::Dir => Ok(()),
+        Ok(_) => into.remove_all(name),
+    }
+}
