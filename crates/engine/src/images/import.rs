@@ -44,7 +44,6 @@ impl Images {
         };
         let hold = self.hold();
         let layer = decompress::piped(source, &self.limits, |tar| hold.apply(&[], tar))?;
-        self.layers.sync()?;
         let message = match options.message.as_str() {
             "" => format!("Imported from {}", options.source),
             message => message.to_owned(),
@@ -66,6 +65,7 @@ impl Images {
             from: options.source.clone(),
             event: Some("import"),
         };
+        self.settle(std::slice::from_ref(&image))?;
         self.register(&image, by)?;
         self.store.flush()?;
         Ok(id)

@@ -41,12 +41,11 @@ impl Images {
             }
         };
         let images = image::load(source, &self.content.ingest(), &hold, &reading, &mut progress)?;
-        // What is acknowledged must be there after a power cut: layers before the rows that name them.
-        self.layers.sync()?;
-        for loaded in images {
-            let references = loaded.references.clone();
-            let id = loaded.id().clone();
-            for moved in self.register(&new_image(loaded), by)? {
+        let images: Vec<NewImage> = images.into_iter().map(new_image).collect();
+        self.settle(&images)?;
+        for image in &images {
+            let (id, references) = (image.config.id(), &image.references);
+            for moved in self.register(image, by)? {
                 say(json!({"stream": format!(
                     "The image {} already exists, renaming the old one with ID {} to empty string\n",
                     moved.reference.familiar(), moved.from
@@ -55,7 +54,7 @@ impl Images {
             if references.is_empty() {
                 say(json!({"stream": format!("Loaded image ID: {id}\n")}));
             }
-            for reference in &references {
+            for reference in references {
                 say(
                     json!({"stream": format!("Loaded image: {}\n", Reference::familiar(reference))}),
                 );

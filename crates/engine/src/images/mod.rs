@@ -237,10 +237,7 @@ impl Images {
             )));
         }
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        self.content.put(image.config.raw())?;
-        for (_, manifest) in &image.manifests {
-            self.content.put(manifest)?;
-        }
+        self.put_blobs(image)?;
         let now = Timestamp::now();
         let id = image.config.id();
         self.store.write(|tx| {
@@ -295,6 +292,24 @@ impl Images {
             }
             Ok(moved)
         })
+    }
+
+    /// Stores the blobs of images to be registered and makes them and all layers survive a power cut,
+    /// so that what is acknowledged afterwards is whole.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn settle(&self, images: &[NewImage]) -> Result<()> {
+        images.iter().try_for_each(|image| self.put_blobs(image))?;
+        self.layers.sync()
+    }
+
+    fn put_blobs(&self, image: &NewImage) -> Result<()> {
+        self.content.put(image.config.raw())?;
+        for (_, manifest) in &image.manifests {
+            self.content.put(manifest)?;
+        }
+        Ok(())
     }
 
     /// The layers of a held image, as a new image on top of it names them.
