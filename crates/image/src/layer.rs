@@ -18,6 +18,8 @@ pub struct Applied {
     /// The content depends on the layers below (a folder implied and not listed, a hard link to a file
     /// below), so it holds only on top of the parents it was unpacked with.
     pub bound: bool,
+    /// It was not in storage before.
+    pub fresh: bool,
 }
 
 /// Where layers are unpacked to. Several layers are applied at once, from several threads.

@@ -1,11 +1,12 @@
 //! Dropping what nothing needs any more: layers without image, hold or container, blobs without row.
 
 use super::{Images, Record, User};
-use base::{Digest, Result};
+use base::{Digest, ImageId, Result};
 use std::{
     collections::HashSet,
     sync::{PoisonError, TryLockError, atomic::Ordering},
 };
+use store::Image;
 
 /// What a collection dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +17,37 @@ pub struct Collected {
     pub blobs: usize,
 }
 
+/// What a check of all images found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Blobs whose bytes are not what their name says.
+    pub damaged: Vec<Digest>,
+    /// Images without a sound config or without one of their layers.
+    pub broken: Vec<ImageId>,
+    /// Tags that point to those.
+    pub tags: Vec<String>,
+}
+
 impl Images {
+    /// Reads every blob again and looks for every layer. Layers' files are checked by `storage`.
+    ///
+    /// # Errors
+    /// Of disk and database.
+    pub fn verify(&self) -> Result<Findings> {
+        let damaged = self.content.damaged()?;
+        let (images, tags) =
+            self.store.read(|tx| Ok((tx.images::<serde::de::IgnoredAny>()?, tx.tags()?)))?;
+        let whole = |image: &Image<_>| {
+            self.content.has(&image.id)
+                && !damaged.contains(&image.id)
+                && image.layers.iter().all(|l| self.layers.exists(l))
+        };
+        let broken: Vec<ImageId> =
+            images.iter().filter(|i| !whole(i)).map(|i| i.id.clone()).collect();
+        let tags = tags.into_iter().filter(|t| broken.contains(&t.image)).map(|t| t.reference);
+        Ok(Findings { tags: tags.collect(), damaged, broken })
+    }
+
     /// Drops layers and blobs that nothing needs. While something is being unpacked it does nothing and
     /// answers `None`; [`Images::collect_again`] then tells that it has to be asked again.
     ///

@@ -125,19 +125,29 @@ impl Hold {
     /// # Errors
     /// Those of `make`, and of the database.
     pub fn make(&self, make: impl FnOnce(&dyn LayerStore) -> Result<NewLayer>) -> Result<NewLayer> {
+        Ok(self.make_fresh(make)?.0)
+    }
+
+    /// As [`Hold::make`], and whether the layer is new here.
+    fn make_fresh(
+        &self,
+        make: impl FnOnce(&dyn LayerStore) -> Result<NewLayer>,
+    ) -> Result<(NewLayer, bool)> {
         let images = &self.images;
         let _open = images.gate.read().unwrap_or_else(PoisonError::into_inner);
         let new = make(images.layers.as_ref())?;
         self.keep(&new.layer);
-        images.store.write(|tx| {
+        let fresh = images.store.write(|tx| {
+            let known = tx.layer::<serde::de::IgnoredAny>(&new.layer)?;
             tx.put_layer(&Layer {
                 id: new.layer.clone(),
                 diff_id: new.diff_id.clone(),
                 size: new.size,
                 doc: LayerRecord { tar_size: new.tar_size },
-            })
+            })?;
+            Ok(known.is_none())
         })?;
-        Ok(new)
+        Ok((new, fresh))
     }
 }
 
@@ -172,24 +182,26 @@ impl LayerSink for Hold {
             size: row.size,
             tar_size: row.doc.tar_size,
             bound: false,
+            fresh: false,
         }))
     }
 
     fn apply(&self, parents: &[Digest], tar: &mut dyn Read) -> Result<Applied> {
-        let new = Hold::apply(self, parents, tar)?;
+        let (new, fresh) = self.make_fresh(|layers| layers.apply(parents, tar))?;
         Ok(Applied {
             layer: new.layer,
             diff_id: new.diff_id,
             size: new.size,
             tar_size: new.tar_size,
             bound: new.bound,
+            fresh,
         })
     }
 }
 
 impl From<Applied> for NewLayer {
     fn from(applied: Applied) -> Self {
-        let Applied { layer, diff_id, size, tar_size, bound } = applied;
+        let Applied { layer, diff_id, size, tar_size, bound, fresh: _ } = applied;
         Self { layer, diff_id, size, tar_size, bound }
     }
 }

@@ -16,8 +16,8 @@ pub struct LoadOptions {
 }
 
 impl Images {
-    /// Loads an archive; `say` gets the messages of the reply. Either all its images are registered or,
-    /// after an error, none.
+    /// Loads an archive; `say` gets the messages of the reply. Nothing is registered before the whole
+    /// archive was found good.
     ///
     /// # Errors
     /// `Invalid` for a broken archive, `Exhausted` for a full disk.

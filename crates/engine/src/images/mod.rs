@@ -28,6 +28,7 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
+pub use collect::{Collected, Findings};
 pub use commit::CommitOptions;
 pub use facts::{Base, Came, Evidence, How};
 pub use import::ImportOptions;

@@ -396,6 +396,8 @@ fn saved_images_load_elsewhere_with_the_same_id() {
         (&"load".into(), &"docker-archive".into())
     );
     assert_eq!(there.events()[0], ("load".into(), id.to_string()));
+    let again = load(&there, &archive).unwrap();
+    assert!(again.iter().all(|m| m["status"].is_null()), "nothing was unpacked: {again:?}");
     // A tag that moves says so, and the image that lost it stays.
     let other = here.image(&["d"], 7, &["app:1"], None);
     let said = load(&there, &saved(&here, &["app:1"])).unwrap();
@@ -475,7 +477,13 @@ fn a_start_after_a_crash_drops_what_no_row_knows() {
     host.images.content.put(b"stray blob").unwrap();
     assert!(host.images.recover(&[]).unwrap().is_empty());
     assert_eq!(host.on_disk(), (1, 1));
+    assert_eq!(host.images.verify().unwrap(), Findings::default());
     host.images.content.remove(&id).unwrap();
+    let found = host.images.verify().unwrap();
+    assert_eq!(
+        (found.broken, found.tags),
+        (vec![id.clone()], vec!["docker.io/library/app:1".into()])
+    );
     assert_eq!(host.images.recover(&[]).unwrap(), [id]);
 }
 

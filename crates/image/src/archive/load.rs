@@ -34,7 +34,7 @@ pub struct Options {
 /// What a loader tells while it works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// A layer is in storage.
+    /// A layer that was not there before is in storage.
     Layer {
         /// Its DiffID.
         diff_id: Digest,
@@ -117,7 +117,7 @@ pub fn load(
     };
     let mut images = archive.images()?;
     for image in &mut images {
-        for layer in &image.layers {
+        for layer in image.layers.iter().filter(|l| l.fresh) {
             progress(Progress::Layer { diff_id: layer.diff_id.clone(), bytes: layer.tar_size });
         }
         image.references.dedup();

@@ -71,7 +71,14 @@ impl LayerSink for Memory {
 
 fn applied(layer: &Digest, diff_id: &Digest, tar: &[u8], bound: bool) -> Applied {
     let bytes = tar.len() as u64;
-    Applied { layer: layer.clone(), diff_id: diff_id.clone(), size: bytes, tar_size: bytes, bound }
+    Applied {
+        layer: layer.clone(),
+        diff_id: diff_id.clone(),
+        size: bytes,
+        tar_size: bytes,
+        bound,
+        fresh: true,
+    }
 }
 
 impl LayerSource for Memory {
