@@ -1,5 +1,6 @@
 //! The Docker Engine contract for both ends: wire types, decoding as lenient as Go's, a typed client.
 
+pub mod client;
 pub mod decode;
 pub mod model;
 

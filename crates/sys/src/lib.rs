@@ -2,6 +2,7 @@
 //! tried. The only crate with `unsafe` code; it is part of the static shim, so it depends on little.
 #![allow(unsafe_code, reason = "this is the crate for it; each block says why it is sound")]
 
+pub mod activation;
 pub mod caps;
 pub mod cgroup;
 pub mod dir;
