@@ -46,6 +46,11 @@ impl Events {
         Self { sender, store: Arc::clone(store) }
     }
 
+    /// How many readers there are.
+    pub fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// Opens a reader. Without `since` it begins now; with `until` it ends there.
     pub fn subscribe(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> Subscription {
         Subscription {

@@ -1,20 +1,66 @@
 //! The engine's own life: open the stores, recover what runs, stop in order.
 
-use crate::{Config, events::Events};
-use base::{Error, Result};
-use std::{path::Path, sync::Arc};
-use store::Store;
+use crate::{
+    Config,
+    containers::{Confinement, Faults, Registry},
+    events::Events,
+    images::Images,
+    system::Host,
+};
+use base::{ContainerId, Error, ExecId, Result, Timestamp};
+use image::Content;
+use network::{BridgeConfig, Networks};
+use runtime::{Features, shim::Binary};
+use std::{
+    collections::HashMap,
+    fs::{File, TryLockError},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use storage::{Layers, Limits, Snapshots, Trash, Volumes};
+use store::{Retention, Store};
+use sys::cgroup::{Hierarchy, Version};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What one layer may cost: ten million entries, 64 GiB, and 64 MiB stay free on the disk.
+const LIMITS: Limits = Limits { entries: 10_000_000, tar_bytes: 64 << 30, reserve: 64 << 20 };
+/// The event log is trimmed this often.
+const TRIM_EVERY: Duration = Duration::from_secs(3600);
+/// Rows of the event log that are kept at most.
+const EVENTS_MAX: u32 = 1_000_000;
+/// Packet filter rules that someone flushed are put back this often.
+const MEND_EVERY: Duration = Duration::from_secs(30);
 
 /// One engine over one data root.
 pub struct Engine {
     pub(crate) config: Config,
+    /// A stable id of this engine, as `info` shows it.
+    pub(crate) id: String,
     pub(crate) store: Arc<Store>,
     pub(crate) events: Events,
+    pub(crate) images: Arc<Images>,
+    pub(crate) layers: Layers,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) volumes: Volumes,
+    pub(crate) trash: Trash,
+    pub(crate) networks: Networks,
+    pub(crate) containers: Registry,
+    /// Which container an exec belongs to.
+    pub(crate) execs: Mutex<HashMap<ExecId, ContainerId>>,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) confinement: Confinement,
+    pub(crate) features: Features,
+    pub(crate) shim: Binary,
+    pub(crate) host: Host,
+    /// Faults that tests inject.
+    pub faults: Faults,
     /// Background work; an ordered stop waits for it.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the daemon stops.
     pub(crate) stop: CancellationToken,
+    /// Keeps a second engine off the data root.
+    _lock: File,
 }
 
 impl std::fmt::Debug for Engine {
@@ -29,18 +75,55 @@ impl Engine {
     /// # Errors
     /// `Conflict` when another engine holds the data root; of the disk and the database otherwise.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        for dir in [&config.data_root, &config.exec_root] {
-            private_dir(dir)?;
+        let root = &config.data_root;
+        for dir in
+            [root.clone(), config.exec_root.clone(), root.join("containers"), root.join("tmp")]
+        {
+            private_dir(&dir)?;
         }
-        let store = Arc::new(Store::open(&config.data_root.join("gantry.db"))?);
+        let lock = lock(root)?;
+        let store = Arc::new(Store::open(&root.join("gantry.db"))?);
+        store.write(|tx| tx.release_all())?;
         let events = Events::new(&store);
-        Ok(Arc::new(Self {
+        let trash = Trash::open(root)?;
+        let layers = Layers::open(root, &trash, LIMITS)?;
+        let snapshots = Snapshots::open(root, &layers, &trash)?;
+        let volumes = Volumes::open(root, &trash)?;
+        let content = Content::open(&root.join("content"))?;
+        let images = Arc::new(Images::open(Arc::clone(&store), content, Arc::new(layers.clone()))?);
+        let networks = Networks::open(&network_config(&config)?, &store)?;
+        let hierarchy = Hierarchy::detect()
+            .map_err(|e| Error::internal("cannot find the cgroup hierarchy").caused_by(e))?;
+        let features = Features { cgroup_v2: hierarchy.version() == Version::V2 };
+        let shim = Binary::open(&config.shim)?;
+        let id = identity(root)?;
+        let engine = Arc::new(Self {
             config,
+            id,
             store,
             events,
+            images,
+            layers,
+            snapshots,
+            volumes,
+            trash,
+            networks,
+            containers: Registry::default(),
+            execs: Mutex::default(),
+            hierarchy,
+            confinement: Confinement::default(),
+            features,
+            shim,
+            host: Host::read(),
+            faults: Faults::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }))
+            _lock: lock,
+        });
+        engine.recover_containers().await?;
+        engine.recover_images();
+        engine.upkeep();
+        Ok(engine)
     }
 
     /// The settings.
@@ -52,6 +135,126 @@ impl Engine {
     pub fn events(&self) -> &Events {
         &self.events
     }
+
+    /// Stops in order: no new background work, then what runs is waited for, at most `limit`. Containers
+    /// go on; their shims keep them.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::warn!("background work did not end in time");
+        }
+        if let Err(err) = self.store.flush() {
+            tracing::error!(err = err.chain(), "the state database was not flushed");
+        }
+    }
+
+    /// Images and layers that a killed engine left half-made.
+    fn recover_images(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        self.tasks.spawn_blocking(move || match engine.images.recover(&engine.image_users()) {
+            Ok(broken) => {
+                for image in broken {
+                    tracing::error!(
+                        img = image.as_str(),
+                        "an image is not whole: run gantry daemon --verify"
+                    );
+                }
+            }
+            Err(err) => tracing::error!(err = err.chain(), "images were not checked"),
+        });
+    }
+
+    /// Work without input that is right at any time.
+    fn upkeep(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let (mut trim, mut mend) =
+                (tokio::time::interval(TRIM_EVERY), tokio::time::interval(MEND_EVERY));
+            mend.tick().await;
+            loop {
+                tokio::select! {
+                    () = engine.stop.cancelled() => return,
+                    _ = trim.tick() => engine.trim_events(),
+                    _ = mend.tick() => engine.mend_networks(),
+                }
+            }
+        });
+    }
+
+    fn trim_events(&self) {
+        let keep = Retention {
+            oldest: Timestamp::now().minus(self.config.event_retention),
+            rows: EVENTS_MAX,
+        };
+        if let Err(err) = self.store.write(|tx| tx.trim_events(keep)) {
+            tracing::warn!(err = err.chain(), "the event log was not trimmed");
+        }
+    }
+
+    fn mend_networks(&self) {
+        let repair = self.networks.mend();
+        if repair != network::Repair::default() {
+            tracing::warn!(?repair, "networks were put right");
+        }
+    }
+}
+
+/// Takes the data root for this process.
+fn lock(root: &Path) -> Result<File> {
+    let path = root.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::conflict(format!(
+            "{} is in use by another gantry daemon: stop it or choose another --data-root",
+            root.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(Error::io(format!("cannot lock {}", path.display()), e)),
+    }
+}
+
+/// The engine's id: made once, kept in the data root.
+fn identity(root: &Path) -> Result<String> {
+    let path = root.join("engine-id");
+    if let Ok(id) = std::fs::read_to_string(&path)
+        && id.len() >= 32
+    {
+        return Ok(id);
+    }
+    let hex = base::id::random_hex();
+    let id =
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]);
+    std::fs::write(&path, &id)
+        .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;
+    Ok(id)
+}
+
+fn network_config(config: &Config) -> Result<network::Config> {
+    if config.bridge == "none" {
+        return Ok(network::Config { bridge: None });
+    }
+    let mut bridge = BridgeConfig::named(config.bridge.clone());
+    bridge.address = config.bip.as_deref().map(str::parse).transpose()?;
+    bridge.mtu_bytes = config.mtu;
+    bridge.ip_forward = config.ip_forward;
+    bridge.masquerade = config.ip_masquerade;
+    bridge.packet_filter = config.iptables;
+    bridge.icc = config.icc;
+    if !config.default_publish_ip.is_empty() {
+        bridge.publish_ip = config.default_publish_ip.parse().map_err(|_| {
+            Error::invalid(format!(
+                "invalid --ip {:?}: want an IPv4 address",
+                config.default_publish_ip
+            ))
+        })?;
+    }
+    Ok(network::Config { bridge: Some(bridge) })
 }
 
 /// Makes `dir` and its parents, entered by its owner alone.

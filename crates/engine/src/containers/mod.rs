@@ -1,1 +1,263 @@
 //! Containers: create, start, attach, exec, stop, remove, and what is known of them.
+//!
+//! Flow: a [`Container`] holds an immutable [`Record`] that readers take a snapshot of; a change makes a
+//! new record, commits it to the store together with its events, and swaps it in. Changes of one
+//! container are serialised by its operation lock; no reader takes that lock.
+//!
+//! A running container has a shim, and one task (`owner.rs`) which waits for its end. The shim is the
+//! authority on the process; the record is what we last knew.
+
+mod attach;
+mod confine;
+mod create;
+mod devices;
+mod exec;
+mod facts;
+mod filter;
+mod inspect;
+mod kill;
+mod list;
+mod logs;
+mod merge;
+mod mounts;
+mod owner;
+mod pause;
+mod prune;
+mod recover;
+mod registry;
+mod remove;
+mod rename;
+mod resize;
+mod settle;
+mod spec;
+mod start;
+mod state;
+mod stop;
+mod top;
+mod wait;
+
+pub use attach::{AttachOptions, AttachStream, Input, Stream};
+pub use create::{Create, Created};
+pub use facts::Facts;
+pub use list::ListOptions;
+pub use logs::{LogOptions, LogStream};
+pub use prune::Pruned;
+pub use registry::Registry;
+pub use remove::RemoveOptions;
+pub use state::{State, Status};
+pub use top::Table;
+pub use wait::{Condition, Ended, Wait};
+
+pub(crate) use confine::Confinement;
+pub(crate) use exec::Execs;
+pub(crate) use mounts::Mounted;
+pub use start::{Faults, step_names};
+pub(crate) use wait::Phase;
+
+use api::model;
+use base::{ContainerId, Digest, Platform, Result, Timestamp, event::Event};
+use runtime::shim::Shim;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
+    time::Duration,
+};
+use store::{Store, Tx};
+use tokio::sync::watch;
+
+/// Everything that is kept of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    /// The image it runs, by id.
+    pub(crate) image: Digest,
+    /// The image as asked for.
+    pub(crate) image_reference: String,
+    pub(crate) platform: Platform,
+    /// Configuration merged with the image's.
+    pub(crate) config: model::ContainerConfig,
+    pub(crate) host: model::HostConfig,
+    /// Networks asked for, by name.
+    #[serde(default)]
+    pub(crate) endpoints: BTreeMap<String, model::EndpointSettings>,
+    /// The image's layers, lowest first.
+    pub(crate) layers: Vec<Digest>,
+    pub(crate) mounts: Vec<Mounted>,
+    pub(crate) state: State,
+    /// The address it holds while it runs.
+    #[serde(default)]
+    pub(crate) endpoint: Option<network::Endpoint>,
+    #[serde(default)]
+    pub(crate) facts: Facts,
+    /// Steps of a build are not shown in lists.
+    #[serde(default)]
+    pub(crate) hidden: bool,
+}
+
+impl Record {
+    /// Path and arguments of the process, entrypoint first.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let part = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        part(&self.config.entrypoint).into_iter().chain(part(&self.config.cmd)).collect()
+    }
+
+    /// An event of this container with docker's attributes: all labels, image and name.
+    pub(crate) fn event(&self, action: impl Into<String>) -> Event {
+        Event::new("container", action, self.id.as_str())
+            .with_all(self.config.labels.clone().unwrap_or_default())
+            .with("image", &self.image_reference)
+            .with("name", &self.name)
+    }
+
+    fn row(&self) -> store::Container<&Self> {
+        store::Container {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            image: self.image.to_string(),
+            created: self.created,
+            doc: self,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        Phase {
+            alive: self.state.status.alive() || self.state.status == Status::Restarting,
+            ends: self.state.ends,
+            exit_code: self.state.exit_code,
+            error: self.state.error.clone(),
+            removed: false,
+            removal_error: None,
+        }
+    }
+}
+
+/// A container.
+#[derive(Debug)]
+pub struct Container {
+    id: ContainerId,
+    record: RwLock<Arc<Record>>,
+    /// Serialises writers of the record, so that the slot itself is locked only for the swap.
+    writing: Mutex<()>,
+    phase: watch::Sender<Phase>,
+    /// Serialises changes. Held across `.await`, never by readers.
+    pub(crate) ops: tokio::sync::Mutex<()>,
+    shim: Mutex<Option<Arc<Shim>>>,
+    /// A restart is under way: its end is not the end of an `--rm` container.
+    pub(crate) restarting: AtomicBool,
+    /// A forced removal is under way: its owner leaves the removal to it.
+    pub(crate) removing: AtomicBool,
+    pub(crate) execs: Execs,
+    /// Attaches that came before the start.
+    pub(crate) early: Mutex<Vec<attach::Early>>,
+    /// Terminal size asked for before the start.
+    pub(crate) size: Mutex<Option<(u16, u16)>>,
+    /// How long the restart policy waited last.
+    pub(crate) backoff: Mutex<Duration>,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record) -> Arc<Self> {
+        let (phase, _) = watch::channel(record.phase());
+        Arc::new(Self {
+            id: record.id.clone(),
+            record: RwLock::new(Arc::new(record)),
+            writing: Mutex::new(()),
+            phase,
+            ops: tokio::sync::Mutex::new(()),
+            shim: Mutex::new(None),
+            restarting: AtomicBool::new(false),
+            removing: AtomicBool::new(false),
+            execs: Execs::default(),
+            early: Mutex::new(Vec::new()),
+            size: Mutex::new(None),
+            backoff: Mutex::default(),
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// What is known of it now.
+    pub(crate) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Its status now.
+    pub(crate) fn status(&self) -> Status {
+        self.record().state.status
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(crate) fn shim(&self) -> Option<Arc<Shim>> {
+        self.shim.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_shim(&self, shim: Option<Arc<Shim>>) {
+        *self.shim.lock().unwrap_or_else(PoisonError::into_inner) = shim;
+    }
+
+    /// Changes the record: commits it with whatever `with` adds to the transaction, swaps it in, then
+    /// wakes waiters. Callers hold the operation lock, or are the container's owner task.
+    pub(crate) fn change(
+        &self,
+        store: &Store,
+        edit: impl FnOnce(&mut Record),
+        with: impl FnOnce(&Tx<'_>, &Record) -> Result<()>,
+    ) -> Result<Arc<Record>> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Record::clone(&self.record());
+        edit(&mut next);
+        store.write(|tx| {
+            tx.put_container(&next.row())?;
+            with(tx, &next)
+        })?;
+        let next = Arc::new(next);
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        self.phase.send_replace(next.phase());
+        Ok(next)
+    }
+
+    /// Wakes those who wait for the removal.
+    pub(crate) fn mark_removed(&self) {
+        self.phase.send_modify(|phase| {
+            phase.alive = false;
+            phase.removed = true;
+        });
+    }
+
+    /// Tells those who wait for the removal that it failed.
+    pub(crate) fn mark_removal_failed(&self, why: &str) {
+        self.phase.send_modify(|phase| phase.removal_error = Some(why.to_owned()));
+    }
+}
+
+/// Where a container's things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// `<data-root>/containers/<id>`.
+    pub(crate) data: PathBuf,
+    /// `<exec-root>/containers/<id>`.
+    pub(crate) exec: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn of(config: &crate::Config, id: &ContainerId) -> Self {
+        Self {
+            data: config.data_root.join("containers").join(id.as_str()),
+            exec: config.exec_root.join("containers").join(id.as_str()),
+        }
+    }
+
+    pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
+        self.data.join(format!("{id}-json.log"))
+    }
+}

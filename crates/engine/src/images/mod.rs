@@ -21,6 +21,7 @@ mod list;
 mod load;
 mod prune;
 mod remove;
+mod requests;
 mod save;
 mod stream;
 mod tag;
@@ -30,12 +31,14 @@ mod tests;
 
 pub use collect::{Collected, Findings};
 pub use commit::CommitOptions;
+pub(crate) use convert::to_api;
 pub use facts::{Base, Came, Evidence, How};
 pub use import::ImportOptions;
 pub use layers::{Held, Hold, LayerStore, NewLayer};
 pub use list::ListOptions;
 pub use load::LoadOptions;
 pub use remove::RemoveOptions;
+pub(crate) use requests::blocking;
 pub use stream::{Bytestream, Messages, reader};
 
 use base::{

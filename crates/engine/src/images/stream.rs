@@ -17,7 +17,7 @@ pub type Bytestream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 pub type Messages = mpsc::Receiver<Value>;
 
 /// Messages that may wait for a slow client.
-pub(super) const MESSAGES: usize = 64;
+pub(crate) const MESSAGES: usize = 64;
 /// Pieces of a saved archive that may wait for a slow client.
 const PIECES: usize = 8;
 /// Bytes of such a piece.

@@ -1,1 +1,89 @@
 //! Networks: what `docker network` asks for, over the drivers of `network`.
+
+use crate::Engine;
+use api::model;
+use base::{Result, filters::Filters};
+use std::collections::BTreeMap;
+
+const LIST: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
+
+impl Engine {
+    /// `GET /networks`.
+    ///
+    /// # Errors
+    /// `Invalid` for bad filters.
+    pub async fn networks_list(&self, filters: &Filters) -> Result<Vec<model::Network>> {
+        filters.only(LIST)?;
+        let dangling = filters.bool("dangling")?;
+        let predefined = filters.get("type");
+        Ok(self
+            .networks
+            .list()
+            .iter()
+            .filter(|n| filters.any("name", |v| n.name.contains(v)))
+            .filter(|n| filters.any("id", |v| n.id.as_str().starts_with(v)))
+            .filter(|n| filters.exact("driver", n.driver))
+            .filter(|_| filters.exact("scope", "local"))
+            .filter(|_| filters.labels(|_| None))
+            // The predefined ones are built in, and never dangling.
+            .filter(|n| {
+                predefined.is_empty()
+                    || predefined.iter().any(|t| (t == "builtin") == n.predefined())
+            })
+            .filter(|n| dangling.is_none_or(|d| !n.predefined() == d))
+            .map(|n| self.network_shown(n, false))
+            .collect())
+    }
+
+    /// `GET /networks/{id}`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for an ambiguous id.
+    pub async fn network_inspect(&self, name: &str, _verbose: bool) -> Result<model::Network> {
+        Ok(self.network_shown(&self.networks.find(name)?, true))
+    }
+
+    fn network_shown(&self, network: &network::Network, with_containers: bool) -> model::Network {
+        let members = || {
+            let list = self.networks.members(&network.id).into_iter().map(|(id, endpoint)| {
+                let name =
+                    self.containers.get(&id).map(|c| c.record().name.clone()).unwrap_or_default();
+                let shown = model::NetworkContainer {
+                    name,
+                    endpoint_id: endpoint.id.to_string(),
+                    mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+                    ipv4_address: endpoint.address.map(|a| a.to_string()).unwrap_or_default(),
+                    ipv6_address: String::new(),
+                };
+                (id.to_string(), shown)
+            });
+            list.collect::<BTreeMap<_, _>>()
+        };
+        let pool = network.subnet.map(|subnet| model::IpamConfig {
+            subnet: subnet.to_string(),
+            gateway: network.gateway.map(|g| g.to_string()).unwrap_or_default(),
+            ..model::IpamConfig::default()
+        });
+        model::Network {
+            name: network.name.clone(),
+            id: network.id.to_string(),
+            created: network.created.to_string(),
+            scope: "local".into(),
+            driver: network.driver.into(),
+            enable_ipv4: true,
+            enable_ipv6: false,
+            ipam: model::Ipam {
+                driver: "default".into(),
+                options: None,
+                config: match network.driver {
+                    "bridge" => Some(pool.into_iter().collect()),
+                    _ => None,
+                },
+            },
+            containers: with_containers.then(members),
+            options: Some(network.options.clone()),
+            labels: Some(BTreeMap::new()),
+            ..model::Network::default()
+        }
+    }
+}

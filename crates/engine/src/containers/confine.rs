@@ -1,0 +1,66 @@
+//! Cgroups and seccomp programs of containers.
+
+use super::{Container, Record};
+use crate::Engine;
+use base::{ContainerId, Error, Result};
+use runtime::{
+    defaults::Capabilities,
+    seccomp::{Arch, Cache, Profile, compile},
+};
+use sys::cgroup::Cgroup;
+
+/// Parent of all containers' cgroups when none is configured.
+const PARENT: &str = "/gantry";
+
+/// Compiled seccomp programs.
+#[derive(Debug, Default)]
+pub(crate) struct Confinement(Cache);
+
+impl Confinement {
+    /// The default profile for a container with `capabilities`.
+    pub(crate) fn default_program(&self, capabilities: Capabilities) -> Result<Vec<u8>> {
+        Ok(self.0.default_program(capabilities)?.to_bytes())
+    }
+
+    /// A profile of the user's, as JSON; nothing when it switches seccomp off.
+    pub(crate) fn own_program(
+        &self,
+        json: &str,
+        capabilities: Capabilities,
+    ) -> Result<Option<Vec<u8>>> {
+        let arch = Arch::native()?;
+        match Profile::parse(json, arch)? {
+            Some(profile) => Ok(Some(compile(&profile, capabilities, arch)?.to_bytes())),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Engine {
+    /// Path of a container's cgroup below the hierarchy's root; it ends in the id, as cAdvisor expects.
+    pub(crate) fn cgroup_path(&self, id: &ContainerId, asked: &str) -> String {
+        let parent =
+            [asked, self.config.cgroup_parent.as_str()].into_iter().find(|p| !p.is_empty());
+        format!("/{}/{id}", parent.unwrap_or(PARENT).trim_matches('/'))
+    }
+
+    /// The cgroup of a container.
+    pub(crate) fn cgroup(&self, container: &Container) -> Result<Cgroup> {
+        self.cgroup_of(&container.record())
+    }
+
+    fn cgroup_of(&self, record: &Record) -> Result<Cgroup> {
+        let path = self.cgroup_path(&record.id, &record.host.cgroup_parent);
+        Cgroup::open(&self.hierarchy, &path)
+            .map_err(|e| Error::invalid(format!("invalid cgroup path {path}")).caused_by(e))
+    }
+
+    /// Ends whatever is left in a container's cgroup and removes it; a missing one is fine.
+    pub(crate) fn sweep_cgroup(&self, id: &ContainerId, asked: &str) -> Result<()> {
+        let failed =
+            |e| Error::internal(format!("cannot remove the cgroup of container {id}")).caused_by(e);
+        let cgroup = Cgroup::open(&self.hierarchy, &self.cgroup_path(id, asked)).map_err(failed)?;
+        cgroup.kill_all().map_err(failed)?;
+        cgroup.remove().map_err(failed)
+    }
+}

@@ -1,0 +1,333 @@
+//! `POST /containers/create`: name, image, merged configuration, volumes, folders, row, event.
+
+use super::{
+    Container, Facts, Mounted, Places, Record, State,
+    facts::Deed,
+    merge::merge,
+    mounts::{self, Request, Source},
+    settle,
+};
+use crate::{Engine, images::to_api};
+use api::model;
+use base::{ContainerId, Error, Kind, Platform, Principal, Result, Timestamp, names};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A create request.
+#[derive(Clone, Debug, Default)]
+pub struct Create {
+    /// Name asked for; made up when absent.
+    pub name: Option<String>,
+    /// Platform asked for.
+    pub platform: Option<Platform>,
+    /// Configuration.
+    pub config: model::ContainerConfig,
+    /// Host configuration.
+    pub host: model::HostConfig,
+    /// Networks.
+    pub endpoints: BTreeMap<String, model::EndpointSettings>,
+    /// Not listed and without events: a step of a build.
+    pub hidden: bool,
+}
+
+/// What a create answers.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The new id.
+    pub id: ContainerId,
+    /// What the kernel lacks or docker warns of.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Creates a container.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing image; `Conflict` for a taken name; `Invalid` for contradicting or
+    /// malformed options.
+    pub async fn container_create(
+        self: &Arc<Self>,
+        request: Create,
+        by: &Principal,
+    ) -> Result<Created> {
+        if let Some(name) = &request.name {
+            names::check("container", name.strip_prefix('/').unwrap_or(name))?;
+        }
+        if request.config.image.is_empty() {
+            return Err(Error::invalid(
+                "no image specified: give the image to create the container from",
+            ));
+        }
+        // Its layers are held until the container's row names them.
+        let image = self.images.take(&request.config.image, request.platform.as_ref())?;
+        let config = merge(request.config, &to_api(&image.config.config().config))?;
+        let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
+        if let Some(other) = host.network_mode.strip_prefix("container:") {
+            self.containers.find(other)?;
+        }
+        settle::check(&config, &host)?;
+
+        let id = ContainerId::random();
+        let name = self.claim_name(request.name.as_deref(), &id)?;
+        let places = Places::of(&self.config, &id);
+        let made = self
+            .populate(
+                &id,
+                &name,
+                &places,
+                config,
+                host,
+                request.endpoints,
+                &image.id,
+                &image.layers,
+                by,
+                request.hidden,
+            )
+            .await;
+        match made {
+            Ok(()) => Ok(Created { id, warnings }),
+            Err(err) => {
+                self.containers.release(&name, &id);
+                if let Err(left) = self.discard(&places) {
+                    tracing::warn!(
+                        ctr = id.short(),
+                        err = left.chain(),
+                        "files of a failed create stay until the next start"
+                    );
+                }
+                Err(err)
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one caller; each is a part of the record")]
+    async fn populate(
+        self: &Arc<Self>,
+        id: &ContainerId,
+        name: &str,
+        places: &Places,
+        mut config: model::ContainerConfig,
+        host: model::HostConfig,
+        endpoints: BTreeMap<String, model::EndpointSettings>,
+        image: &base::ImageId,
+        layers: &[base::Digest],
+        by: &Principal,
+        hidden: bool,
+    ) -> Result<()> {
+        crate::lifecycle::private_dir(&places.data)?;
+        let active = self.snapshots.prepare(id.as_str(), layers)?;
+        if config.hostname.is_empty() {
+            config.hostname = match host.network_mode.as_str() {
+                "host" => crate::system::hostname(),
+                _ => id.short().to_owned(),
+            };
+        }
+        let requests = requests(&config, &host)?;
+        let mounts = self.settle_mounts(requests, &active, id, by).await?;
+        let now = Timestamp::now();
+        let record = Record {
+            id: id.clone(),
+            name: name.to_owned(),
+            created: now,
+            image: image.clone(),
+            image_reference: config.image.clone(),
+            platform: Platform::host(),
+            config,
+            host,
+            endpoints,
+            layers: layers.to_vec(),
+            mounts,
+            state: State::default(),
+            endpoint: None,
+            facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },
+            hidden,
+        };
+        let row = record.row();
+        self.store.write(|tx| {
+            tx.put_container(&row)?;
+            tx.touch_image(image, now)?;
+            if !hidden {
+                tx.emit(record.event("create").by(by));
+            }
+            Ok(())
+        })?;
+        self.containers.insert(Container::new(record));
+        Ok(())
+    }
+
+    /// Claims the name asked for, or makes one up: six tries, then the short id.
+    fn claim_name(&self, asked: Option<&str>, id: &ContainerId) -> Result<String> {
+        if let Some(name) =
+            asked.map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty())
+        {
+            self.containers.claim(name, id)?;
+            return Ok(name.to_owned());
+        }
+        for attempt in 0..6 {
+            let name = names::generate(attempt);
+            match self.containers.claim(&name, id) {
+                Ok(()) => return Ok(name),
+                Err(err) if err.kind() == Kind::Conflict => {}
+                Err(err) => return Err(err),
+            }
+        }
+        self.containers.claim(id.short(), id)?;
+        Ok(id.short().to_owned())
+    }
+
+    /// Makes the volumes that are asked for, checks bind sources, fills empty volumes from the image.
+    async fn settle_mounts(
+        self: &Arc<Self>,
+        requests: Vec<Request>,
+        active: &storage::Active,
+        id: &ContainerId,
+        by: &Principal,
+    ) -> Result<Vec<Mounted>> {
+        let mut settled = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut mounted = Mounted {
+                target: request.target.clone(),
+                mode: request.mode.clone(),
+                read_only: request.read_only,
+                propagation: request.propagation.clone(),
+                recursive: request.recursive,
+                subpath: request.subpath.clone(),
+                copy: request.copy,
+                by_mount: request.by_mount,
+                ..Mounted::default()
+            };
+            match request.source {
+                Source::Bind(path) => {
+                    mounts::check_source(&path, request.create_source)?;
+                    mounted.kind = "bind".into();
+                    mounted.source = path;
+                    if mounted.propagation.is_empty() {
+                        mounted.propagation = "rprivate".into();
+                    }
+                }
+                Source::Tmpfs { options } => {
+                    mounted.kind = "tmpfs".into();
+                    mounted.options = options;
+                }
+                Source::Volume { name, driver, options, labels } => {
+                    let anonymous = name.is_none();
+                    let volume =
+                        self.volume_for_container(name, &driver, options, labels, id, by).await?;
+                    if request.copy {
+                        self.volume_fill(&volume.name, active, &request.target).await?;
+                    }
+                    mounted.kind = "volume".into();
+                    mounted.name = volume.name;
+                    mounted.source = volume.mountpoint;
+                    mounted.driver = volume.driver;
+                    mounted.anonymous = anonymous;
+                    if mounted.mode.is_empty() && !anonymous {
+                        mounted.mode = "z".into();
+                    }
+                }
+            }
+            settled.push(mounted);
+        }
+        Ok(settled)
+    }
+}
+
+/// All mounts asked for: `-v`, `--mount`, `--tmpfs`, then the image's volumes that nothing covers.
+fn requests(config: &model::ContainerConfig, host: &model::HostConfig) -> Result<Vec<Request>> {
+    let mut requests = Vec::new();
+    for text in host.binds.iter().flatten() {
+        requests.push(mounts::parse_bind(text)?);
+    }
+    for mount in host.mounts.iter().flatten() {
+        requests.push(from_mount(mount)?);
+    }
+    for (target, options) in host.tmpfs.iter().flatten() {
+        mounts::check_tmpfs(options)?;
+        let target = mounts::absolute_target(target).map_err(Error::invalid)?;
+        requests.push(Request::new(Source::Tmpfs { options: options.clone() }, &target));
+    }
+    mounts::refuse_duplicates(&requests)?;
+    for target in config.volumes.iter().flat_map(BTreeMap::keys) {
+        let request = mounts::parse_bind(target)?;
+        if !requests.iter().any(|r| r.target == request.target) {
+            requests.push(request);
+        }
+    }
+    Ok(requests)
+}
+
+fn from_mount(mount: &model::Mount) -> Result<Request> {
+    let invalid = |kind: &str, why: &str| {
+        Error::invalid(format!("invalid mount config for type \"{kind}\": {why}"))
+    };
+    let kind = mount.r#type.as_str();
+    if mount.target.is_empty() {
+        return Err(invalid(kind, "field Target must not be empty"));
+    }
+    let target = mounts::absolute_target(&mount.target).map_err(|why| invalid(kind, &why))?;
+    let mut request = match kind {
+        "bind" => {
+            if mount.source.is_empty() {
+                return Err(invalid(kind, "field Source must not be empty"));
+            }
+            if !mount.source.starts_with('/') {
+                return Err(invalid(
+                    kind,
+                    &format!("invalid mount path: '{}' mount path must be absolute", mount.source),
+                ));
+            }
+            if mount.volume_options.is_some() {
+                return Err(invalid(kind, "field VolumeOptions must not be specified"));
+            }
+            let mut request = Request::new(Source::Bind(mounts::clean(&mount.source)), &target);
+            if let Some(options) = &mount.bind_options {
+                request.propagation.clone_from(&options.propagation);
+                request.recursive = !options.non_recursive;
+                request.create_source = options.create_mountpoint;
+            }
+            request
+        }
+        "volume" => {
+            if mount.bind_options.is_some() {
+                return Err(invalid(kind, "field BindOptions must not be specified"));
+            }
+            let options = mount.volume_options.clone().unwrap_or_default();
+            let driver = options.driver_config.unwrap_or_default();
+            let name = Some(mount.source.clone()).filter(|n| !n.is_empty());
+            if let Some(name) = &name {
+                names::check("volume", name)?;
+            }
+            let source = Source::Volume {
+                name,
+                driver: if driver.name.is_empty() { "local".into() } else { driver.name },
+                options: driver.options.unwrap_or_default(),
+                labels: options.labels.unwrap_or_default(),
+            };
+            Request {
+                copy: !options.no_copy,
+                subpath: options.subpath,
+                ..Request::new(source, &target)
+            }
+        }
+        "tmpfs" => {
+            if !mount.source.is_empty() {
+                return Err(invalid(kind, "field Source must not be specified"));
+            }
+            let mut words = Vec::new();
+            if let Some(options) = &mount.tmpfs_options {
+                if options.size_bytes != 0 {
+                    words.push(format!("size={}", options.size_bytes));
+                }
+                if options.mode != 0 {
+                    words.push(format!("mode={:o}", options.mode & 0o7777));
+                }
+            }
+            Request::new(Source::Tmpfs { options: words.join(",") }, &target)
+        }
+        other => {
+            return Err(invalid(other, &format!("mount type unknown: {other:?}")));
+        }
+    };
+    request.read_only = mount.read_only;
+    request.by_mount = true;
+    Ok(request)
+}

@@ -1,0 +1,235 @@
+//! `GET /containers/{id}/json`: docker's exact shape from the record.
+
+use super::{Mounted, Places, Record, Status};
+use crate::Engine;
+use api::model;
+use base::Result;
+use std::collections::BTreeMap;
+
+impl Engine {
+    /// Bytes of a container's writable layer; 0 when they cannot be counted.
+    pub(crate) fn rw_bytes(&self, record: &Record) -> u64 {
+        let active = self.snapshots.get(record.id.as_str(), &record.layers);
+        active.and_then(|a| self.snapshots.usage(&a)).map_or(0, |u| u.bytes)
+    }
+
+    /// Everything about container `name`; with `size` the bytes of its layers too.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn container_inspect(
+        &self,
+        name: &str,
+        size: bool,
+    ) -> Result<model::ContainerInspect> {
+        let container = self.containers.find(name)?;
+        let record = container.record();
+        let mut shown = self.inspect_record(&record);
+        shown.exec_ids = container.execs.ids();
+        if size {
+            let rw = self.rw_bytes(&record);
+            shown.size_rw = Some(rw as i64);
+            shown.size_root_fs = Some((rw + self.image_bytes(&record.image)) as i64);
+        }
+        Ok(shown)
+    }
+
+    fn inspect_record(&self, record: &Record) -> model::ContainerInspect {
+        let places = Places::of(&self.config, &record.id);
+        let argv = record.argv();
+        let file = |name: &str| places.data.join(name).display().to_string();
+        let log_path = match record.host.log_config.r#type.as_str() {
+            "json-file" if !record.state.started.is_zero() => {
+                places.log(&record.id).display().to_string()
+            }
+            _ => String::new(),
+        };
+        let active = self.snapshots.get(record.id.as_str(), &record.layers).ok();
+        model::ContainerInspect {
+            id: record.id.to_string(),
+            created: record.created.to_string(),
+            path: argv.first().cloned().unwrap_or_default(),
+            args: argv.into_iter().skip(1).collect(),
+            state: state(record),
+            image: record.image.to_string(),
+            resolv_conf_path: file("resolv.conf"),
+            hostname_path: file("hostname"),
+            hosts_path: file("hosts"),
+            log_path,
+            name: format!("/{}", record.name),
+            restart_count: i64::from(record.state.restarts),
+            driver: "overlay2".into(),
+            platform: record.platform.os.clone(),
+            mount_label: String::new(),
+            process_label: String::new(),
+            app_armor_profile: String::new(),
+            exec_ids: None,
+            host_config: record.host.clone(),
+            graph_driver: model::GraphDriver {
+                name: "overlay2".into(),
+                data: Some(active.map(|a| driver_data(&a, &places, record)).unwrap_or_default()),
+            },
+            size_rw: None,
+            size_root_fs: None,
+            mounts: record.mounts.iter().filter(|m| m.shown()).map(Mounted::point).collect(),
+            config: record.config.clone(),
+            network_settings: network_settings(record),
+            image_manifest_descriptor: None,
+            gantry: serde_json::to_value(&record.facts).ok(),
+        }
+    }
+}
+
+fn driver_data(
+    active: &storage::Active,
+    places: &Places,
+    record: &Record,
+) -> BTreeMap<String, String> {
+    let join = |dirs: &[std::path::PathBuf]| {
+        dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(":")
+    };
+    let merged = match record.state.pid {
+        0 => places.data.join("rw/merged").display().to_string(),
+        pid => format!("/proc/{pid}/root"),
+    };
+    [
+        ("ID", record.id.to_string()),
+        ("LowerDir", join(&active.lower)),
+        ("MergedDir", merged),
+        ("UpperDir", active.upper.display().to_string()),
+        ("WorkDir", active.work.display().to_string()),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect()
+}
+
+fn state(record: &Record) -> model::ContainerState {
+    let s = &record.state;
+    model::ContainerState {
+        status: s.status.word().into(),
+        running: s.status.alive() || s.status == Status::Restarting,
+        paused: s.status == Status::Paused,
+        restarting: s.status == Status::Restarting,
+        oom_killed: s.oom_killed,
+        dead: s.status == Status::Dead,
+        pid: i64::from(s.pid),
+        exit_code: i64::from(s.exit_code),
+        error: s.error.clone(),
+        started_at: s.started.to_string(),
+        finished_at: s.finished.to_string(),
+        health: None,
+    }
+}
+
+impl Mounted {
+    /// Whether inspect lists it: tmpfs of `--tmpfs` shows in HostConfig alone.
+    pub(crate) fn shown(&self) -> bool {
+        self.kind != "tmpfs" || self.by_mount
+    }
+
+    /// The API's form.
+    pub(crate) fn point(&self) -> model::MountPoint {
+        model::MountPoint {
+            r#type: self.kind.clone(),
+            name: self.name.clone(),
+            source: self.source.clone(),
+            destination: self.target.clone(),
+            driver: self.driver.clone(),
+            mode: self.mode.clone(),
+            rw: !self.read_only,
+            propagation: self.propagation.clone(),
+        }
+    }
+}
+
+impl Record {
+    /// Ports that the image or the request exposes.
+    pub(crate) fn exposed(&self) -> impl Iterator<Item = (u16, String)> + '_ {
+        self.config.exposed_ports.iter().flatten().filter_map(|(text, _)| port(text))
+    }
+
+    /// Container ports that are published.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (u16, String)> + '_ {
+        self.host.port_bindings.iter().flatten().filter_map(|(text, _)| port(text))
+    }
+
+    /// Name and id of the networks that it is on.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
+        let name = super::spec::network_name(&self.host.network_mode);
+        let id = self.endpoint.as_ref().map_or("", |e| e.network.as_str());
+        std::iter::once((name, id)).filter(|(name, _)| !name.is_empty())
+    }
+}
+
+/// `80/tcp` as number and protocol.
+pub(crate) fn port(text: &str) -> Option<(u16, String)> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    Some((number.parse().ok()?, protocol.to_owned()))
+}
+
+/// Addresses and ports as inspect shows them.
+pub(crate) fn network_settings(record: &Record) -> model::NetworkSettings {
+    let mut settings =
+        model::NetworkSettings { ports: Some(ports(record)), ..model::NetworkSettings::default() };
+    let name = super::spec::network_name(&record.host.network_mode);
+    let mut networks = BTreeMap::new();
+    if !name.is_empty() {
+        let asked = record.endpoints.get(name).cloned().unwrap_or_default();
+        networks.insert(name.to_owned(), endpoint_settings(record, asked));
+    }
+    if let Some(endpoint) = &record.endpoint {
+        settings.sandbox_id = record.id.to_string();
+        settings.sandbox_key = format!("/proc/{}/ns/net", record.state.pid);
+        if name == "bridge" {
+            settings.endpoint_id = endpoint.id.to_string();
+            settings.gateway = endpoint.gateway.map(|g| g.to_string()).unwrap_or_default();
+            settings.ip_address =
+                endpoint.address.map(|a| a.address().to_string()).unwrap_or_default();
+            settings.ip_prefix_len = endpoint.address.map_or(0, |a| i64::from(a.prefix()));
+            settings.mac_address = endpoint.mac.map(|m| m.to_string()).unwrap_or_default();
+        }
+    }
+    settings.networks = Some(networks);
+    settings
+}
+
+fn endpoint_settings(record: &Record, asked: model::EndpointSettings) -> model::EndpointSettings {
+    match &record.endpoint {
+        None => model::EndpointSettings {
+            ip_address: String::new(),
+            gateway: String::new(),
+            mac_address: String::new(),
+            ..asked
+        },
+        Some(endpoint) => model::EndpointSettings {
+            network_id: endpoint.network.to_string(),
+            endpoint_id: endpoint.id.to_string(),
+            gateway: endpoint.gateway.map(|g| g.to_string()).unwrap_or_default(),
+            ip_address: endpoint.address.map(|a| a.address().to_string()).unwrap_or_default(),
+            ip_prefix_len: endpoint.address.map_or(0, |a| i64::from(a.prefix())),
+            mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+            ..asked
+        },
+    }
+}
+
+fn ports(record: &Record) -> BTreeMap<String, Option<Vec<model::PortBinding>>> {
+    let mut ports = BTreeMap::new();
+    // A stopped container holds no port: docker shows {}.
+    let Some(endpoint) = &record.endpoint else { return ports };
+    for (number, protocol) in record.exposed() {
+        ports.insert(format!("{number}/{protocol}"), None);
+    }
+    for bound in &endpoint.ports {
+        ports
+            .entry(format!("{}/{}", bound.container_port, bound.protocol))
+            .or_insert(None)
+            .get_or_insert_default()
+            .push(model::PortBinding {
+                host_ip: bound.host_ip.to_string(),
+                host_port: bound.host_port.to_string(),
+            });
+    }
+    ports
+}

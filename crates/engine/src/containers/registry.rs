@@ -1,0 +1,105 @@
+//! All containers by id and by name, and the lookup by what people type.
+
+use super::Container;
+use base::{ContainerId, Error, Result};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+/// The containers of one engine.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_id: BTreeMap<ContainerId, Arc<Container>>,
+    by_name: HashMap<String, ContainerId>,
+}
+
+impl Registry {
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks up a full id, an exact name (with or without slash), or an id prefix, in this order.
+    ///
+    /// # Errors
+    /// `NotFound` with docker's "No such container: X"; `Invalid` for a prefix of several.
+    pub fn find(&self, text: &str) -> Result<Arc<Container>> {
+        let inner = self.read();
+        if let Ok(id) = text.parse::<ContainerId>()
+            && let Some(found) = inner.by_id.get(&id)
+        {
+            return Ok(Arc::clone(found));
+        }
+        let name = text.strip_prefix('/').unwrap_or(text);
+        if let Some(found) = inner.by_name.get(name).and_then(|id| inner.by_id.get(id)) {
+            return Ok(Arc::clone(found));
+        }
+        let missing = || Error::not_found(format!("No such container: {text}"));
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        let mut matches = inner.by_id.iter().filter(|(id, _)| id.as_str().starts_with(text));
+        match (matches.next(), matches.next()) {
+            (Some((_, found)), None) => Ok(Arc::clone(found)),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("multiple IDs found with provided prefix: {text}")))
+            }
+            _ => Err(missing()),
+        }
+    }
+
+    /// The container with exactly this id.
+    pub fn get(&self, id: &ContainerId) -> Option<Arc<Container>> {
+        self.read().by_id.get(id).cloned()
+    }
+
+    /// Claims `name` for `id`.
+    ///
+    /// # Errors
+    /// `Conflict` with docker's text when another container has it.
+    pub fn claim(&self, name: &str, id: &ContainerId) -> Result<()> {
+        let mut inner = self.write();
+        match inner.by_name.get(name) {
+            Some(holder) if holder != id => Err(Error::conflict(format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
+            ))),
+            _ => {
+                inner.by_name.insert(name.to_owned(), id.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives `name` back, if `id` holds it.
+    pub fn release(&self, name: &str, id: &ContainerId) {
+        let mut inner = self.write();
+        if inner.by_name.get(name) == Some(id) {
+            inner.by_name.remove(name);
+        }
+    }
+
+    /// Adds a container whose name was claimed.
+    pub fn insert(&self, container: Arc<Container>) {
+        self.write().by_id.insert(container.id().clone(), container);
+    }
+
+    /// Forgets a container; its name is free again.
+    pub fn remove(&self, id: &ContainerId, name: &str) {
+        self.release(name, id);
+        self.write().by_id.remove(id);
+    }
+
+    /// All containers.
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.read().by_id.values().cloned().collect()
+    }
+}

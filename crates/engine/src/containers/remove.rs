@@ -1,0 +1,148 @@
+//! `DELETE /containers/{id}` and what `--rm` does: the row and the name go first, in one commit with the
+//! event; the files are moved to the trash and deleted in the background.
+
+use super::{Container, Places, Record, Status};
+use crate::Engine;
+use base::{Error, Principal, Result};
+use std::{path::Path, sync::Arc};
+use sys::root::Dir;
+
+/// Options of a removal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RemoveOptions {
+    /// Kill it first when it runs.
+    pub force: bool,
+    /// Remove its anonymous volumes too.
+    pub volumes: bool,
+}
+
+impl Engine {
+    /// Removes container `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it runs and `force` is off, or is being removed already.
+    pub async fn container_remove(
+        &self,
+        name: &str,
+        options: RemoveOptions,
+        by: &Principal,
+    ) -> Result<()> {
+        let container = self.containers.find(name)?;
+        self.remove_container(&container, options, by).await
+    }
+
+    pub(crate) async fn remove_container(
+        &self,
+        container: &Arc<Container>,
+        options: RemoveOptions,
+        by: &Principal,
+    ) -> Result<()> {
+        let in_progress = |name: &str| {
+            Error::conflict(format!("removal of container {name} is already in progress"))
+        };
+        let record = container.record();
+        if record.state.status == Status::Removing || container.watch().borrow().removed {
+            return Err(in_progress(&record.name));
+        }
+        if (record.state.status.alive() || record.state.status == Status::Restarting)
+            && !options.force
+        {
+            return Err(refuse_running(&record));
+        }
+        let _ops = container.ops.lock().await;
+        let record = container.record();
+        if container.watch().borrow().removed {
+            return Err(Error::not_found(format!("No such container: {}", record.id)));
+        }
+        if record.state.status.alive() || record.state.status == Status::Restarting {
+            if !options.force {
+                return Err(refuse_running(&record));
+            }
+            // Its owner must not remove it a second time.
+            container.removing.store(true, std::sync::atomic::Ordering::SeqCst);
+            let killed = self.stop_container(container, Some(0), Some("KILL"), by).await;
+            if let Err(err) = killed {
+                container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
+                return Err(Error::wrap(format!("could not kill container {}", record.id), err));
+            }
+        }
+        let outcome = self.forget(container, options.volumes, by).await;
+        if let Err(err) = &outcome {
+            container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
+            container.mark_removal_failed(&err.chain());
+        }
+        outcome
+    }
+
+    /// Removes a stopped container; callers hold its operation lock.
+    pub(crate) async fn forget(
+        &self,
+        container: &Arc<Container>,
+        volumes: bool,
+        by: &Principal,
+    ) -> Result<()> {
+        let record = container.record();
+        let places = Places::of(&self.config, &record.id);
+        let event = record.event("destroy").by(by);
+        self.store.write(|tx| {
+            tx.delete_container(&record.id)?;
+            if !record.hidden {
+                tx.emit(event);
+            }
+            Ok(())
+        })?;
+        self.containers.remove(&record.id, &record.name);
+        container.mark_removed();
+        // From here on a failure leaves only files, which the next start sweeps.
+        if let Err(err) = self.discard(&places) {
+            tracing::warn!(
+                ctr = record.id.short(),
+                err = err.chain(),
+                "container files stay until the next start"
+            );
+        }
+        if volumes {
+            for mount in record.mounts.iter().filter(|m| m.anonymous) {
+                if let Err(err) = self.volume_remove_anonymous(&mount.name, by).await {
+                    tracing::debug!(vol = mount.name, err = err.chain(), "anonymous volume kept");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a folder to the trash; a missing one is fine.
+    pub(crate) fn trash_path(&self, path: &Path) -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            return Err(Error::internal(format!("cannot delete {}", path.display())));
+        };
+        let parent = Dir::open(parent).map_err(|e| {
+            Error::internal(format!("cannot open {}", parent.display())).caused_by(e)
+        })?;
+        self.trash.put(&parent, name)
+    }
+
+    /// Moves a container's folders to the trash.
+    pub(crate) fn discard(&self, places: &Places) -> Result<()> {
+        self.trash_path(&places.data)?;
+        match std::fs::remove_dir_all(&places.exec) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("cannot remove {}", places.exec.display()), e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refuse_running(record: &Record) -> Error {
+    let advice = match record.state.status {
+        Status::Paused => "unpause and then stop the container before removal or force remove",
+        _ => "stop the container before removal or force remove",
+    };
+    Error::conflict(format!(
+        "cannot remove container \"/{}\": container is {}: {advice}",
+        record.name,
+        record.state.status.word()
+    ))
+}

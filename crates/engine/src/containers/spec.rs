@@ -1,0 +1,581 @@
+//! From a record to what the runtime runs: the spec, as data.
+//!
+//! Source: Docker's `daemon/oci_linux.go` (behaviour). Not here: defaults of the request (`settle.rs`),
+//! the plan (crate `runtime`).
+
+use super::{Mounted, Places, Record, devices, merge, mounts};
+use crate::Engine;
+use api::model;
+use base::{Error, Result};
+use runtime::{
+    defaults::{self, Capabilities, Privileged},
+    spec::{
+        Cgroup, ConsoleSize, Device, Mount, Namespace, Namespaces, Process, Rlimit, Root, Rootfs,
+        Spec, User,
+    },
+};
+use std::{net::IpAddr, path::PathBuf};
+use sys::cgroup::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources};
+
+/// The spec of a container's first process.
+///
+/// # Errors
+/// `Invalid` for options that contradict the host; `Conflict` when a container whose namespace is asked
+/// for does not run.
+pub(crate) fn spec(
+    record: &Record,
+    places: &Places,
+    engine: &Engine,
+    size: Option<(u16, u16)>,
+) -> Result<Spec> {
+    let (config, host) = (&record.config, &record.host);
+    let active = engine.snapshots.get(record.id.as_str(), &record.layers)?;
+    let security = Security::of(record, engine)?;
+    let own_uts = host.uts_mode != "host" && host.network_mode != "host";
+    let mut process = process(record, &security, config.tty)?;
+    process.args = record.argv();
+    process.env = merge::process_env(config, &config.hostname);
+    process.cwd =
+        if config.working_dir.is_empty() { "/".into() } else { mounts::clean(&config.working_dir) };
+    process.user.name.clone_from(&config.user);
+    process.console_size = size
+        .or_else(|| match host.console_size {
+            [0, 0] => None,
+            [h, w] => {
+                Some((u16::try_from(h).unwrap_or(u16::MAX), u16::try_from(w).unwrap_or(u16::MAX)))
+            }
+        })
+        .map(|(height, width)| ConsoleSize { height, width });
+    let namespaces = namespaces(record, engine)?;
+    Ok(Spec {
+        id: record.id.to_string(),
+        root: Root {
+            source: Rootfs::Overlay { lower: active.lower, upper: active.upper, work: active.work },
+            readonly: host.readonly_rootfs,
+            propagation: root_propagation(&record.mounts),
+        },
+        process,
+        hostname: if own_uts { config.hostname.clone() } else { String::new() },
+        domainname: if own_uts { config.domainname.clone() } else { String::new() },
+        mounts: mounts_of(record, places, engine, &security, &namespaces)?,
+        devices: security.devices.clone(),
+        masked_paths: if security.masks {
+            host.masked_paths.clone().unwrap_or_default()
+        } else {
+            Vec::new()
+        },
+        readonly_paths: if security.masks {
+            host.readonly_paths.clone().unwrap_or_default()
+        } else {
+            Vec::new()
+        },
+        sysctl: host.sysctls.clone().unwrap_or_default(),
+        namespaces,
+        cgroup: Some(Cgroup {
+            path: engine.cgroup_path(&record.id, &host.cgroup_parent).into(),
+            resources: serde_json::to_value(resources(record, &security))
+                .map_err(|e| Error::internal("cannot encode the resources").caused_by(e))?,
+        }),
+        seccomp: security.seccomp,
+        init: host.init == Some(true),
+    })
+}
+
+/// The plan of a further process in a running container.
+///
+/// # Errors
+/// `Invalid` for bad options.
+pub(crate) fn exec_plan(
+    record: &Record,
+    id: &str,
+    exec: &model::ExecConfig,
+    console: Option<[u32; 2]>,
+    engine: &Engine,
+) -> Result<runtime::ExecPlan> {
+    let mut security = Security::of(record, engine)?;
+    if exec.privileged && !record.host.privileged {
+        security.capabilities = Capabilities::available();
+        security.seccomp = None;
+    }
+    let mut process = process(record, &security, exec.tty)?;
+    process.args = exec.cmd.clone().unwrap_or_default();
+    process.env = super::exec::environment(record, exec);
+    process.cwd = match (exec.working_dir.as_str(), record.config.working_dir.as_str()) {
+        ("", "") => "/".into(),
+        ("", own) => mounts::clean(own),
+        (asked, _) if asked.starts_with('/') => mounts::clean(asked),
+        (asked, _) => {
+            return Err(Error::invalid(format!(
+                "OCI runtime exec failed: Cwd must be an absolute path: {asked}"
+            )));
+        }
+    };
+    process.user.name =
+        if exec.user.is_empty() { record.config.user.clone() } else { exec.user.clone() };
+    process.console_size = console.map(|[h, w]| ConsoleSize {
+        height: u16::try_from(h).unwrap_or(u16::MAX),
+        width: u16::try_from(w).unwrap_or(u16::MAX),
+    });
+    runtime::plan_exec(id, &process, security.seccomp.as_deref(), exec.attach_stdin)
+}
+
+fn process(record: &Record, security: &Security, terminal: bool) -> Result<Process> {
+    let host = &record.host;
+    Ok(Process {
+        terminal,
+        user: User {
+            name: String::new(),
+            additional_groups: host.group_add.clone().unwrap_or_default(),
+        },
+        capabilities: security.capabilities.names().collect(),
+        no_new_privileges: security.no_new_privileges,
+        rlimits: security.rlimits.clone(),
+        oom_score_adj: Some(i32::try_from(host.oom_score_adj).unwrap_or(0)),
+        ..Process::default()
+    })
+}
+
+/// What `--privileged`, `--cap-*`, `--security-opt`, `--device` and `--ulimit` come to.
+struct Security {
+    capabilities: Capabilities,
+    no_new_privileges: bool,
+    seccomp: Option<Vec<u8>>,
+    masks: bool,
+    rlimits: Vec<Rlimit>,
+    devices: Vec<Device>,
+    rules: Vec<DeviceRule>,
+    writable_cgroups: bool,
+}
+
+impl Security {
+    fn of(record: &Record, engine: &Engine) -> Result<Self> {
+        let host = &record.host;
+        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        let privileged = if host.privileged { Privileged::Yes } else { Privileged::No };
+        let capabilities = Capabilities::tweaked(
+            &list(&host.cap_add),
+            &list(&host.cap_drop),
+            privileged,
+            Capabilities::available(),
+        )?;
+        let mut security = Self {
+            seccomp: None,
+            no_new_privileges: engine.config.no_new_privileges,
+            masks: !host.privileged,
+            rlimits: Vec::new(),
+            devices: Vec::new(),
+            rules: Vec::new(),
+            writable_cgroups: host.privileged,
+            capabilities,
+        };
+        let mut seccomp = "";
+        for option in host.security_opt.iter().flatten() {
+            let (key, value) =
+                option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
+            match key {
+                "no-new-privileges" => security.no_new_privileges = value != "false",
+                "systempaths" if value == "unconfined" => security.masks = false,
+                "seccomp" => seccomp = value,
+                "writable-cgroups" => security.writable_cgroups |= value == "true",
+                _ => {}
+            }
+        }
+        security.seccomp = match seccomp {
+            "unconfined" => None,
+            "" if host.privileged => None,
+            "" | "builtin" => Some(engine.confinement.default_program(security.capabilities)?),
+            // The CLI sends the profile itself, not its path.
+            profile => engine.confinement.own_program(profile, security.capabilities)?,
+        };
+        security.limits(record, engine)?;
+        security.nodes(record)?;
+        Ok(security)
+    }
+
+    fn limits(&mut self, record: &Record, engine: &Engine) -> Result<()> {
+        let own = record.host.ulimits.iter().flatten().map(|u| (u.name.clone(), u.soft, u.hard));
+        let mut all: Vec<(String, i64, i64)> = own.collect();
+        for default in &engine.config.default_ulimits {
+            if !all.iter().any(|(name, ..)| *name == default.0) {
+                all.push(default.clone());
+            }
+        }
+        for (name, soft, hard) in all {
+            let kind = devices::rlimit(&name)
+                .ok_or_else(|| Error::invalid(format!("invalid ulimit type: {name}")))?;
+            let value = |v: i64| u64::try_from(v).unwrap_or(u64::MAX);
+            self.rlimits.push(Rlimit {
+                kind: kind.to_owned(),
+                soft: value(soft),
+                hard: value(hard),
+            });
+        }
+        Ok(())
+    }
+
+    fn nodes(&mut self, record: &Record) -> Result<()> {
+        let host = &record.host;
+        if host.privileged {
+            self.devices = devices::defaults();
+            self.devices.extend(devices::of_host());
+            self.rules = defaults::privileged_device_rules();
+            return Ok(());
+        }
+        self.devices = devices::defaults();
+        self.rules = defaults::device_rules();
+        for mapping in host.devices.iter().flatten() {
+            let (nodes, rules) = devices::asked(
+                &mapping.path_on_host,
+                if mapping.path_in_container.is_empty() {
+                    &mapping.path_on_host
+                } else {
+                    &mapping.path_in_container
+                },
+                if mapping.cgroup_permissions.is_empty() {
+                    "rwm"
+                } else {
+                    &mapping.cgroup_permissions
+                },
+            )?;
+            self.devices.extend(nodes);
+            self.rules.extend(rules);
+        }
+        for rule in host.device_cgroup_rules.iter().flatten() {
+            self.rules.push(devices::parse_rule(rule)?);
+        }
+        Ok(())
+    }
+}
+
+fn resources(record: &Record, security: &Security) -> Resources {
+    let host = &record.host;
+    let positive = |v: i64| (v > 0).then_some(v);
+    let (quota, period) = if host.nano_cpus > 0 {
+        (Some(host.nano_cpus / 10_000), Some(100_000))
+    } else {
+        (positive(host.cpu_quota), positive(host.cpu_period))
+    };
+    let some = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+    Resources {
+        devices: security.rules.clone(),
+        memory: Some(Memory {
+            limit: positive(host.memory),
+            reservation: positive(host.memory_reservation),
+            swap: (host.memory > 0 && host.memory_swap != 0).then_some(host.memory_swap),
+            swappiness: host.memory_swappiness.and_then(|s| u64::try_from(s).ok()),
+            disable_oom_killer: host.oom_kill_disable.filter(|d| *d),
+        }),
+        cpu: Some(Cpu {
+            shares: positive(host.cpu_shares).and_then(|s| u64::try_from(s).ok()),
+            quota,
+            period: period.and_then(|p| u64::try_from(p).ok()),
+            cpus: some(&host.cpuset_cpus),
+            mems: some(&host.cpuset_mems),
+            ..Cpu::default()
+        }),
+        pids: host.pids_limit.map(|limit| Pids { limit }),
+        block_io: (host.blkio_weight != 0).then(|| BlockIo {
+            weight: u16::try_from(host.blkio_weight).ok(),
+            ..BlockIo::default()
+        }),
+        ..Resources::default()
+    }
+}
+
+fn namespaces(record: &Record, engine: &Engine) -> Result<Namespaces> {
+    let host = &record.host;
+    let of = |mode: &str, kind: &str| -> Result<Namespace> {
+        match mode.strip_prefix("container:") {
+            Some(other) => {
+                let other = engine.containers.find(other)?.record();
+                if !other.state.status.alive() {
+                    return Err(Error::conflict(format!(
+                        "cannot join {kind} of a non running container: {}",
+                        other.id
+                    )));
+                }
+                Ok(Namespace::Path(PathBuf::from(format!("/proc/{}/ns/{kind}", other.state.pid))))
+            }
+            None if mode == "host" => Ok(Namespace::Host),
+            None => Ok(Namespace::New),
+        }
+    };
+    Ok(Namespaces {
+        pid: of(&host.pid_mode, "pid")?,
+        net: of(&host.network_mode, "net")?,
+        ipc: of(&host.ipc_mode, "ipc")?,
+        uts: if host.network_mode == "host" || host.uts_mode == "host" {
+            Namespace::Host
+        } else {
+            Namespace::New
+        },
+        cgroup: if host.cgroupns_mode == "host" { Namespace::Host } else { Namespace::New },
+    })
+}
+
+fn mounts_of(
+    record: &Record,
+    places: &Places,
+    engine: &Engine,
+    security: &Security,
+    namespaces: &Namespaces,
+) -> Result<Vec<Mount>> {
+    let host = &record.host;
+    let covered = |target: &str| record.mounts.iter().any(|m| m.target == target);
+    let mut list: Vec<Mount> = Vec::new();
+    for default in defaults::MOUNTS {
+        let target = default.destination.to_owned();
+        let mut mount = Mount::of(default.kind, default.destination, default.options);
+        if security.writable_cgroups && target == "/sys/fs/cgroup" {
+            mount.options.retain(|o| o != "ro");
+        }
+        if covered(&target) {
+            continue;
+        }
+        if target == "/dev/shm" {
+            match host.ipc_mode.as_str() {
+                "host" => mount = Mount::bind("/dev/shm", "/dev/shm", &["rw"]),
+                "none" => continue,
+                mode if mode.starts_with("container:") => {
+                    if let Namespace::Path(path) = &namespaces.ipc {
+                        let pid = path
+                            .components()
+                            .nth(2)
+                            .map(|c| c.as_os_str().to_owned())
+                            .unwrap_or_default();
+                        let source = PathBuf::from("/proc").join(pid).join("root/dev/shm");
+                        mount = Mount::bind(source, "/dev/shm", &["rw"]);
+                    }
+                }
+                _ => {
+                    mount.options.retain(|o| !o.starts_with("size="));
+                    mount.options.push(format!("size={}", host.shm_size));
+                }
+            }
+        }
+        if host.privileged && matches!(target.as_str(), "/sys" | "/sys/fs/cgroup") {
+            mount.options.retain(|o| o != "ro");
+        }
+        list.push(mount);
+    }
+    for (file, target) in [
+        ("resolv.conf", "/etc/resolv.conf"),
+        ("hostname", "/etc/hostname"),
+        ("hosts", "/etc/hosts"),
+    ] {
+        if !covered(target) {
+            let owner = names_owner(record, places, engine)?;
+            list.push(Mount::bind(owner.join(file), target, &["rprivate"]));
+        }
+    }
+    // Parents before what is mounted below them.
+    let mut own: Vec<&Mounted> = record.mounts.iter().collect();
+    own.sort_by_key(|m| m.target.split('/').count());
+    for mount in own {
+        list.push(one(mount));
+    }
+    Ok(list)
+}
+
+/// Whose names' files a container sees: its own, or those of the container whose network it shares.
+fn names_owner(record: &Record, places: &Places, engine: &Engine) -> Result<PathBuf> {
+    match record.host.network_mode.strip_prefix("container:") {
+        Some(other) => {
+            let other = engine.containers.find(other)?;
+            Ok(Places::of(&engine.config, other.id()).data)
+        }
+        None => Ok(places.data.clone()),
+    }
+}
+
+fn one(mount: &Mounted) -> Mount {
+    let access = if mount.read_only { "ro" } else { "rw" };
+    match mount.kind.as_str() {
+        "tmpfs" => {
+            let mut options: Vec<String> = vec!["noexec".into(), "nosuid".into(), "nodev".into()];
+            let own: Vec<&str> = mount.options.split(',').filter(|o| !o.is_empty()).collect();
+            for option in own {
+                // A given flag takes the place of its opposite.
+                options.retain(|o| o.strip_prefix("no") != Some(option));
+                options.push(option.to_owned());
+            }
+            if mount.read_only {
+                options.push("ro".into());
+            }
+            Mount {
+                destination: (&mount.target).into(),
+                source: "tmpfs".into(),
+                kind: "tmpfs".into(),
+                options,
+            }
+        }
+        _ => {
+            let propagation =
+                if mount.propagation.is_empty() { "rprivate" } else { &mount.propagation };
+            let mut bound = Mount::bind(&mount.source, &mount.target, &[access, propagation]);
+            if !mount.recursive {
+                bound.options.retain(|o| o != "rbind");
+                bound.options.insert(0, "bind".into());
+            }
+            bound
+        }
+    }
+}
+
+/// A shared or slave mount needs a root that lets events pass.
+fn root_propagation(mounts: &[Mounted]) -> String {
+    let any = |word: &str| mounts.iter().any(|m| m.propagation.ends_with(word));
+    match (any("shared"), any("slave")) {
+        (true, _) => "rshared".into(),
+        (_, true) => "rslave".into(),
+        _ => String::new(),
+    }
+}
+
+/// The network whose endpoint the container gets; `None` when it shares another's or the host's.
+pub(crate) fn own_network(record: &Record) -> Option<String> {
+    match record.host.network_mode.as_str() {
+        "host" => None,
+        mode if mode.starts_with("container:") => None,
+        mode => Some(mode.to_owned()),
+    }
+}
+
+/// The network that inspect shows; empty for one shared with another container.
+pub(crate) fn network_name(mode: &str) -> &str {
+    if mode.starts_with("container:") { "" } else { mode }
+}
+
+/// Ports to publish: those asked for, and with `-P` all exposed ones.
+///
+/// # Errors
+/// `Invalid` with docker's words.
+pub(crate) fn published(record: &Record) -> Result<Vec<network::Publish>> {
+    let mut list = Vec::new();
+    for (key, bindings) in record.host.port_bindings.iter().flatten() {
+        let bindings = bindings.clone().unwrap_or_default();
+        if bindings.is_empty() {
+            list.push(network::Publish::parse(key, "", "")?);
+        }
+        for binding in bindings {
+            list.push(network::Publish::parse(key, &binding.host_ip, &binding.host_port)?);
+        }
+    }
+    if record.host.publish_all_ports {
+        for (number, protocol) in record.exposed() {
+            let key = format!("{number}/{protocol}");
+            if !record.host.port_bindings.as_ref().is_some_and(|p| p.contains_key(&key)) {
+                list.push(network::Publish::parse(&key, "", "")?);
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// How the container's output is kept.
+///
+/// # Errors
+/// `Invalid` for a bad driver or option.
+pub(crate) fn log_config(record: &Record, places: &Places) -> Result<logging::Config> {
+    let asked = &record.host.log_config;
+    let config = logging::Config {
+        driver: asked.r#type.clone(),
+        path: places.log(&record.id),
+        options: logging::Options(asked.config.clone().unwrap_or_default()),
+        attrs: attributes(record),
+    };
+    config.check()?;
+    Ok(config)
+}
+
+/// Attributes of each record: labels and variables that the options name.
+fn attributes(record: &Record) -> std::collections::BTreeMap<String, String> {
+    let mut attributes = std::collections::BTreeMap::new();
+    let options = record.host.log_config.config.clone().unwrap_or_default();
+    let named = |key: &str| {
+        options
+            .get(key)
+            .map(|v| v.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    for key in named("labels") {
+        if let Some(value) = record.config.labels.as_ref().and_then(|l| l.get(&key)) {
+            attributes.insert(key, value.clone());
+        }
+    }
+    for key in named("env") {
+        let prefix = format!("{key}=");
+        if let Some(value) =
+            record.config.env.iter().flatten().find_map(|e| e.strip_prefix(&prefix))
+        {
+            attributes.insert(key, value.to_owned());
+        }
+    }
+    attributes
+}
+
+impl Engine {
+    /// Writes `hostname`, `hosts` and `resolv.conf` in place, so that a mounted file keeps its inode.
+    pub(crate) fn write_names(
+        &self,
+        record: &Record,
+        places: &Places,
+        endpoints: &[network::Endpoint],
+    ) -> Result<()> {
+        let (config, host) = (&record.config, &record.host);
+        if host.network_mode.starts_with("container:") {
+            return Ok(());
+        }
+        let write = |name: &str, text: &str| {
+            let path = places.data.join(name);
+            std::fs::write(&path, text)
+                .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
+        };
+        let gateway = network::names::host_gateway(self.networks.bridge_address());
+        let extra = host
+            .extra_hosts
+            .iter()
+            .flatten()
+            .map(|text| network::names::parse_extra_host(text, gateway))
+            .collect::<Result<Vec<_>>>()?;
+        let addresses: Vec<IpAddr> =
+            endpoints.iter().filter_map(|e| e.address.map(|a| IpAddr::V4(a.address()))).collect();
+        let hosts = if host.network_mode == "host" {
+            network::names::host_hosts(
+                &std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+                &extra,
+            )
+        } else {
+            network::names::hosts(&network::names::Hosts {
+                hostname: &config.hostname,
+                domainname: &config.domainname,
+                addresses: &addresses,
+                extra: &extra,
+                ipv6: true,
+            })
+        };
+        write("hosts", &hosts)?;
+        if !endpoints.is_empty() {
+            return Ok(());
+        }
+        write("hostname", &network::names::hostname(&config.hostname))?;
+        let pick = |own: &Option<Vec<String>>, daemon: &[String]| match own {
+            Some(list) if !list.is_empty() => list.clone(),
+            _ => daemon.to_vec(),
+        };
+        let (servers, search, options) = (
+            pick(&host.dns, &self.config.dns),
+            pick(&host.dns_search, &self.config.dns_search),
+            pick(&host.dns_options, &self.config.dns_options),
+        );
+        let wish =
+            network::names::Resolver { servers: &servers, search: &search, options: &options };
+        let file = network::names::host_resolver_file(std::path::Path::new("/"));
+        let text = if host.network_mode == "host" {
+            network::names::host_resolv_conf(&file, &wish)?
+        } else {
+            network::names::resolv_conf(&file, &wish)?
+        };
+        write("resolv.conf", &text)
+    }
+}

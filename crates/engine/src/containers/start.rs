@@ -1,0 +1,383 @@
+//! `POST /containers/{id}/start`: a saga of named steps.
+//!
+//! The shim clones the first process, which prepares itself while we wire its network; attaches that
+//! came early are connected; then the shim lets it run. Nothing here is synced to disk: a power cut loses
+//! at most the note that the container was started, and after one it runs no more anyway.
+
+use super::{Container, Places, Record, Status, facts::Deed};
+use crate::{
+    Engine,
+    saga::{self, Done, Fault, Step},
+};
+use base::{Error, Kind, Principal, Result, Timestamp, event::Event};
+use runtime::shim::{self, Class, Launch, Shim, StartError};
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    sync::{Arc, PoisonError},
+};
+
+/// What the steps share.
+pub(crate) struct Start<'e> {
+    engine: &'e Arc<Engine>,
+    container: &'e Arc<Container>,
+    record: Arc<Record>,
+    by: &'e Principal,
+    places: Places,
+    shim: Option<Arc<Shim>>,
+    pid: u32,
+    endpoints: Vec<network::Endpoint>,
+    failure: Option<Class>,
+}
+
+/// The steps, in order. A test breaks each in turn.
+fn steps<'a>() -> [&'a dyn Step<Start<'a>>; 5] {
+    [&PrepareFiles, &SpawnShim, &AttachNetwork, &Release, &MarkRunning]
+}
+
+/// Names of the steps, for tests that break them.
+pub fn step_names() -> Vec<&'static str> {
+    steps().iter().map(|s| s.name()).collect()
+}
+
+impl Engine {
+    /// Starts container `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotModified` when it runs; `Conflict` when it is paused or being removed; `Invalid`
+    /// when its program cannot be run.
+    pub async fn container_start(self: &Arc<Self>, name: &str, by: &Principal) -> Result<()> {
+        let container = self.containers.find(name)?;
+        self.start_container(&container, by).await
+    }
+
+    pub(crate) async fn start_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        by: &Principal,
+    ) -> Result<()> {
+        let _ops = container.ops.lock().await;
+        let record = container.record();
+        match record.state.status {
+            Status::Running => {
+                return Err(Error::not_modified(format!(
+                    "container {} is already running",
+                    record.id
+                )));
+            }
+            Status::Paused => {
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
+            }
+            Status::Created | Status::Exited | Status::Restarting => {}
+        }
+        if container.watch().borrow().removed {
+            return Err(Error::not_found(format!("No such container: {}", record.id)));
+        }
+        let mut cx = Start {
+            engine: self,
+            container,
+            places: Places::of(&self.config, &record.id),
+            record,
+            by,
+            shim: None,
+            pid: 0,
+            endpoints: Vec::new(),
+            failure: None,
+        };
+        let fault = self.faults.start();
+        let outcome = saga::run(&steps(), &mut cx, fault).await;
+        let Err(err) = outcome else { return Ok(()) };
+        let class = cx.failure;
+        drop(cx);
+        self.start_failed(container, &err, class, by).await;
+        Err(err)
+    }
+
+    /// Notes why a start failed; an `--rm` container goes.
+    async fn start_failed(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        err: &Error,
+        class: Option<Class>,
+        by: &Principal,
+    ) {
+        container.set_shim(None);
+        // Attaches that waited for this start end with it.
+        container.early.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let text = err.chain();
+        let code = class.map_or(128, Class::exit_code);
+        let noted = container.change(
+            &self.store,
+            |r| {
+                r.state.pid = 0;
+                r.state.exit_code = code;
+                r.state.error = text;
+                r.endpoint = None;
+                if r.state.status == Status::Restarting {
+                    r.state.status = Status::Exited;
+                }
+                r.state.ends += 1;
+            },
+            |_, _| Ok(()),
+        );
+        if let Err(err) = noted {
+            tracing::error!(
+                ctr = container.id().short(),
+                err = err.chain(),
+                "the failed start was not recorded"
+            );
+        }
+        if container.record().host.auto_remove
+            && let Err(err) = self.forget(container, true, by).await
+        {
+            tracing::error!(
+                ctr = container.id().short(),
+                err = err.chain(),
+                "an --rm container stays"
+            );
+        }
+    }
+}
+
+/// Folders and files that the process will see.
+struct PrepareFiles;
+
+impl<'e> Step<Start<'e>> for PrepareFiles {
+    fn name(&self) -> &'static str {
+        "prepare-files"
+    }
+
+    fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            match fs::remove_dir_all(&cx.places.exec) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(format!("cannot clear {}", cx.places.exec.display()), e));
+                }
+                _ => {}
+            }
+            crate::lifecycle::private_dir(&cx.places.exec)?;
+            cx.engine.write_names(&cx.record, &cx.places, &[])
+        })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            match fs::remove_dir_all(&cx.places.exec) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::io(format!("cannot remove {}", cx.places.exec.display()), e))
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// The shim and, inside it, the first process with its namespaces, not yet let loose.
+struct SpawnShim;
+
+impl<'e> Step<Start<'e>> for SpawnShim {
+    fn name(&self) -> &'static str {
+        "spawn-shim"
+    }
+
+    fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            let engine = cx.engine;
+            let spec = super::spec::spec(
+                &cx.record,
+                &cx.places,
+                engine,
+                *cx.container.size.lock().unwrap_or_else(PoisonError::into_inner),
+            )?;
+            let plan = runtime::plan(&spec, &engine.features)?;
+            let log = super::spec::log_config(&cx.record, &cx.places)?;
+            let log = serde_json::to_value(&log)
+                .map_err(|e| Error::internal("cannot encode the log configuration").caused_by(e))?;
+            let stdin = match (cx.record.config.open_stdin, cx.record.config.stdin_once) {
+                (false, _) => shim::Stdin::Null,
+                (true, true) => shim::Stdin::Once,
+                (true, false) => shim::Stdin::Open,
+            };
+            let launch =
+                Launch { binary: &engine.shim, dir: &cx.places.exec, plan, log: Some(log), stdin };
+            let (shim, spawned) =
+                Shim::spawn(launch).await.map_err(|e| failed(&mut cx.failure, e))?;
+            cx.shim = Some(Arc::new(shim));
+            cx.pid = spawned.pid;
+            Ok(())
+        })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            cx.container.set_shim(None);
+            if let Some(shim) = cx.shim.take() {
+                // A process that runs already is ended; one that was not released goes with the handle.
+                let _ = shim.signal(&shim::Target::Init, base::signal::KILL).await;
+                drop(shim);
+                cx.engine.sweep_cgroup(cx.container.id(), &cx.record.host.cgroup_parent)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The network, wired into the waiting process's namespace.
+struct AttachNetwork;
+
+impl<'e> Step<Start<'e>> for AttachNetwork {
+    fn name(&self) -> &'static str {
+        "attach-network"
+    }
+
+    fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            let Some(name) = super::spec::own_network(&cx.record) else { return Ok(()) };
+            let publish = super::spec::published(&cx.record)?;
+            let asked = cx.record.endpoints.get(&name).cloned().unwrap_or_default();
+            let mac = [&asked.mac_address, &cx.record.config.mac_address]
+                .into_iter()
+                .find(|m| !m.is_empty())
+                .map(|m| m.parse())
+                .transpose()?;
+            let path = format!("/proc/{}/ns/net", cx.pid);
+            let netns =
+                fs::File::open(&path).map_err(|e| Error::io(format!("cannot open {path}"), e))?;
+            let wish = network::Attach {
+                container: &cx.record.id,
+                name: &cx.record.name,
+                netns: Some(netns.as_fd()),
+                interface: "eth0",
+                mac,
+                address: None,
+                publish: &publish,
+            };
+            let endpoint = cx.engine.networks.attach(&name, &wish)?;
+            cx.endpoints.push(endpoint);
+            cx.engine.write_names(&cx.record, &cx.places, &cx.endpoints)
+        })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            cx.endpoints.clear();
+            cx.engine.networks.detach(&cx.record.id)
+        })
+    }
+}
+
+/// The program runs.
+struct Release;
+
+impl<'e> Step<Start<'e>> for Release {
+    fn name(&self) -> &'static str {
+        "release"
+    }
+
+    fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            let Some(shim) = cx.shim.clone() else {
+                return Err(Error::internal("there is no shim to release"));
+            };
+            // From here on attaches go to the shim; those that came before follow now.
+            cx.container.set_shim(Some(Arc::clone(&shim)));
+            cx.engine.connect_early(cx.container, &shim).await;
+            shim.release().await.map_err(|e| failed(&mut cx.failure, e))
+        })
+    }
+}
+
+/// The record says so, and one task waits for the end.
+struct MarkRunning;
+
+impl<'e> Step<Start<'e>> for MarkRunning {
+    fn name(&self) -> &'static str {
+        "mark-running"
+    }
+
+    fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
+        Box::pin(async move {
+            let (pid, endpoint, by) = (cx.pid as i32, cx.endpoints.first().cloned(), cx.by);
+            let image = cx.record.image.clone();
+            cx.container.change(
+                &cx.engine.store,
+                |r| {
+                    r.state.status = Status::Running;
+                    r.state.pid = pid;
+                    r.state.exit_code = 0;
+                    r.state.error = String::new();
+                    r.state.oom_killed = false;
+                    r.state.started = Timestamp::now();
+                    r.state.stopped_by_hand = false;
+                    r.endpoint = endpoint.clone();
+                    r.facts.started = Some(Deed::now(by));
+                    r.facts.ended = None;
+                },
+                |tx, r| {
+                    tx.touch_image(&image, Timestamp::now())?;
+                    if r.hidden {
+                        return Ok(());
+                    }
+                    if let Some(endpoint) = &endpoint {
+                        tx.emit(network_event("connect", r, endpoint).by(by));
+                    }
+                    tx.emit(r.event("start").by(by));
+                    Ok(())
+                },
+            )?;
+            let Some(shim) = cx.shim.clone() else {
+                return Err(Error::internal("there is no shim to watch"));
+            };
+            cx.engine.watch(cx.container, shim);
+            Ok(())
+        })
+    }
+}
+
+/// `network connect` and `network disconnect`.
+pub(crate) fn network_event(action: &str, record: &Record, endpoint: &network::Endpoint) -> Event {
+    Event::new("network", action, endpoint.network.as_str())
+        .with("container", record.id.as_str())
+        .with("name", &endpoint.network_name)
+        .with("type", if endpoint.network_name == "none" { "null" } else { &endpoint.network_name })
+}
+
+/// Docker's sentence around the shim's reason; 400 for what the caller can mend.
+fn failed(class: &mut Option<Class>, err: StartError) -> Error {
+    *class = Some(err.class);
+    let kind = match err.class {
+        Class::Setup => Kind::Internal,
+        Class::NotFound | Class::NotExecutable | Class::Invalid => Kind::Invalid,
+    };
+    Error::new(
+        kind,
+        format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}: unknown",
+            err.text
+        ),
+    )
+}
+
+/// Faults that tests inject.
+#[derive(Debug, Default)]
+pub struct Faults {
+    start: std::sync::Mutex<Option<&'static str>>,
+}
+
+impl Faults {
+    /// The next starts fail after `step`.
+    pub fn break_start(&self, step: Option<&'static str>) {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    fn start(&self) -> Fault {
+        Fault(*self.start.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,169 @@
+//! `GET /version` and `GET /info`.
+
+use crate::{Engine, config::VERSION, containers::Status, system};
+use api::model;
+use base::{Platform, Result, Timestamp};
+use std::collections::BTreeMap;
+
+/// Newest API version served.
+pub const API_VERSION: &str = "1.51";
+/// Oldest API version served.
+pub const MIN_API_VERSION: &str = "1.24";
+
+impl Engine {
+    /// Versions of the engine and its parts.
+    pub fn version(&self) -> model::Version {
+        let details: BTreeMap<String, String> = [
+            ("ApiVersion", API_VERSION.to_owned()),
+            ("Arch", Platform::host().architecture),
+            ("BuildTime", String::new()),
+            ("Experimental", self.config.experimental.to_string()),
+            ("GitCommit", String::new()),
+            ("GoVersion", String::new()),
+            ("KernelVersion", self.host.kernel.clone()),
+            ("MinAPIVersion", MIN_API_VERSION.to_owned()),
+            ("Os", "linux".to_owned()),
+        ]
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v))
+        .collect();
+        let component = |name: &str, details| model::VersionComponent {
+            name: name.into(),
+            version: VERSION.into(),
+            details,
+        };
+        model::Version {
+            platform: model::VersionPlatform { name: "Gantry".into() },
+            components: vec![
+                component("Engine", details),
+                component("gantry-shim", BTreeMap::new()),
+            ],
+            version: VERSION.into(),
+            api_version: API_VERSION.into(),
+            min_api_version: MIN_API_VERSION.into(),
+            git_commit: String::new(),
+            go_version: String::new(),
+            os: "linux".into(),
+            arch: Platform::host().architecture,
+            kernel_version: self.host.kernel.clone(),
+            experimental: self.config.experimental,
+            build_time: String::new(),
+        }
+    }
+
+    /// What `docker info` shows.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn info(&self) -> Result<model::Info> {
+        let statuses: Vec<Status> = self
+            .containers
+            .all()
+            .iter()
+            .map(|c| c.record())
+            .filter(|r| !r.hidden)
+            .map(|r| r.state.status)
+            .collect();
+        let count = |test: fn(&Status) -> bool| statuses.iter().filter(|s| test(s)).count() as i64;
+        let running = count(|s| matches!(s, Status::Running | Status::Restarting));
+        let paused = count(|s| *s == Status::Paused);
+        let config = &self.config;
+        let mut warnings = Vec::new();
+        let forwarding = flag("/proc/sys/net/ipv4/ip_forward");
+        if !forwarding {
+            warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
+        }
+        let v2 = self.features.cgroup_v2;
+        let runtimes = ["gantry", "io.containerd.runc.v2", "runc"]
+            .into_iter()
+            .map(|name| {
+                (name.to_owned(), model::RuntimeInfo { path: config.shim.display().to_string() })
+            })
+            .collect();
+        let hub = model::IndexInfo {
+            name: "docker.io".into(),
+            mirrors: config.registry_mirrors.clone(),
+            secure: true,
+            official: true,
+        };
+        Ok(model::Info {
+            id: self.id.clone(),
+            containers: statuses.len() as i64,
+            containers_running: running,
+            containers_paused: paused,
+            containers_stopped: statuses.len() as i64 - running - paused,
+            images: self.store.read(|tx| Ok(tx.images::<serde::de::IgnoredAny>()?.len()))? as i64,
+            driver: "overlay2".into(),
+            driver_status: vec![
+                ["Backing Filesystem".into(), super::host::filesystem(&config.data_root)],
+                ["Supports d_type".into(), "true".into()],
+                ["Using metacopy".into(), "false".into()],
+                ["Native Overlay Diff".into(), "true".into()],
+                ["userxattr".into(), "false".into()],
+            ],
+            plugins: model::PluginsInfo {
+                volume: vec!["local".into()],
+                network: network::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),
+                authorization: None,
+                log: logging::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),
+            },
+            memory_limit: true,
+            swap_limit: v2
+                || std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+                    .exists(),
+            cpu_cfs_period: true,
+            cpu_cfs_quota: true,
+            cpu_shares: true,
+            cpu_set: true,
+            pids_limit: true,
+            ipv4_forwarding: forwarding,
+            bridge_nf_iptables: flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+            bridge_nf_ip6tables: flag("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+            debug: config.debug,
+            file_descriptors: system::open_descriptors() as i64,
+            oom_kill_disable: !v2,
+            goroutines: self.tasks.len() as i64,
+            system_time: Timestamp::now().to_string(),
+            logging_driver: config.log_driver.clone(),
+            cgroup_driver: "cgroupfs".into(),
+            cgroup_version: if v2 { "2" } else { "1" }.into(),
+            event_listeners: self.events.listeners() as i64,
+            kernel_version: self.host.kernel.clone(),
+            operating_system: self.host.os.clone(),
+            os_version: self.host.os_version.clone(),
+            os_type: "linux".into(),
+            architecture: self.host.machine.clone(),
+            index_server_address: "https://index.docker.io/v1/".into(),
+            registry_config: model::RegistryConfig {
+                insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
+                index_configs: [("docker.io".to_owned(), hub)].into_iter().collect(),
+                mirrors: config.registry_mirrors.clone(),
+                ..model::RegistryConfig::default()
+            },
+            ncpu: self.host.processors as i64,
+            mem_total: self.host.memory as i64,
+            docker_root_dir: config.data_root.display().to_string(),
+            name: system::hostname(),
+            labels: (!config.labels.is_empty()).then(|| config.labels.clone()),
+            experimental_build: config.experimental,
+            server_version: VERSION.into(),
+            runtimes,
+            default_runtime: "runc".into(),
+            swarm: model::SwarmInfo {
+                local_node_state: "inactive".into(),
+                ..model::SwarmInfo::default()
+            },
+            live_restore_enabled: true,
+            init_binary: "docker-init".into(),
+            security_options: vec!["name=seccomp,profile=builtin".into(), "name=cgroupns".into()],
+            firewall_backend: Some(model::FirewallInfo { driver: "nftables".into() }),
+            cdi_spec_dirs: Vec::new(),
+            warnings: (!warnings.is_empty()).then_some(warnings),
+            ..model::Info::default()
+        })
+    }
+}
+
+fn flag(path: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+}

@@ -1,0 +1,230 @@
+//! Containers.
+
+use crate::{
+    call::Call,
+    hijack,
+    reply::{self, Reply},
+    router::no_content,
+    shapes,
+};
+use api::model;
+use base::{Error, Result, Timestamp};
+use engine::containers::{AttachOptions, Create, ListOptions, LogOptions, RemoveOptions};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub(crate) async fn list(call: Call) -> Result<Reply> {
+    let options = ListOptions {
+        all: call.query.flag("all"),
+        limit: call.query.number("limit")?.unwrap_or(0),
+        size: call.query.flag("size"),
+        filters: call.filters()?,
+    };
+    Ok(reply::ok(&call.engine.containers_list(&options).await?))
+}
+
+/// The body of a create: the configuration, with the rest beside it.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CreateBody {
+    host_config: model::HostConfig,
+    networking_config: model::NetworkingConfig,
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let bytes = call.json::<serde_json::Value>().await?;
+    if bytes.is_null() {
+        return Err(Error::invalid("config cannot be empty in order to create a container"));
+    }
+    let config: model::ContainerConfig = api::decode_value(bytes.clone())?;
+    let body: CreateBody = api::decode_value(bytes)?;
+    let mut host = body.host_config;
+    shapes::create(&mut host, call.version);
+    let platform = call.query.text("platform").map(str::parse).transpose()?;
+    let request = Create {
+        name: call.query.text("name").map(str::to_owned),
+        platform,
+        config,
+        host,
+        endpoints: body.networking_config.endpoints_config.unwrap_or_default(),
+        hidden: false,
+    };
+    let created = call.engine.container_create(request, &call.by).await?;
+    Ok(reply::json(
+        StatusCode::CREATED,
+        &json!({ "Id": created.id.to_string(), "Warnings": created.warnings }),
+    ))
+}
+
+pub(crate) async fn inspect(call: Call) -> Result<Reply> {
+    let shown = call.engine.container_inspect(call.name(0), call.query.flag("size")).await?;
+    let mut value = serde_json::to_value(shown)
+        .map_err(|e| Error::internal("cannot encode the container").caused_by(e))?;
+    shapes::container(&mut value, call.version);
+    Ok(reply::ok(&value))
+}
+
+pub(crate) async fn top(call: Call) -> Result<Reply> {
+    let table =
+        call.engine.container_top(call.name(0), call.query.get("ps_args").unwrap_or("")).await?;
+    Ok(reply::ok(&model::Top { titles: table.titles, processes: table.processes }))
+}
+
+pub(crate) async fn logs(call: Call) -> Result<Reply> {
+    let now = Timestamp::now();
+    let time = |key: &str| -> Result<Option<Timestamp>> {
+        let at = call.query.text(key).map(|t| Timestamp::parse_relative(t, now)).transpose()?;
+        Ok(at.filter(|at| *at != Timestamp::from_unix(0, 0)))
+    };
+    let options = LogOptions {
+        stdout: call.query.flag("stdout"),
+        stderr: call.query.flag("stderr"),
+        follow: call.query.flag("follow"),
+        since: time("since")?,
+        until: time("until")?,
+        timestamps: call.query.flag("timestamps"),
+        tail: call.query.get("tail").and_then(|t| t.parse().ok()),
+        details: call.query.flag("details"),
+    };
+    let mut stream = call.engine.container_logs(call.name(0), options).await?;
+    let framed = !stream.tty && call.version >= crate::versions::Version(1, 42);
+    let content_type = if framed {
+        "application/vnd.docker.multiplexed-stream"
+    } else {
+        "application/vnd.docker.raw-stream"
+    };
+    let tty = stream.tty;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(batch) = stream.next().await {
+            let bytes = batch.unwrap_or_else(|err| {
+                let text = format!("Error grabbing logs: {}\n", err.chain());
+                hijack::error_frame(&text, tty)
+            });
+            if sender.send(bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(reply::channel(content_type, receiver))
+}
+
+pub(crate) async fn resize(call: Call) -> Result<Reply> {
+    let (height, width) = size(&call)?;
+    call.engine.container_resize(call.name(0), height, width).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+/// Both sizes are required.
+pub(crate) fn size(call: &Call) -> Result<(u16, u16)> {
+    let one = |key: &str| {
+        let text = call.query.get(key).unwrap_or("");
+        let number: u32 = text.parse().map_err(|_| {
+            Error::invalid(format!(
+                "invalid resize {key} value: strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        })?;
+        Ok(u16::try_from(number).unwrap_or(u16::MAX))
+    };
+    Ok((one("h")?, one("w")?))
+}
+
+pub(crate) async fn start(mut call: Call) -> Result<Reply> {
+    // Old clients sent a host configuration here; it is refused since 1.24, an empty object is let pass.
+    let body = call.bytes().await?;
+    if body.len() > 2 && call.version >= crate::versions::Version(1, 24) && body.as_ref() != b"null"
+    {
+        return Err(Error::invalid(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
+    call.engine.container_start(call.name(0), &call.by).await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn stop(call: Call) -> Result<Reply> {
+    let timeout = call.query.number("t")?;
+    call.engine.container_stop(call.name(0), timeout, call.query.text("signal"), &call.by).await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn restart(call: Call) -> Result<Reply> {
+    let timeout = call.query.number("t")?;
+    call.engine
+        .container_restart(call.name(0), timeout, call.query.text("signal"), &call.by)
+        .await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn kill(call: Call) -> Result<Reply> {
+    call.engine
+        .container_kill(call.name(0), call.query.get("signal").unwrap_or(""), &call.by)
+        .await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn rename(call: Call) -> Result<Reply> {
+    call.engine
+        .container_rename(call.name(0), call.query.get("name").unwrap_or(""), &call.by)
+        .await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn pause(call: Call) -> Result<Reply> {
+    call.engine.container_pause(call.name(0), &call.by).await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn unpause(call: Call) -> Result<Reply> {
+    call.engine.container_unpause(call.name(0), &call.by).await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn attach(mut call: Call) -> Result<Reply> {
+    let options = AttachOptions {
+        stdin: call.query.flag("stdin"),
+        stdout: call.query.flag("stdout"),
+        stderr: call.query.flag("stderr"),
+        stream: call.query.flag("stream"),
+        logs: call.query.flag("logs"),
+        detach_keys: call.query.text("detachKeys").map(str::to_owned),
+    };
+    let attached = call.engine.container_attach(call.name(0), options, &call.by).await?;
+    Ok(hijack::take_over(&mut call, attached))
+}
+
+pub(crate) async fn wait(call: Call) -> Result<Reply> {
+    let condition = call.query.get("condition").unwrap_or("").parse()?;
+    let wait = call.engine.container_wait(call.name(0), condition)?;
+    // The head leaves at once: clients start the container only after they have it.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = wait.ended() => ended,
+            () = sender.closed() => return,
+        };
+        let mut body = json!({ "StatusCode": ended.exit_code });
+        if let Some(message) = ended.error {
+            body["Error"] = json!({ "Message": message });
+        }
+        let _ = sender.send(format!("{body}\n").into()).await;
+    });
+    Ok(reply::channel("application/json", receiver))
+}
+
+pub(crate) async fn remove(call: Call) -> Result<Reply> {
+    if call.query.flag("link") {
+        return Err(Error::invalid("legacy links are not supported: remove the container itself"));
+    }
+    let options = RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v") };
+    call.engine.container_remove(call.name(0), options, &call.by).await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Reply> {
+    let pruned = call.engine.containers_prune(&call.filters()?, &call.by).await?;
+    let ids: Vec<String> = pruned.deleted.iter().map(ToString::to_string).collect();
+    let deleted = (!ids.is_empty()).then_some(ids);
+    Ok(reply::ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": pruned.reclaimed })))
+}

@@ -1,0 +1,146 @@
+//! Images.
+
+use crate::{
+    call::Call,
+    reply::{self, Reply},
+    shapes,
+};
+use base::{Error, Platform, Result};
+use engine::images::{Bytestream, ImportOptions, ListOptions, LoadOptions, RemoveOptions};
+use futures_util::TryStreamExt as _;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+
+pub(crate) async fn list(call: Call) -> Result<Reply> {
+    let options = ListOptions {
+        all: call.query.flag("all"),
+        digests: call.query.flag("digests"),
+        shared_size: call.query.flag("shared-size"),
+        filters: call.filters()?,
+    };
+    let mut value = serde_json::to_value(call.engine.images_list(options).await?)
+        .map_err(|e| Error::internal("cannot encode the images").caused_by(e))?;
+    shapes::images(&mut value, call.version);
+    Ok(reply::ok(&value))
+}
+
+pub(crate) async fn inspect(call: Call) -> Result<Reply> {
+    let mut value =
+        serde_json::to_value(call.engine.image_inspect(call.name(0), platform(&call)?).await?)
+            .map_err(|e| Error::internal("cannot encode the image").caused_by(e))?;
+    shapes::image(&mut value, call.version);
+    Ok(reply::ok(&value))
+}
+
+pub(crate) async fn history(call: Call) -> Result<Reply> {
+    Ok(reply::ok(&call.engine.image_history(call.name(0), platform(&call)?).await?))
+}
+
+pub(crate) async fn tag(call: Call) -> Result<Reply> {
+    let repository = call.query.get("repo").unwrap_or("");
+    call.engine
+        .image_tag(call.name(0), repository, call.query.get("tag").unwrap_or(""), &call.by)
+        .await?;
+    Ok(reply::empty(StatusCode::CREATED))
+}
+
+pub(crate) async fn remove(call: Call) -> Result<Reply> {
+    let options =
+        RemoveOptions { force: call.query.flag("force"), prune: !call.query.flag("noprune") };
+    let deleted = call.engine.image_remove(call.name(0), options, &call.by).await?;
+    Ok(reply::ok(&deleted))
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Reply> {
+    Ok(reply::ok(&call.engine.images_prune(call.filters()?, &call.by).await?))
+}
+
+pub(crate) async fn save(call: Call) -> Result<Reply> {
+    let names = vec![call.name(0).to_owned()];
+    saved(&call, names).await
+}
+
+pub(crate) async fn save_many(call: Call) -> Result<Reply> {
+    let names: Vec<String> =
+        call.query.all("names").into_iter().filter(|n| !n.is_empty()).collect();
+    if names.is_empty() {
+        return Err(Error::invalid("no images were named: give them as names=..."));
+    }
+    saved(&call, names).await
+}
+
+async fn saved(call: &Call, names: Vec<String>) -> Result<Reply> {
+    let receiver = call.engine.images_save(names, &call.by).await?;
+    let items = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| {
+            let item = item.map_err(|err: Error| std::io::Error::other(err.chain()));
+            (item, receiver)
+        })
+    });
+    Ok(reply::stream("application/x-tar", items))
+}
+
+pub(crate) async fn load(mut call: Call) -> Result<Reply> {
+    let quiet = call.query.flag_or("quiet", true);
+    let options = LoadOptions { quiet, platform: platform(&call)? };
+    let body = incoming(&mut call);
+    let receiver = call.engine.images_load(body, options, &call.by).await;
+    Ok(reply::progress("application/json", receiver).await)
+}
+
+/// The platform asked for.
+fn platform(call: &Call) -> Result<Option<Platform>> {
+    call.query.text("platform").map(platform_of).transpose()
+}
+
+/// A platform as JSON (`{"os":"linux",...}`) or as text.
+fn platform_of(text: &str) -> Result<Platform> {
+    if text.trim_start().starts_with('{') {
+        serde_json::from_str(text)
+            .map_err(|e| Error::invalid(format!("invalid platform {text:?}")).caused_by(e))
+    } else {
+        text.parse()
+    }
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let Some(source) = call.query.text("fromSrc").map(str::to_owned) else {
+        let image = call.query.get("fromImage").unwrap_or("");
+        if image.is_empty() {
+            return Err(Error::invalid(
+                "invalid reference format: nothing to pull or import is named",
+            ));
+        }
+        return Err(no_pull(image, call.query.get("tag").unwrap_or("")));
+    };
+    if source != "-" {
+        return Err(Error::invalid(format!(
+            "cannot import from {source:?}: only an archive in the request body (fromSrc=-) is taken; the docker CLI sends files so"
+        )));
+    }
+    let import = ImportOptions {
+        source,
+        repository: call.query.get("repo").unwrap_or("").to_owned(),
+        tag: call.query.get("tag").unwrap_or("").to_owned(),
+        message: call.query.get("message").unwrap_or("").to_owned(),
+        changes: call.query.all("changes"),
+        platform: call.query.text("platform").map(str::parse).transpose()?,
+    };
+    let body = incoming(&mut call);
+    let receiver = call.engine.image_import(body, import, &call.by).await;
+    Ok(reply::progress("application/json", receiver).await)
+}
+
+fn no_pull(image: &str, tag: &str) -> Error {
+    let separator = if tag.contains(':') { "@" } else { ":" };
+    let tag = if tag.is_empty() { String::new() } else { format!("{separator}{tag}") };
+    Error::not_found(format!(
+        "pull access denied for {image}{tag}, repository does not exist or may require 'docker login': this engine cannot pull yet, use docker load or docker import"
+    ))
+}
+
+/// The request body as a stream of pieces.
+pub(crate) fn incoming(call: &mut Call) -> Bytestream {
+    let Some(body) = call.body.take() else { return Box::pin(futures_util::stream::empty()) };
+    Box::pin(body.into_data_stream().map_err(|err| std::io::Error::other(err.to_string())))
+}

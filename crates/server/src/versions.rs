@@ -1,0 +1,71 @@
+//! API versions: parsing the prefix, refusing what is too old or too new.
+
+use std::fmt;
+
+/// An API version, `major.minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
+
+/// Newest served.
+pub(crate) const NEWEST: Version = Version(1, 51);
+/// Oldest served.
+pub(crate) const OLDEST: Version = Version(1, 24);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// Splits `/v1.41/containers/json` into version and rest; a path without version means the newest.
+pub(crate) fn split(path: &str) -> (Option<Version>, &str) {
+    let none = (None, path);
+    let Some(rest) = path.strip_prefix("/v") else { return none };
+    let Some(slash) = rest.find('/') else { return none };
+    let (text, rest) = rest.split_at(slash);
+    let mut parts = text.split('.');
+    let number =
+        |part: Option<&str>| part.filter(|p| p.len() <= 6).and_then(|p| p.parse::<u32>().ok());
+    match (number(parts.next()), parts.next(), parts.next()) {
+        (Some(major), minor, None) => match minor {
+            None => (Some(Version(major, 0)), rest),
+            Some(text) => match number(Some(text)) {
+                Some(minor) => (Some(Version(major, minor)), rest),
+                None => none,
+            },
+        },
+        _ => none,
+    }
+}
+
+/// Why `version` is not served, in docker's words.
+pub(crate) fn refusal(version: Version) -> Option<String> {
+    if version < OLDEST {
+        Some(format!(
+            "client version {version} is too old. Minimum supported API version is {OLDEST}, please upgrade your client to a newer version"
+        ))
+    } else if version > NEWEST {
+        Some(format!(
+            "client version {version} is too new. Maximum supported API version is {NEWEST}"
+        ))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_split_off() {
+        assert_eq!(split("/v1.41/_ping"), (Some(Version(1, 41)), "/_ping"));
+        assert_eq!(split("/_ping"), (None, "/_ping"));
+        assert_eq!(split("/volumes/x"), (None, "/volumes/x"));
+        assert_eq!(split("/v1.x/a"), (None, "/v1.x/a"));
+        assert_eq!(split("/v99999999999.1/a"), (None, "/v99999999999.1/a"));
+        assert!(refusal(Version(1, 12)).unwrap().contains("too old"));
+        assert!(refusal(Version(1, 99)).unwrap().contains("too new"));
+        assert_eq!(refusal(Version(1, 41)), None);
+    }
+}
