@@ -63,14 +63,18 @@ impl Images {
             }
         };
         let mut collected = Collected::default();
-        // Holds are taken under the gate or for layers of images that have rows, so none can be taken on
-        // an orphan between here and its removal.
-        let mut kept = self.held();
-        kept.extend(users.iter().flat_map(|u| u.layers.iter().cloned()));
+        let used: HashSet<&Digest> = users.iter().flat_map(|u| &u.layers).collect();
         let orphans = self.store.read(|tx| tx.orphan_layers())?;
-        for layer in orphans.iter().filter(|l| !kept.contains(l)) {
+        for layer in orphans.iter().filter(|l| !used.contains(l)) {
+            // Looked at and dropped under one lock: who holds a layer looks for its image afterwards, and
+            // that has gone already.
+            let holds = self.holds();
+            if holds.contains_key(layer) {
+                continue;
+            }
             self.store.write(|tx| tx.delete_layer(layer))?;
             self.layers.remove(layer)?;
+            drop(holds);
             collected.layers += 1;
         }
         let wanted = self.store.read(|tx| {

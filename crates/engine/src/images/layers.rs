@@ -4,7 +4,6 @@ use super::{Images, LayerRecord};
 use base::{Digest, ImageId, Result};
 use image::{Applied, ConfigBlob, LayerSink};
 use std::{
-    collections::HashSet,
     fmt,
     io::{Read, Write},
     sync::{Arc, Mutex, PoisonError},
@@ -94,10 +93,6 @@ impl Images {
     /// An empty hold.
     pub fn hold(self: &Arc<Self>) -> Hold {
         Hold { images: Arc::clone(self), layers: Mutex::default() }
-    }
-
-    pub(super) fn held(&self) -> HashSet<Digest> {
-        self.holds().keys().cloned().collect()
     }
 }
 

@@ -513,3 +513,39 @@ fn a_commit_stands_on_its_containers_image() {
     assert_eq!(inspect.root_fs.layers.unwrap().len(), 2);
     assert_eq!(inspect.gantry.unwrap()["Base"]["evidence"], "parent");
 }
+
+#[test]
+fn loads_removals_and_collections_at_once_never_leave_an_image_that_is_not_whole() {
+    let (here, there) = (Host::new(), Host::new());
+    here.image(&["a", "b"], 5, &["app:1"], None);
+    here.image(&["a", "c"], 6, &["app:2"], None);
+    let archives = [saved(&here, &["app:1"]), saved(&here, &["app:2"])];
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (archives, there) = (&archives, &there);
+            scope.spawn(move || {
+                for round in 0..25 {
+                    let which = (worker + round) % 2;
+                    load(there, &archives[which]).unwrap();
+                    match there.images.take(&format!("app:{}", which + 1), None) {
+                        // Whoever holds an image finds it whole until it lets go.
+                        Ok(held) => {
+                            assert!(held.layers.iter().all(|l| there.images.layers.exists(l)));
+                        }
+                        Err(err) => assert_eq!(err.kind(), base::Kind::NotFound, "{}", err.chain()),
+                    }
+                    let _ = there.remove(&format!("app:{}", which + 1), true, &[]);
+                    there.images.collect(&[]).unwrap();
+                }
+            });
+        }
+    });
+    assert!(there.images.recover(&[]).unwrap().is_empty());
+    load(&there, &archives[0]).unwrap();
+    assert!(saved(&there, &["app:1"]) == archives[0]);
+    there.remove("app:1", true, &[]).unwrap();
+    let _ = there.remove("app:2", true, &[]);
+    there.images.collect(&[]).unwrap().unwrap();
+    assert_eq!(there.on_disk(), (0, 0));
+    assert!(there.images.holds().is_empty());
+}

@@ -283,6 +283,22 @@ fn of_several_platforms_the_hosts_is_loaded_and_the_manifests_kept() {
 }
 
 #[test]
+fn towers_of_indexes_are_refused() {
+    let mut members = Sample::two().oci(crate::manifest::OCI_LAYER, <[u8]>::to_vec);
+    let mut index = members.pop().unwrap().1;
+    for depth in 0..8 {
+        let digest = Digest::sha256(&index);
+        let entry =
+            json!({"mediaType": crate::manifest::OCI_INDEX, "digest": digest, "size": index.len()});
+        members.push((format!("blobs/sha256/{}", digest.hex()), index));
+        index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [entry]})).unwrap();
+        let mut all = members.clone();
+        all.push(("index.json".into(), index.clone()));
+        assert_eq!(loaded(&pack(&all)).is_ok(), depth < 4, "depth {depth}");
+    }
+}
+
+#[test]
 fn a_layer_that_needs_those_below_is_unpacked_again_on_top_of_them() {
     let sample = Sample::new(vec![
         tar_of(&[("bin/busybox", b"x")]),
