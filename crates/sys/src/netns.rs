@@ -34,15 +34,28 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// `EAGAIN` when no thread can be made, `EIO` when `work` panicked; otherwise of setns(2).
 pub fn within<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    beside(netns, work, || ()).map(|(inside, ())| inside)
+}
+
+/// Runs `work` in the namespace, on a thread of its own, and `meanwhile` on this one.
+///
+/// # Errors
+/// As [`within`]; `meanwhile` has run in any case.
+pub fn beside<T: Send, U>(
+    netns: BorrowedFd<'_>,
+    work: impl FnOnce() -> T + Send,
+    meanwhile: impl FnOnce() -> U,
+) -> Result<(T, U)> {
     let failed = |errno| Error::new("enter a network namespace", errno);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("netns".into()).stack_size(STACK);
-        let handle = thread.spawn_scoped(scope, || {
+        let handle = thread.spawn_scoped(scope, move || {
             move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
             Ok(work())
         });
-        let handle = handle.map_err(|_| failed(Errno::AGAIN))?;
-        handle.join().unwrap_or(Err(Errno::IO)).map_err(failed)
+        let here = meanwhile();
+        let inside = handle.map_err(|_| failed(Errno::AGAIN))?.join().unwrap_or(Err(Errno::IO));
+        Ok((inside.map_err(failed)?, here))
     })
 }
 
@@ -70,15 +83,12 @@ pub fn create() -> Result<OwnedFd> {
     handle.join().unwrap_or(Err(failed(Errno::IO)))
 }
 
-/// Writes a setting below `/proc/sys/net` of the calling thread's namespace, unless it reads so already.
+/// Writes a setting below `/proc/sys/net` of the calling thread's namespace.
 ///
 /// # Errors
 /// `NotFound` where the kernel lacks what the setting is about.
 pub fn set_sysctl(name: &str, value: &str) -> std::io::Result<()> {
     let path = Path::new("/proc/sys/net").join(name);
-    if std::fs::read_to_string(&path)?.trim_end() == value {
-        return Ok(());
-    }
     std::fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 

@@ -4,7 +4,7 @@ use super::{Driver, Plane, Wired};
 use crate::{Attach, Config, Endpoint, Leftovers, Repair, ports::Ports};
 use base::{ContainerId, EndpointId, Error, Result};
 use sys::{
-    netlink::{Request, Route},
+    netlink::{LOOPBACK, Request, Route},
     netns,
 };
 
@@ -31,8 +31,7 @@ impl Plane for Null {
         let done = netns::within(netns, || {
             super::settings_of_a_namespace();
             let mut route = Route::open()?;
-            let lo = route.link("lo")?.map(|l| l.index).unwrap_or_default();
-            route.run(&[Request::set_up(lo)])
+            route.run(&[Request::set_up(LOOPBACK)])
         });
         done.and_then(|done| done)
             .map_err(|e| Error::internal(e.to_string()).caused_by(std::io::Error::from(e.errno)))?;

@@ -49,5 +49,8 @@ impl Error {
     }
 }
 
+/// Number of the loopback link in every network namespace (LOOPBACK_IFINDEX).
+pub const LOOPBACK: u32 = 1;
+
 /// Result of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

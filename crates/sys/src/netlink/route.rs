@@ -143,6 +143,19 @@ impl Route {
         }
     }
 
+    /// The number of the link of this name, if there is one. Unlike [`Route::link`] this does not wait for
+    /// changes of links that others are about to make, which take tens of milliseconds.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn index(&self, name: &str) -> Result<Option<u32>> {
+        match rustix::net::netdevice::name_to_index(&self.0, name) {
+            Ok(index) => Ok(Some(index)),
+            Err(Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Error::new(format!("find link {name}"), errno)),
+        }
+    }
+
     /// All links; with a master only its ports.
     ///
     /// # Errors

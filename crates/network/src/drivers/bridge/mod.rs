@@ -151,7 +151,7 @@ impl Live {
         let mut gone = Vec::new();
         let mut route = locked(&self.route);
         for (name, address, since) in leaving {
-            let there = !matches!(route.link(&name), Ok(None));
+            let there = !matches!(route.index(&name), Ok(None));
             if there && since.elapsed() < linger {
                 stay.push((name, address, since));
                 continue;

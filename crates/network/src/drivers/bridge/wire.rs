@@ -3,7 +3,11 @@
 use super::{kernel, link, locked};
 use crate::{Mac, Subnet};
 use base::{EndpointId, Error, Result};
-use std::{net::Ipv4Addr, os::fd::BorrowedFd, sync::Mutex};
+use std::{
+    net::Ipv4Addr,
+    os::fd::BorrowedFd,
+    sync::{Mutex, mpsc},
+};
 use sys::{
     netlink::{self, Port, Request, Route, Veth},
     netns,
@@ -60,24 +64,40 @@ pub(super) fn connect(route: &Mutex<Route>, pair: &Pair<'_>) -> Result<()> {
         Request::no_ipv6_address(pair.name),
         Request::set_port_up(pair.name, port(pair.isolated)),
     ];
-    let results = locked(route).run_all(&requests).map_err(kernel)?;
-    // The second fails where the kernel has no IPv6, which serves as well.
-    for (result, _) in results.into_iter().zip([true, false, true]).filter(|(_, needed)| *needed) {
-        result.map_err(kernel)?;
-    }
-    netns::within(pair.netns, || inside(pair)).and_then(|done| done).map_err(kernel)
+    // What needs no link is done inside while the pair is being made: it takes as long.
+    let (made, wait) = mpsc::channel();
+    let (inside, here) = netns::beside(
+        pair.netns,
+        move || {
+            super::super::settings_of_a_namespace();
+            let route = Route::open()?;
+            // Nothing comes when the pair could not be made; that error is told by the other side.
+            wait.recv().map_or(Ok(()), |()| inside(route, pair))
+        },
+        move || {
+            let results = locked(route).run_all(&requests)?;
+            // The second fails where the kernel has no IPv6, which serves as well.
+            for (result, needed) in results.into_iter().zip([true, false, true]) {
+                if needed {
+                    result?;
+                }
+            }
+            // The other side has a word for why it is not there to listen.
+            let _ = made.send(());
+            Ok(())
+        },
+    )
+    .map_err(kernel)?;
+    here.and(inside).map_err(kernel)
 }
 
-/// What is done in the container's namespace.
-fn inside(pair: &Pair<'_>) -> netlink::Result<()> {
-    super::super::settings_of_a_namespace();
+/// What is done in the container's namespace when its link is there.
+fn inside(mut route: Route, pair: &Pair<'_>) -> netlink::Result<()> {
     // A container without an IPv6 network takes no IPv6 address, neither link-local nor advertised.
     let _ = netns::set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", pair.interface), "1");
-    let mut route = Route::open()?;
-    let link = route.link(pair.interface)?.map(|l| l.index).unwrap_or_default();
-    let lo = route.link("lo")?.map(|l| l.index).unwrap_or_default();
+    let link = route.index(pair.interface)?.unwrap_or_default();
     route.run(&[
-        Request::set_up(lo),
+        Request::set_up(netlink::LOOPBACK),
         Request::add_address(link, pair.address.address(), pair.address.prefix()),
         Request::set_up(link),
         Request::add_default_route(link, pair.gateway),

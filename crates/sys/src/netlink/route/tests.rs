@@ -80,6 +80,9 @@ fn each_request_has_its_own_answer_and_error_text() {
     assert_eq!(errnos, [None, Some(Errno::EXIST), Some(Errno::NODEV), None]);
     assert_eq!(results[2].as_ref().unwrap_err().to_string(), "delete link no-such");
     assert_eq!(here.link("no-such").unwrap(), None);
+    assert_eq!(here.index("no-such").unwrap(), None);
+    assert_eq!(here.index("lo").unwrap(), Some(crate::netlink::LOOPBACK));
+    assert_eq!(here.index("br-u").unwrap(), here.link("br-u").unwrap().map(|l| l.index));
     assert!(here.links(None).unwrap().iter().any(|l| l.name == "br-u"));
     // A name that is too long is the kernel's to refuse.
     assert!(here.run(&[Request::add_bridge("a-name-above-15-bytes", None, 0)]).is_err());
