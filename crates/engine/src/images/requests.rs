@@ -26,19 +26,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Engine {
     /// Containers as the rules of image removal see them.
     pub(crate) fn image_users(&self) -> Vec<User> {
-        self.containers
-            .all()
-            .iter()
-            .map(|container| {
-                let record = container.record();
-                User {
-                    container: record.id.to_string(),
-                    image: record.image.clone(),
-                    running: record.state.status.alive(),
-                    layers: record.layers.clone(),
-                }
-            })
-            .collect()
+        self.containers.all().iter().map(|container| container.record().as_image_user()).collect()
     }
 
     /// `GET /images/json`.
