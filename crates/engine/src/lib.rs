@@ -14,7 +14,6 @@ pub mod images;
 pub mod networks;
 pub mod saga;
 pub mod system;
-pub mod verify;
 pub mod volumes;
 
 mod lifecycle;

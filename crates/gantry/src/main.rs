@@ -1,2 +1,21 @@
-//! gantry
-fn main() {}
+//! One program, several roles, told apart by the name it is called by and its first word.
+//!
+//! `dockerd` and `gantry daemon` are the daemon; everything else is the command line.
+
+mod daemon;
+
+use daemon::Role;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
+    let name = arguments.next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+    let rest: Vec<String> = arguments.collect();
+    match (name.as_str(), rest.first().map(String::as_str)) {
+        ("dockerd", _) => daemon::main(Role::Dockerd, rest),
+        (_, Some("daemon")) => daemon::main(Role::Gantry, rest.into_iter().skip(1)),
+        (_, Some("dockerd")) => daemon::main(Role::Dockerd, rest.into_iter().skip(1)),
+        _ => cli::main(rest),
+    }
+}

@@ -43,8 +43,6 @@ pub struct Network {
     pub subnet: Option<Subnet>,
     /// Its address on this machine.
     pub gateway: Option<Ipv4Addr>,
-    /// The part of the subnet that addresses are taken from, if not all of it.
-    pub range: Option<Subnet>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
 }
@@ -96,7 +94,6 @@ impl Networks {
                 created: row.doc.created,
                 subnet: plane.subnet().map(Subnet::network),
                 gateway: plane.gateway(),
-                range: plane.range(),
                 options: plane.options(),
             };
             live.push(Live { network, plane });

@@ -206,11 +206,7 @@ impl Plane for Live {
     }
 
     fn gateway(&self) -> Option<Ipv4Addr> {
-        Some(self.bridge.address.address())
-    }
-
-    fn range(&self) -> Option<Subnet> {
-        self.config.fixed_cidr
+        Some(self.gateway)
     }
 
     fn options(&self) -> BTreeMap<String, String> {

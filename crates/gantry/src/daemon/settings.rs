@@ -1,0 +1,385 @@
+//! What the daemon was told, as typed values: the meaning of flags and file, decided in one place.
+//!
+//! Invariant: nothing here touches the system but for reading the configuration file.
+
+use super::{
+    Role, file,
+    flags::{self, Fate, Values},
+    hosts::Host,
+};
+use base::{Error, Result, units};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tracing::level_filters::LevelFilter;
+
+/// How long events are kept.
+const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// dockerd's `--default-shm-size`.
+const SHM_BYTES: i64 = 64 << 20;
+/// dockerd's `--shutdown-timeout`, seconds.
+const SHUTDOWN_SECONDS: i64 = 15;
+
+/// Everything the daemon was told.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) engine: engine::Config,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) group: Option<String>,
+    pub(crate) pidfile: PathBuf,
+    pub(crate) level: LevelFilter,
+    pub(crate) json_logs: bool,
+    /// Settings that were given and have no effect here, with the reason.
+    pub(crate) ignored: Vec<(&'static str, &'static str)>,
+    pub(crate) config_file: PathBuf,
+    line: Values,
+}
+
+impl Settings {
+    /// Reads the file and puts it under the command line.
+    ///
+    /// # Errors
+    /// `Invalid` for what cannot be meant or cannot be done.
+    pub(crate) fn new(line: Values, role: Role) -> Result<Self> {
+        let asked_for = line.get("config-file").and_then(Value::as_str).map(PathBuf::from);
+        let config_file = asked_for.clone().unwrap_or_else(|| role.config_file().into());
+        let from_file = file::read(&config_file, asked_for.is_some())?;
+        let values = file::merge(&line, from_file).map_err(|err| {
+            let shown = config_file.display();
+            Error::invalid(format!("unable to configure the daemon with file {shown}"))
+                .caused_by(err.to_string())
+        })?;
+        let given = Given(&values);
+        let ignored = given.fates()?;
+        let debug = given.switch("debug", false);
+        let level = level(given.text("log-level").unwrap_or("info"))?;
+        let hosts = given.list("host");
+        let hosts = if hosts.is_empty() { vec![role.host().to_owned()] } else { hosts };
+        let json_logs = match given.text("log-format").unwrap_or("text") {
+            "text" => false,
+            "json" => true,
+            other => {
+                return Err(Error::invalid(format!(
+                    "invalid log format: {other:?}: want text or json"
+                )));
+            }
+        };
+        Ok(Self {
+            engine: engine_config(&given, role, debug)?,
+            hosts: hosts.iter().map(|h| Host::parse(h)).collect::<Result<_>>()?,
+            group: given.text("group").filter(|g| !g.is_empty()).map(str::to_owned),
+            pidfile: given.path("pidfile").unwrap_or_else(|| role.pidfile().into()),
+            level: if debug { level.max(LevelFilter::DEBUG) } else { level },
+            json_logs,
+            ignored,
+            config_file,
+            line,
+        })
+    }
+
+    /// Reads the file again, all or nothing.
+    ///
+    /// # Errors
+    /// As [`Settings::new`]; the old settings stay.
+    pub(crate) fn reload(&self, role: Role) -> Result<Self> {
+        Self::new(self.line.clone(), role)
+    }
+}
+
+/// Typed reading of [`Values`].
+struct Given<'v>(&'v Values);
+
+impl Given<'_> {
+    fn switch(&self, name: &str, default: bool) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or(default)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    fn number(&self, name: &str, default: i64) -> i64 {
+        self.0.get(name).and_then(Value::as_i64).unwrap_or(default)
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let list = self.0.get(name).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    fn pairs(&self, name: &str) -> BTreeMap<String, String> {
+        let map = self.0.get(name).and_then(Value::as_object).into_iter().flatten();
+        map.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let text = self.text(name).filter(|t| !t.is_empty())?;
+        Some(std::path::absolute(text).unwrap_or_else(|_| text.into()))
+    }
+
+    /// Fails on settings that must not be passed over, lists those that are.
+    fn fates(&self) -> Result<Vec<(&'static str, &'static str)>> {
+        let mut ignored = Vec::new();
+        for (name, value) in self.0 {
+            let Some(flag) = flags::by_name(name) else { continue };
+            let off = match value {
+                Value::Bool(on) => !on,
+                Value::String(text) => text.is_empty(),
+                Value::Array(list) => list.is_empty(),
+                _ => false,
+            };
+            match flag.fate {
+                Fate::Used => {}
+                Fate::Ignored(why) => ignored.push((flag.name, why)),
+                Fate::Refused(_) if off => {}
+                Fate::Refused(why) => {
+                    return Err(Error::invalid(format!("--{name} cannot be used: {why}")));
+                }
+            }
+        }
+        Ok(ignored)
+    }
+
+    fn one_of(&self, name: &str, choices: &[&str]) -> Result<String> {
+        let text = self.text(name).unwrap_or_default();
+        if text.is_empty() || choices.contains(&text) {
+            return Ok(text.to_owned());
+        }
+        Err(Error::invalid(format!(
+            "invalid --{name}: {text:?}: want one of {}",
+            choices.join(", ")
+        )))
+    }
+}
+
+fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::Config> {
+    given.one_of("storage-driver", &["overlay2", "overlay", "overlayfs"])?;
+    given.one_of("firewall-backend", &["nftables"])?;
+    given.one_of("seccomp-profile", &["builtin", "default"])?;
+    given.one_of("default-ipc-mode", &["private", "shareable"])?;
+    given.one_of("default-runtime", &["runc", "io.containerd.runc.v2"])?;
+    let shm = given.text("default-shm-size").map(units::parse_bytes).transpose()?;
+    let mtu = given.number("mtu", 0);
+    let bip = given.text("bip").filter(|b| !b.is_empty());
+    if let Some(bip) = bip {
+        check_bip(bip)?;
+    }
+    let publish = given.text("ip").unwrap_or("0.0.0.0");
+    if publish.parse::<std::net::IpAddr>().is_err() {
+        return Err(Error::invalid(format!("invalid --ip: {publish:?} is not an IP address")));
+    }
+    let dns = given.list("dns");
+    if let Some(bad) = dns.iter().find(|d| d.parse::<std::net::IpAddr>().is_err()) {
+        return Err(Error::invalid(format!("{bad} is not an ip address")));
+    }
+    let labels = given.list("label");
+    if let Some(bad) = labels.iter().find(|l| !l.contains('=')) {
+        return Err(Error::invalid(format!("bad attribute format: {bad}")));
+    }
+    for option in given.list("exec-opt") {
+        if !option.starts_with("native.cgroupdriver=") {
+            return Err(Error::invalid(format!("invalid --exec-opt: {option:?}")));
+        }
+    }
+    let timeout = given.number("shutdown-timeout", SHUTDOWN_SECONDS);
+    Ok(engine::Config {
+        data_root: given.path("data-root").unwrap_or_else(|| "/var/lib/gantry".into()),
+        exec_root: given.path("exec-root").unwrap_or_else(|| "/run/gantry".into()),
+        shim: shim(),
+        cgroup_parent: given
+            .text("cgroup-parent")
+            .filter(|p| !p.is_empty())
+            .unwrap_or("/gantry")
+            .to_owned(),
+        bridge: given.text("bridge").filter(|b| !b.is_empty()).unwrap_or(role.bridge()).to_owned(),
+        bip: bip.map(str::to_owned),
+        mtu: u32::try_from(mtu)
+            .ok()
+            .filter(|m| *m <= 65_535)
+            .ok_or_else(|| Error::invalid(format!("invalid --mtu: {mtu}: want 0 to 65535")))?,
+        dns,
+        dns_options: given.list("dns-opt"),
+        dns_search: given.list("dns-search"),
+        ip_forward: given.switch("ip-forward", true),
+        ip_masquerade: given.switch("ip-masq", true),
+        iptables: given.switch("iptables", true),
+        icc: given.switch("icc", true),
+        default_publish_ip: publish.to_owned(),
+        log_driver: given
+            .text("log-driver")
+            .filter(|d| !d.is_empty())
+            .unwrap_or("json-file")
+            .to_owned(),
+        log_options: given.pairs("log-opt"),
+        default_ulimits: ulimits(given.0.get("default-ulimit"))?,
+        default_shm_bytes: shm.unwrap_or(SHM_BYTES),
+        init: given.switch("init", false),
+        no_new_privileges: given.switch("no-new-privileges", false),
+        default_cgroupns: given.one_of("default-cgroupns-mode", &["private", "host"])?,
+        labels,
+        experimental: given.switch("experimental", false),
+        debug,
+        insecure_registries: given.list("insecure-registry"),
+        registry_mirrors: given.list("registry-mirror"),
+        // dockerd's -1: wait for ever.
+        shutdown_timeout: u64::try_from(timeout).unwrap_or(u64::MAX),
+        live_restore: given.switch("live-restore", false),
+        event_retention: EVENT_RETENTION,
+    })
+}
+
+fn check_bip(text: &str) -> Result<()> {
+    let fine = text.split_once('/').is_some_and(|(address, prefix)| {
+        address.parse::<std::net::Ipv4Addr>().is_ok() && prefix.parse::<u8>().is_ok_and(|p| p <= 30)
+    });
+    if fine {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "invalid --bip: {text:?}: want an IPv4 address with prefix, such as 172.17.0.1/16"
+        )))
+    }
+}
+
+/// `nofile=1024:2048` of the command line, `{"nofile": {"Soft": 1024, "Hard": 2048}}` of the file.
+fn ulimits(value: Option<&Value>) -> Result<Vec<(String, i64, i64)>> {
+    let bad = |text: &dyn std::fmt::Display| Error::invalid(format!("invalid ulimit: {text}"));
+    match value {
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|item| {
+                let text = item.as_str().ok_or_else(|| bad(item))?;
+                let (name, limits) = text.split_once('=').ok_or_else(|| bad(&text))?;
+                let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+                let number = |n: &str| n.parse::<i64>().map_err(|_| bad(&text));
+                let (soft, hard) = (number(soft)?, number(hard)?);
+                if soft > hard && hard != -1 {
+                    return Err(bad(&format!(
+                        "soft limit must be less than or equal to hard limit: {soft} > {hard}"
+                    )));
+                }
+                Ok((name.to_owned(), soft, hard))
+            })
+            .collect(),
+        Some(Value::Object(map)) => map
+            .iter()
+            .map(|(name, limits)| {
+                let number = |key: &str| {
+                    let found =
+                        limits.as_object()?.iter().find(|(k, _)| k.eq_ignore_ascii_case(key))?;
+                    found.1.as_i64()
+                };
+                let (Some(soft), Some(hard)) = (number("Soft"), number("Hard")) else {
+                    return Err(bad(&format!("{name}: want Soft and Hard")));
+                };
+                Ok((name.clone(), soft, hard))
+            })
+            .collect(),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The shim stands beside this binary; one of the same name in `libexec` is taken too.
+fn shim() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/gantry".into());
+    let beside = own.with_file_name("gantry-shim");
+    let libexec = own.parent().and_then(Path::parent).map(|p| p.join("libexec/gantry-shim"));
+    match libexec {
+        Some(libexec) if !beside.exists() && libexec.exists() => libexec,
+        _ => beside,
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "info" | "" => LevelFilter::INFO,
+        "warn" | "warning" => LevelFilter::WARN,
+        "error" | "fatal" | "panic" => LevelFilter::ERROR,
+        _ => return Err(Error::invalid(format!("invalid logging level: {text}"))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(line: &str, file: &str) -> Result<Settings> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.json");
+        std::fs::write(&path, file).unwrap();
+        let line = format!("{line} --config-file {}", path.display());
+        Settings::new(flags::parse(line.split_whitespace().map(str::to_owned))?, Role::Gantry)
+    }
+
+    #[test]
+    fn flags_and_file_make_one() {
+        let got = settings(
+            "--bridge none --data-root /d -D --default-ulimit nofile=10:20",
+            r#"{"log-opts": {"max-size": "5m"}, "labels": ["a=b"], "shutdown-timeout": 3}"#,
+        )
+        .unwrap();
+        assert_eq!(got.engine.bridge, "none");
+        assert_eq!(got.engine.data_root, Path::new("/d"));
+        assert_eq!(got.engine.exec_root, Path::new("/run/gantry"));
+        assert_eq!(got.engine.log_options["max-size"], "5m");
+        assert_eq!(got.engine.default_ulimits, [("nofile".to_owned(), 10, 20)]);
+        assert_eq!(got.engine.shutdown_timeout, 3);
+        assert_eq!(got.level, LevelFilter::DEBUG);
+        assert!(got.engine.debug && got.ignored.is_empty());
+        let file = r#"{"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 9, "Soft": 8}}}"#;
+        assert_eq!(
+            settings("", file).unwrap().engine.default_ulimits,
+            [("nofile".to_owned(), 8, 9)]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_an_error() {
+        for (line, want) in [
+            ("--log-level loud", "invalid logging level: loud"),
+            (
+                "--storage-driver zfs",
+                "invalid --storage-driver: \"zfs\": want one of overlay2, overlay, overlayfs",
+            ),
+            ("--tlsverify", "--tlsverify cannot be used: TLS is not available yet"),
+            (
+                "--userns-remap default",
+                "--userns-remap cannot be used: user namespaces are not available yet",
+            ),
+            (
+                "--bip 10.0.0.1",
+                "invalid --bip: \"10.0.0.1\": want an IPv4 address with prefix, such as 172.17.0.1/16",
+            ),
+            ("--mtu -1", "invalid --mtu: -1: want 0 to 65535"),
+            ("--label x", "bad attribute format: x"),
+            (
+                "--default-ulimit nofile=9:3",
+                "invalid ulimit: soft limit must be less than or equal to hard limit: 9 > 3",
+            ),
+        ] {
+            assert_eq!(settings(line, "").unwrap_err().to_string(), want, "{line}");
+        }
+        assert!(settings("--tlsverify=false --tls=0 --userns-remap=", "").is_ok());
+        assert!(
+            Settings::new(
+                flags::parse(["--config-file=/nonexistent/x".into()]).unwrap(),
+                Role::Gantry
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn settings_without_effect_are_reported() {
+        let got = settings("--userland-proxy=false --containerd /x", "").unwrap();
+        assert_eq!(
+            got.ignored.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
+            ["containerd", "userland-proxy"]
+        );
+    }
+}
