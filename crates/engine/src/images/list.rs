@@ -40,8 +40,12 @@ impl View {
         let parents = images.iter().filter_map(|i| i.parent.clone()).collect();
         let mut sizes = HashMap::new();
         if layers {
+            let mut users: HashMap<&Digest, usize> = HashMap::new();
+            for layer in images.iter().flat_map(|i| i.layers.iter().collect::<HashSet<_>>()) {
+                *users.entry(layer).or_default() += 1;
+            }
             for layer in tx.layers::<serde::de::IgnoredAny>()? {
-                let users = images.iter().filter(|i| i.layers.contains(&layer.id)).count();
+                let users = users.get(&layer.id).copied().unwrap_or_default();
                 sizes.insert(layer.id, (layer.size, users));
             }
         }
