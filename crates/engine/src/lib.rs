@@ -20,3 +20,4 @@ mod lifecycle;
 
 pub use config::Config;
 pub use lifecycle::Engine;
+pub use storage::ChangeKind;

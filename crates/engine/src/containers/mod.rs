@@ -8,6 +8,7 @@
 //! authority on the process; the record is what we last knew.
 
 mod attach;
+mod commit;
 mod confine;
 mod create;
 mod devices;

@@ -9,7 +9,11 @@ use crate::{
 };
 use api::model;
 use base::{Error, Result, Timestamp};
-use engine::containers::{AttachOptions, Create, ListOptions, LogOptions, RemoveOptions};
+use engine::{
+    ChangeKind,
+    containers::{AttachOptions, Create, ListOptions, LogOptions, RemoveOptions},
+    images::CommitOptions,
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -227,4 +231,37 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
     let ids: Vec<String> = pruned.deleted.iter().map(ToString::to_string).collect();
     let deleted = (!ids.is_empty()).then_some(ids);
     Ok(reply::ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": pruned.reclaimed })))
+}
+
+pub(crate) async fn commit(mut call: Call) -> Result<Reply> {
+    let config = call.json::<Option<model::ContainerConfig>>().await?;
+    let container = call.query.get("container").unwrap_or("").to_owned();
+    let options = CommitOptions {
+        container: container.clone(),
+        repository: call.query.get("repo").unwrap_or("").to_owned(),
+        tag: call.query.get("tag").unwrap_or("").to_owned(),
+        comment: call.query.get("comment").unwrap_or("").to_owned(),
+        author: call.query.get("author").unwrap_or("").to_owned(),
+        changes: call.query.all("changes"),
+    };
+    let pause = call.query.flag_or("pause", true);
+    let id = call.engine.container_commit(&container, config, options, pause, &call.by).await?;
+    Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
+}
+
+pub(crate) async fn changes(call: Call) -> Result<Reply> {
+    let changes = call.engine.container_changes(call.name(0)).await?;
+    let list: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            let kind = match change.kind {
+                ChangeKind::Modified => 0,
+                ChangeKind::Added => 1,
+                ChangeKind::Deleted => 2,
+            };
+            json!({ "Path": change.path.to_string_lossy(), "Kind": kind })
+        })
+        .collect();
+    // Docker answers null when nothing changed.
+    Ok(reply::ok(&(!list.is_empty()).then_some(list)))
 }
