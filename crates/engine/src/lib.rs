@@ -14,6 +14,7 @@ pub mod images;
 pub mod networks;
 pub mod saga;
 pub mod system;
+pub mod verify;
 pub mod volumes;
 
 mod lifecycle;

@@ -85,8 +85,7 @@ impl Engine {
         let store = Arc::new(Store::open(&root.join("gantry.db"))?);
         store.write(|tx| tx.release_all())?;
         let events = Events::new(&store);
-        let trash = Trash::open(root)?;
-        let layers = Layers::open(root, &trash, LIMITS)?;
+        let (layers, trash) = open_layers(root)?;
         let snapshots = Snapshots::open(root, &layers, &trash)?;
         let volumes = Volumes::open(root, &trash)?;
         let content = Content::open(&root.join("content"))?;
@@ -200,8 +199,14 @@ impl Engine {
     }
 }
 
+/// The layers of a data root, and the trash they go to.
+pub(crate) fn open_layers(root: &Path) -> Result<(Layers, Trash)> {
+    let trash = Trash::open(root)?;
+    Ok((Layers::open(root, &trash, LIMITS)?, trash))
+}
+
 /// Takes the data root for this process.
-fn lock(root: &Path) -> Result<File> {
+pub(crate) fn lock(root: &Path) -> Result<File> {
     let path = root.join("lock");
     let file = File::options()
         .create(true)

@@ -43,6 +43,8 @@ pub struct Network {
     pub subnet: Option<Subnet>,
     /// Its address on this machine.
     pub gateway: Option<Ipv4Addr>,
+    /// The part of the subnet that addresses are taken from, if not all of it.
+    pub range: Option<Subnet>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
 }
@@ -94,6 +96,7 @@ impl Networks {
                 created: row.doc.created,
                 subnet: plane.subnet().map(Subnet::network),
                 gateway: plane.gateway(),
+                range: plane.range(),
                 options: plane.options(),
             };
             live.push(Live { network, plane });

@@ -143,3 +143,51 @@ fn number(text: &str) -> Option<u16> {
     // `u16::from_str` would take a sign.
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bindings_of_the_api() {
+        let wish = Publish::parse("80/tcp", "", "8080").unwrap();
+        assert_eq!((wish.container_port, wish.protocol), (80, Protocol::Tcp));
+        assert_eq!((wish.host_ip, wish.host_ports), (None, Some(8080..=8080)));
+        let wish = Publish::parse("53/UDP", "127.0.0.1", "5300-5399").unwrap();
+        assert_eq!((wish.protocol, wish.host_ports), (Protocol::Udp, Some(5300..=5399)));
+        let wish = Publish::parse("80", "[::1]", "0").unwrap();
+        assert_eq!((wish.host_ip, wish.host_ports), (Some("::1".parse().unwrap()), None));
+    }
+
+    #[test]
+    fn what_is_no_binding_is_refused() {
+        for (key, ip, port) in [
+            ("", "", ""),
+            ("0/tcp", "", ""),
+            ("80/icmp", "", ""),
+            ("80/tcp/udp", "", ""),
+            ("+80/tcp", "", ""),
+            ("65536", "", ""),
+            ("80", "localhost", ""),
+            ("80", "", "x"),
+            ("80", "", "90-80"),
+            ("80", "", "0-80"),
+            ("80", "", "80-"),
+            ("80", "", "80-90-100"),
+        ] {
+            let error = Publish::parse(key, ip, port).unwrap_err();
+            assert_eq!(error.kind(), base::Kind::Invalid, "{key} {ip} {port}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(key in "\\PC{0,12}", ip in "\\PC{0,12}", port in "\\PC{0,12}") {
+            if let Ok(wish) = Publish::parse(&key, &ip, &port) {
+                prop_assert!(wish.container_port > 0);
+                prop_assert!(wish.host_ports.is_none_or(|r| !r.is_empty()));
+            }
+        }
+    }
+}

@@ -114,6 +114,16 @@ impl Record {
             .with("name", &self.name)
     }
 
+    /// This container as the rules of image removal see it.
+    pub(crate) fn as_image_user(&self) -> crate::images::User {
+        crate::images::User {
+            container: self.id.to_string(),
+            image: self.image.clone(),
+            running: self.state.status.alive(),
+            layers: self.layers.clone(),
+        }
+    }
+
     fn row(&self) -> store::Container<&Self> {
         store::Container {
             id: self.id.clone(),

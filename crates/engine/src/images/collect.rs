@@ -49,11 +49,12 @@ impl Images {
     }
 
     /// Drops layers and blobs that nothing needs. While something is being unpacked it does nothing and
-    /// answers `None`; [`Images::collect_again`] then tells that it has to be asked again.
+    /// answers `None`; [`Images::collect_again`] then tells that it has to be asked again. `users` is asked
+    /// after the images: a container is known there before it lets go of its image's layers.
     ///
     /// # Errors
     /// Of disk and database; what was dropped until then stays dropped.
-    pub fn collect(&self, users: &[User]) -> Result<Option<Collected>> {
+    pub fn collect(&self, users: &dyn Fn() -> Vec<User>) -> Result<Option<Collected>> {
         let _alone = match self.gate.try_write() {
             Ok(gate) => gate,
             Err(TryLockError::Poisoned(gate)) => gate.into_inner(),
@@ -63,19 +64,20 @@ impl Images {
             }
         };
         let mut collected = Collected::default();
-        let used: HashSet<&Digest> = users.iter().flat_map(|u| &u.layers).collect();
         let orphans = self.store.read(|tx| tx.orphan_layers())?;
-        for layer in orphans.iter().filter(|l| !used.contains(l)) {
-            // Looked at and dropped under one lock: who holds a layer looks for its image afterwards, and
-            // that has gone already.
+        if !orphans.is_empty() {
+            // Looked at and dropped under one lock: who takes hold of a layer later looks for its image
+            // afterwards, and that has gone already.
             let holds = self.holds();
-            if holds.contains_key(layer) {
-                continue;
+            let used: HashSet<Digest> = users().into_iter().flat_map(|u| u.layers).collect();
+            for layer in orphans {
+                if used.contains(&layer) || holds.contains_key(&layer) {
+                    continue;
+                }
+                self.store.write(|tx| tx.delete_layer(&layer))?;
+                self.layers.remove(&layer)?;
+                collected.layers += 1;
             }
-            self.store.write(|tx| tx.delete_layer(layer))?;
-            self.layers.remove(layer)?;
-            drop(holds);
-            collected.layers += 1;
         }
         let wanted = self.store.read(|tx| {
             let mut wanted = HashSet::new();
@@ -129,7 +131,7 @@ impl Images {
                 .map(|i| i.id)
                 .collect()
         };
-        self.collect(users)?;
+        self.collect(&|| users.to_vec())?;
         Ok(broken)
     }
 }

@@ -26,19 +26,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Engine {
     /// Containers as the rules of image removal see them.
     pub(crate) fn image_users(&self) -> Vec<User> {
-        self.containers
-            .all()
-            .iter()
-            .map(|container| {
-                let record = container.record();
-                User {
-                    container: record.id.to_string(),
-                    image: record.image.clone(),
-                    running: record.state.status.alive(),
-                    layers: record.layers.clone(),
-                }
-            })
-            .collect()
+        self.containers.all().iter().map(|container| container.record().as_image_user()).collect()
     }
 
     /// `GET /images/json`.
@@ -129,7 +117,7 @@ impl Engine {
     pub(crate) fn collect_soon(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         self.tasks.spawn_blocking(move || {
-            if let Err(err) = engine.images.collect(&engine.image_users()) {
+            if let Err(err) = engine.images.collect(&|| engine.image_users()) {
                 tracing::warn!(err = err.chain(), "unused layers stay until the next collection");
             }
         });
@@ -147,8 +135,9 @@ impl Engine {
     ) -> mpsc::Receiver<Result<Bytes>> {
         let (engine, by) = (Arc::clone(self), by.clone());
         self.talk(move |say| {
-            engine.images.load(stream::reader(body), &options, &by, say)?;
-            Ok(())
+            let mut source = stream::reader(body);
+            let outcome = engine.images.load(&mut source, &options, &by, say);
+            engine.after_upload(outcome, source)
         })
     }
 
@@ -164,10 +153,27 @@ impl Engine {
     ) -> mpsc::Receiver<Result<Bytes>> {
         let (engine, by) = (Arc::clone(self), by.clone());
         self.talk(move |say| {
-            let id = engine.images.import(stream::reader(body), &options, &by)?;
-            say(serde_json::json!({ "status": id.to_string() }));
-            Ok(())
+            let mut source = stream::reader(body);
+            let outcome = engine.images.import(&mut source, &options, &by);
+            let outcome = outcome.map(|id| say(serde_json::json!({ "status": id.to_string() })));
+            engine.after_upload(outcome, source)
         })
+    }
+
+    /// What a refused archive left is collected, and the rest of it is read beside the reply: a client
+    /// that is still sending would otherwise see a broken pipe instead of the reason.
+    fn after_upload(
+        self: &Arc<Self>,
+        outcome: Result<()>,
+        mut source: impl std::io::Read + Send + 'static,
+    ) -> Result<()> {
+        if outcome.is_err() {
+            self.collect_soon();
+            self.tasks.spawn_blocking(move || std::io::copy(&mut source, &mut std::io::sink()));
+        } else if self.images.collect_again() {
+            self.collect_soon();
+        }
+        outcome
     }
 
     /// Runs `work` on a blocking thread; what it says and how it fails goes to the receiver.

@@ -263,7 +263,7 @@ fn a_reference_goes_first_and_the_image_with_its_last() {
     assert_eq!(host.remove("app:2", false, &[]).unwrap(), ["app:2", id.as_str(), layer.as_str()]);
     assert!(host.list(&[]).is_empty());
     assert_eq!(host.on_disk(), (1, 1));
-    host.images.collect(&[]).unwrap().unwrap();
+    host.images.collect(&Vec::new).unwrap().unwrap();
     assert_eq!(host.on_disk(), (0, 0));
     let names: Vec<_> = host.events().into_iter().map(|(action, _)| action).collect();
     assert_eq!(names, ["tag", "tag", "untag", "untag", "delete"]);
@@ -334,9 +334,9 @@ fn force_removes_names_and_leaves_a_stopped_containers_layers() {
     stopped.layers = host.images.row(&id).unwrap().layers;
     let gone = host.remove(id.short(), true, std::slice::from_ref(&stopped)).unwrap();
     assert_eq!(gone, ["app:1", "other/app:x", id.as_str()]);
-    host.images.collect(std::slice::from_ref(&stopped)).unwrap();
+    host.images.collect(&|| vec![stopped.clone()]).unwrap();
     assert_eq!(host.on_disk(), (1, 0));
-    host.images.collect(&[]).unwrap();
+    host.images.collect(&Vec::new).unwrap();
     assert_eq!(host.on_disk(), (0, 0));
 }
 
@@ -406,7 +406,7 @@ fn saved_images_load_elsewhere_with_the_same_id() {
     );
     assert!(said.iter().any(|m| m["stream"] == text.as_str()), "{said:?}");
     assert_eq!(there.images.resolve("app:1").unwrap(), other);
-    there.images.collect(&[]).unwrap().unwrap();
+    there.images.collect(&Vec::new).unwrap().unwrap();
     assert!(saved(&there, &["app:2"]).len() > 2000);
     let err = here.images.saving(&["nope:1".into()]).unwrap_err();
     assert_eq!(err.kind(), base::Kind::NotFound);
@@ -422,7 +422,7 @@ fn a_load_that_fails_leaves_nothing() {
     bent[at] ^= 1;
     for broken in [&archive[..archive.len() - 3000], &bent[..], b"", b"garbage that is no tar"] {
         assert!(load(&there, broken).is_err());
-        there.images.collect(&[]).unwrap().unwrap();
+        there.images.collect(&Vec::new).unwrap().unwrap();
         assert_eq!(there.on_disk(), (0, 0));
         assert!(there.list(&[]).is_empty());
     }
@@ -456,15 +456,19 @@ fn what_is_held_is_not_collected() {
     let id = host.image(&["a"], 1, &["app:1"], None);
     let held = host.images.take("app:1", None).unwrap();
     host.remove("app:1", false, &[]).unwrap();
-    host.images.collect(&[]).unwrap().unwrap();
+    host.images.collect(&Vec::new).unwrap().unwrap();
     assert_eq!(host.on_disk(), (1, 0), "the layer is held, the config is not needed any more");
     assert_eq!(held.id, id);
     drop(held);
     let gate = host.images.gate.read().unwrap();
-    assert_eq!(host.images.collect(&[]).unwrap(), None, "put off while something is unpacked");
+    assert_eq!(
+        host.images.collect(&Vec::new).unwrap(),
+        None,
+        "put off while something is unpacked"
+    );
     drop(gate);
     assert!(host.images.collect_again());
-    host.images.collect(&[]).unwrap().unwrap();
+    host.images.collect(&Vec::new).unwrap().unwrap();
     assert_eq!(host.on_disk(), (0, 0));
 }
 
@@ -535,7 +539,7 @@ fn loads_removals_and_collections_at_once_never_leave_an_image_that_is_not_whole
                         Err(err) => assert_eq!(err.kind(), base::Kind::NotFound, "{}", err.chain()),
                     }
                     let _ = there.remove(&format!("app:{}", which + 1), true, &[]);
-                    there.images.collect(&[]).unwrap();
+                    there.images.collect(&Vec::new).unwrap();
                 }
             });
         }
@@ -545,7 +549,7 @@ fn loads_removals_and_collections_at_once_never_leave_an_image_that_is_not_whole
     assert!(saved(&there, &["app:1"]) == archives[0]);
     there.remove("app:1", true, &[]).unwrap();
     let _ = there.remove("app:2", true, &[]);
-    there.images.collect(&[]).unwrap().unwrap();
+    there.images.collect(&Vec::new).unwrap().unwrap();
     assert_eq!(there.on_disk(), (0, 0));
     assert!(there.images.holds().is_empty());
 }

@@ -50,6 +50,11 @@ pub trait Plane: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The part of the subnet that addresses are taken from, if not all of it.
+    fn range(&self) -> Option<Subnet> {
+        None
+    }
+
     /// Driver options as `network inspect` shows them.
     fn options(&self) -> BTreeMap<String, String> {
         BTreeMap::new()

@@ -206,7 +206,11 @@ impl Plane for Live {
     }
 
     fn gateway(&self) -> Option<Ipv4Addr> {
-        Some(self.gateway)
+        Some(self.bridge.address.address())
+    }
+
+    fn range(&self) -> Option<Subnet> {
+        self.config.fixed_cidr
     }
 
     fn options(&self) -> BTreeMap<String, String> {
