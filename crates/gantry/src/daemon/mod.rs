@@ -105,7 +105,7 @@ fn run(role: Role, arguments: impl IntoIterator<Item = String>) -> Result<ExitCo
         let _ = writeln!(out, "Gantry version {}", engine::config::VERSION);
         return Ok(ExitCode::SUCCESS);
     }
-    let (validate, verify) = (asked("validate"), asked("verify"));
+    let (validate, offline) = (asked("validate"), asked("verify"));
     let settings = Settings::new(line, role)?;
     if validate {
         let _ = writeln!(std::io::stderr(), "configuration OK");
@@ -113,8 +113,8 @@ fn run(role: Role, arguments: impl IntoIterator<Item = String>) -> Result<ExitCo
     }
     let log = logs::set_up(settings.level, settings.json_logs);
     harden();
-    if verify {
-        return Err(Error::not_implemented("--verify is not available yet"));
+    if offline {
+        return verify(&settings.engine);
     }
     for (name, why) in &settings.ignored {
         tracing::warn!(flag = name, why, "a setting has no effect");
@@ -127,6 +127,25 @@ fn run(role: Role, arguments: impl IntoIterator<Item = String>) -> Result<ExitCo
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop((files, pidfile));
     Ok(code)
+}
+
+/// Checks the state offline and tells what was found; the code says whether all is well.
+fn verify(config: &engine::Config) -> Result<ExitCode> {
+    let report = engine::verify::verify(config)?;
+    let mut out = std::io::stdout();
+    for (kind, count) in &report.checked {
+        let _ = writeln!(out, "checked {count} {kind}");
+    }
+    for line in &report.mended {
+        let _ = writeln!(out, "mended: {line}");
+    }
+    for line in &report.broken {
+        let _ = writeln!(out, "broken: {line}");
+    }
+    let whole = report.broken.is_empty();
+    let _ =
+        writeln!(out, "{}", if whole { "the state is whole" } else { "the state is not whole" });
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
