@@ -71,16 +71,6 @@ pub trait Host: Send + Sync + 'static {
     /// As creating a container gives them.
     fn container(&self, exec: Exec) -> impl Future<Output = Result<Self::Container>> + Send;
 
-    /// One layer with everything that `image` has above `base`.
-    ///
-    /// # Errors
-    /// Of the storage.
-    fn flatten(
-        &self,
-        image: &ImageId,
-        base: Option<&ImageId>,
-    ) -> impl Future<Output = Result<Option<Layer>>> + Send;
-
     /// Unpacks an archive, compressed or not, below `into`. Blocks.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub mod expand;
 pub mod go;
 pub mod graph;
 pub mod host;
+pub mod ignore;
 pub mod limits;
 pub mod output;
 pub mod solve;

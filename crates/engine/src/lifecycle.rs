@@ -24,7 +24,8 @@ use sys::cgroup::{Hierarchy, Version};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What one layer may cost: ten million entries, 64 GiB, and 64 MiB stay free on the disk.
-const LIMITS: Limits = Limits { entries: 10_000_000, tar_bytes: 64 << 30, reserve: 64 << 20 };
+pub(crate) const LIMITS: Limits =
+    Limits { entries: 10_000_000, tar_bytes: 64 << 30, reserve: 64 << 20 };
 /// The event log is trimmed this often.
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
 /// Rows of the event log that are kept at most.
@@ -48,6 +49,8 @@ pub struct Engine {
     pub(crate) containers: Registry,
     /// Which container an exec belongs to.
     pub(crate) execs: Mutex<HashMap<ExecId, ContainerId>>,
+    /// Builds that a client may cancel by name.
+    pub(crate) builds: crate::build::Running,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) confinement: Confinement,
     pub(crate) features: Features,
@@ -109,6 +112,7 @@ impl Engine {
             networks,
             containers: Registry::default(),
             execs: Mutex::default(),
+            builds: crate::build::Running::default(),
             hierarchy,
             confinement: Confinement::default(),
             features,
@@ -120,6 +124,7 @@ impl Engine {
             _lock: lock,
         });
         engine.recover_containers().await?;
+        engine.recover_builds()?;
         engine.recover_images();
         engine.upkeep();
         Ok(engine)

@@ -14,11 +14,13 @@
 //! Not here: which image has which layers, references and leases (engine), compression (image).
 
 mod error;
+mod extract;
 mod layers;
 mod snapshots;
 mod trash;
 mod volumes;
 
+pub use extract::extract_into;
 pub use layers::{Applied, Layers, Limits};
 pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots, Usage};
 pub use trash::Trash;

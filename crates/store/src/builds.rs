@@ -111,6 +111,21 @@ impl Tx<'_> {
         found.map(cache_from).transpose()
     }
 
+    /// The cache entries whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// `Internal` when a document cannot be read.
+    pub fn cache_below<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<CacheEntry<T>>> {
+        // Keys are ASCII, so the prefix followed by the last ASCII character ends the range.
+        let rows = self.many(
+            "cannot read the build cache",
+            "SELECT key, image, used, doc FROM build_cache WHERE key >= ?1 AND key < ?2",
+            [prefix.to_owned(), format!("{prefix}\u{7f}")],
+            build_cache_columns,
+        )?;
+        rows.into_iter().map(cache_from).collect()
+    }
+
     /// All cache entries, least recently used first.
     ///
     /// # Errors

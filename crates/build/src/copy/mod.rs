@@ -6,12 +6,14 @@
 //! [`scoped`] for what does not yet; nothing is read from a special file; times are never hashed.
 //! Source: docker 28 `builder/dockerfile/copy.go` (behaviour).
 
+mod changes;
 mod hash;
 mod owner;
 mod place;
 mod scoped;
 mod walk;
 
+pub use changes::transfer_changes;
 pub use hash::digest_of_file;
 pub use owner::Owner;
 

@@ -117,6 +117,17 @@ impl<'r> Placer<'r> {
         })
     }
 
+    /// Copies one entry of a tree to the same path here.
+    pub(super) fn put(&mut self, entry: &walk::Entry<'_>) -> Result<()> {
+        let path = super::in_root(entry.path);
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let into = self
+            .root
+            .open_dir(parent)
+            .map_err(|e| failed(format!("cannot open {}", parent.display()), e))?;
+        self.entry(entry.dir, entry.name, &entry.stat, &into, entry.name, &path)
+    }
+
     fn entry(
         &mut self,
         dir: &Dir,
@@ -164,10 +175,10 @@ impl<'r> Placer<'r> {
                 return into.set_mtime(name, stat.mtime).map_err(fail);
             }
             Kind::Char => {
-                into.mknod(name, Node::Char(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?
+                into.mknod(name, Node::Char(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?;
             }
             Kind::Block => {
-                into.mknod(name, Node::Block(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?
+                into.mknod(name, Node::Block(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?;
             }
             Kind::Fifo => into.mknod(name, Node::Fifo, 0o600).map_err(fail)?,
             Kind::Socket => {}

@@ -265,3 +265,31 @@ fn owners_are_looked_up_in_the_image() {
     assert!(owner("app").unwrap_err().contains("no file of a reasonable size"));
     assert!(owner::parse_mode("8").is_err() && owner::parse_mode("17777").is_err());
 }
+
+#[test]
+fn changes_of_a_tree_are_transferred() {
+    let t = trees();
+    let base = t.to.parent().unwrap().join("base");
+    for (path, content) in [("same", "1"), ("changed", "1"), ("gone/x", "1"), ("kind", "1")] {
+        t.write(path, content);
+    }
+    let copy = |from: &Path, to: &Path| {
+        let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(done.success());
+    };
+    copy(&t.from, &base);
+    let work = t.to.parent().unwrap().join("work");
+    copy(&t.from, &work);
+    let untouched = fs::metadata(work.join("same")).unwrap().ino();
+    t.write("changed", "22");
+    t.write("new/deep", "3");
+    fs::remove_dir_all(t.from.join("gone")).unwrap();
+    fs::remove_file(t.from.join("kind")).unwrap();
+    t.write("kind/now", "a folder");
+    let (from, base) = (Root::open(&t.from).unwrap(), Root::open(&base).unwrap());
+    transfer_changes(&from, &base, &Root::open(&work).unwrap()).unwrap();
+    let (want, got) = (Root::open(&t.from).unwrap(), Root::open(&work).unwrap());
+    let whole = |root: Root| hash::tree(&root, Path::new("")).unwrap();
+    assert_eq!(whole(got), whole(want));
+    assert_eq!(fs::metadata(work.join("same")).unwrap().ino(), untouched);
+}

@@ -64,7 +64,7 @@ impl<H: Host> Stage<'_, H> {
             let root = self.build.context.clone();
             return Ok(Origin { root, tree: Tree::Context, _guard: None });
         };
-        let image = self.from_image(from).await.map_err(|cause| {
+        let image = self.image_named(from).await.map_err(|cause| {
             Error::new(cause.kind(), format!("invalid from flag value {from}")).caused_by(cause)
         })?;
         let Some(id) = &image.id else {
@@ -75,7 +75,7 @@ impl<H: Host> Stage<'_, H> {
     }
 
     /// The image that `--from` names: an earlier stage, or any image.
-    async fn from_image(&self, from: &str) -> Result<Image> {
+    async fn image_named(&self, from: &str) -> Result<Image> {
         let build = self.build;
         if let Some(stage) = graph::earlier(&build.file, from, self.index) {
             if build.is_needed(stage) {

@@ -16,9 +16,10 @@ mod step;
 
 use crate::{
     args::BuildArgs,
+    copy,
     dockerfile::{Dockerfile, Step, instructions::label::Label},
     expand, graph,
-    host::{Commit, Host, Image, Lookup},
+    host::{Commit, Host, Image, Layer, Lookup, Workspace as _},
     output::{Message, Output, short},
 };
 use base::{Error, ImageId, Kind, Platform, Reference, Result, Timestamp};
@@ -335,7 +336,7 @@ impl<H: Host> Build<H> {
             }
             None => Image::scratch(&image.config.platform()),
         };
-        let layer = self.host.flatten(id, base).await?;
+        let layer = self.flatten(id, base).await?;
         let mut config = image.config.clone();
         config.rootfs.diff_ids = below.config.rootfs.diff_ids.clone();
         let kept = below.config.history.len();
@@ -355,6 +356,26 @@ impl<H: Host> Build<H> {
             output.send(Message::Aux(id.clone())).await;
         }
         Ok(image)
+    }
+}
+
+impl<H: Host> Build<H> {
+    /// One layer with everything that `image` has above `base`.
+    async fn flatten(&self, image: &ImageId, base: Option<&ImageId>) -> Result<Option<Layer>> {
+        let top = self.host.view(image).await?;
+        let below = match base {
+            Some(base) => Some(self.host.view(base).await?),
+            None => None,
+        };
+        let workspace = self.host.workspace(base).await?;
+        let empty = self.host.workspace(None).await?;
+        let workspace = step::blocking(move || {
+            let base = below.as_ref().map_or(empty.root(), |view| &view.root);
+            copy::transfer_changes(&top.root, base, workspace.root())?;
+            Ok(workspace)
+        })
+        .await?;
+        workspace.commit().await
     }
 }
 

@@ -230,9 +230,6 @@ fn with_script(recorded: &RunConfig, run: &Run) -> RunConfig {
     config
 }
 
-/// The id of a container that is over before it began: steps that change only configuration need none, but
-/// clients expect to read of one.
-
 /// Runs blocking work on files where it may block.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -245,6 +242,8 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// The file operations of a copy: see [`copy`].
 pub(super) type Found = copy::Found;
+/// The id of a container that is over before it began: steps that change only configuration need none, but
+/// clients expect to read of one.
 pub(super) fn passing_id() -> String {
     base::ContainerId::random().to_string()
 }

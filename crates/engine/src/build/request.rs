@@ -1,6 +1,6 @@
 //! What `POST /build` asks for, besides the context in the body.
 
-use api::model::Ulimit;
+use api::model::{HostConfig, Ulimit};
 use base::Platform;
 use std::collections::BTreeMap;
 
@@ -61,4 +61,29 @@ pub struct BuildRequest {
     pub platform: Option<Platform>,
     /// `--security-opt`
     pub security_opt: Vec<String>,
+    /// The name by which a client may cancel it.
+    pub build_id: String,
+}
+
+impl BuildRequest {
+    /// What the containers of `RUN` get.
+    pub(super) fn host_config(&self) -> HostConfig {
+        let list = |list: &Vec<String>| Some(list.clone()).filter(|l| !l.is_empty());
+        HostConfig {
+            network_mode: self.network_mode.clone(),
+            extra_hosts: list(&self.extra_hosts),
+            security_opt: list(&self.security_opt),
+            shm_size: self.shm_size,
+            memory: self.memory,
+            memory_swap: self.memory_swap,
+            cpu_shares: self.cpu_shares,
+            cpu_period: self.cpu_period,
+            cpu_quota: self.cpu_quota,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            ulimits: Some(self.ulimits.clone()).filter(|u| !u.is_empty()),
+            ..HostConfig::default()
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! All routes, one list. To add one: a function in the file of its noun, a line here.
 
+mod build;
 mod containers;
 mod exec;
 mod images;
@@ -72,6 +73,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(GET "/system/df" system::df),
     route!(POST "/auth" system::auth),
     route!(OPTIONS "{}" system::options),
+    route!(body POST "/build" build::build),
+    route!(change POST "/build/prune" build::prune),
+    route!(POST "/build/cancel" build::cancel),
     route!(GET "/containers/json" containers::list),
     route!(change POST "/containers/create" containers::create),
     route!(change POST "/containers/prune" containers::prune),

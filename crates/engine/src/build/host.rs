@@ -1,0 +1,282 @@
+//! The host that builds run on: images, layers and the cache of this engine.
+
+use super::{Job, run::RunContainer};
+use crate::{
+    Engine,
+    images::{Held, Hold, How, NewImage, NewLayer, Record},
+};
+use base::{Digest, Error, ImageId, Result, Timestamp};
+use build::{
+    host::{CacheKey, Commit, Exec, Host, Image, Layer, Lookup, View, Workspace},
+    output::Output,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use store::CacheEntry;
+use sys::root::Root;
+
+/// One build's host.
+pub(super) struct BuildHost {
+    engine: Arc<Engine>,
+    job: Arc<Job>,
+    /// Keeps the layers that steps make.
+    hold: Arc<Hold>,
+    /// Keeps the images that stages stand on.
+    held: Mutex<Vec<Held>>,
+    /// Layers of images that this build has seen.
+    known: Mutex<HashMap<ImageId, Vec<NewLayer>>>,
+    trees: AtomicUsize,
+}
+
+/// What the store keeps with a cache entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cached {
+    created: Timestamp,
+}
+
+/// Runs blocking work where it may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(err) => Err(Error::internal("a step of the build ended early").caused_by(err)),
+    }
+}
+
+/// A stored layer in the words of builds.
+pub(super) fn layer(new: NewLayer) -> Layer {
+    Layer { id: new.layer, diff_id: new.diff_id, size: new.size }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl BuildHost {
+    pub(super) fn new(engine: &Arc<Engine>, job: &Arc<Job>) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            job: Arc::clone(job),
+            hold: Arc::new(engine.images.hold()),
+            held: Mutex::default(),
+            known: Mutex::default(),
+            trees: AtomicUsize::new(0),
+        }
+    }
+
+    /// Makes what was built survive a power cut: once, before the client is told.
+    pub(super) async fn finish(&self) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        blocking(move || {
+            engine.layers.sync()?;
+            engine.store.flush()
+        })
+        .await
+    }
+
+    fn layers(&self, image: &ImageId) -> Result<Vec<NewLayer>> {
+        if let Some(layers) = lock(&self.known).get(image) {
+            return Ok(layers.clone());
+        }
+        let held = self.engine.images.take(image.as_str(), None)?;
+        let layers = self.engine.images.layers_of(&held)?;
+        lock(&self.held).push(held);
+        lock(&self.known).insert(image.clone(), layers.clone());
+        Ok(layers)
+    }
+
+    fn layer_ids(&self, image: Option<&ImageId>) -> Result<Vec<Digest>> {
+        match image {
+            Some(image) => Ok(self.layers(image)?.into_iter().map(|l| l.layer).collect()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn held_image(&self, name: &str, lookup: &Lookup) -> Result<Image> {
+        let held = self.engine.images.take(name, lookup.platform.as_ref())?;
+        let image = Image { id: Some(held.id.clone()), config: held.config.config().clone() };
+        let layers = self.engine.images.layers_of(&held)?;
+        lock(&self.known).insert(held.id.clone(), layers);
+        lock(&self.held).push(held);
+        Ok(image)
+    }
+}
+
+impl Host for BuildHost {
+    type Workspace = BuildTree;
+    type Container = RunContainer;
+
+    async fn image(&self, name: &str, lookup: &Lookup, _output: &Output) -> Result<Image> {
+        let image = self.held_image(name, lookup)?;
+        if let Some(id) = &image.id {
+            self.engine.images.used(id)?;
+        }
+        Ok(image)
+    }
+
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Image>> {
+        let mut found = self.engine.store.read(|tx| tx.cache_below::<Cached>(&prefix(key)))?;
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.doc.created));
+        for entry in found {
+            let Some(id) = entry.image else { continue };
+            // One that was removed meanwhile is no hit.
+            match self.held_image(id.as_str(), &Lookup::default()) {
+                Ok(image) => return Ok(Some(image)),
+                Err(err) if err.kind() == base::Kind::NotFound => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn is_ancestor(&self, image: &ImageId, descendant: &ImageId) -> Result<bool> {
+        let mut at = Some(descendant.clone());
+        // History is bounded, so a longer chain of parents is damage.
+        for _ in 0..image::limits::ENTRIES {
+            let Some(id) = at else { return Ok(false) };
+            if id == *image {
+                return Ok(true);
+            }
+            let row = self.engine.store.read(|tx| tx.image::<Record>(&id))?;
+            at = row.and_then(|row| row.parent);
+        }
+        Ok(false)
+    }
+
+    async fn workspace(&self, image: Option<&ImageId>) -> Result<BuildTree> {
+        let number = self.trees.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}/tree-{number}", self.job.id);
+        let layers = self.layer_ids(image)?;
+        let (engine, hold) = (Arc::clone(&self.engine), Arc::clone(&self.hold));
+        blocking(move || {
+            let active = engine.snapshots.prepare_build(&id, &layers)?;
+            let root = engine.snapshots.mount(&active)?;
+            Ok(BuildTree { engine, hold, active, root })
+        })
+        .await
+    }
+
+    async fn view(&self, image: &ImageId) -> Result<View> {
+        let layers = self.layer_ids(Some(image))?;
+        let engine = Arc::clone(&self.engine);
+        blocking(move || Ok(View { root: engine.snapshots.view(&layers)?, guard: Box::new(()) }))
+            .await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Image> {
+        let mut layers = match (&commit.layers_of, &commit.parent) {
+            (Some(source), _) => {
+                let mut layers = self.layers(source)?;
+                layers.truncate(commit.config.rootfs.diff_ids.len());
+                layers
+            }
+            (None, Some(parent)) => self.layers(parent)?,
+            (None, None) => Vec::new(),
+        };
+        if let Some(layer) = &commit.layer {
+            layers.push(self.stored(layer)?);
+        }
+        let config = commit.config.seal();
+        let id = config.id().clone();
+        let image = NewImage {
+            config,
+            layers: layers.clone(),
+            parent: commit.parent,
+            references: Vec::new(),
+            manifest: None,
+            manifests: Vec::new(),
+            how: How::Build,
+            from: self.job.id.clone(),
+            event: None,
+        };
+        self.engine.images.register(&image, &self.job.by)?;
+        if let Some(key) = &commit.key {
+            let now = Timestamp::now();
+            let entry = CacheEntry {
+                key: format!("{}{}", prefix(key), id.hex()),
+                image: Some(id.clone()),
+                used: now,
+                doc: Cached { created: now },
+            };
+            self.engine.store.write(|tx| tx.put_cache(&entry))?;
+        }
+        lock(&self.known).insert(id.clone(), layers);
+        Ok(Image { id: Some(id), config: image.config.config().clone() })
+    }
+
+    async fn container(&self, exec: Exec) -> Result<RunContainer> {
+        RunContainer::create(&self.engine, &self.job, &self.hold, exec).await
+    }
+
+    fn unpack(&self, archive: File, into: &Root) -> Result<()> {
+        super::context::unpack(archive, into)
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.job.dir.clone()
+    }
+}
+
+impl BuildHost {
+    fn stored(&self, layer: &Layer) -> Result<NewLayer> {
+        let row = self.engine.store.read(|tx| tx.layer::<crate::images::LayerRecord>(&layer.id))?;
+        let row =
+            row.ok_or_else(|| Error::internal(format!("layer {} has lost its row", layer.id)))?;
+        Ok(NewLayer {
+            bound: row.id != row.diff_id,
+            layer: row.id,
+            diff_id: row.diff_id,
+            size: row.size,
+            tar_size: row.doc.tar_size,
+        })
+    }
+}
+
+/// What the keys of all images of one step begin with.
+fn prefix(key: &CacheKey) -> String {
+    let parent = key.parent.as_ref().map_or("scratch", |id| id.hex());
+    format!("{parent}/{}/", key.step.hex())
+}
+
+/// A tree that a step writes.
+pub(super) struct BuildTree {
+    engine: Arc<Engine>,
+    hold: Arc<Hold>,
+    active: storage::Active,
+    root: Root,
+}
+
+impl Workspace for BuildTree {
+    fn root(&self) -> &Root {
+        &self.root
+    }
+
+    async fn commit(self) -> Result<Option<Layer>> {
+        let Self { engine, hold, active, root } = self;
+        blocking(move || {
+            // The overlay goes before its upper folder is taken away.
+            drop(root);
+            let made = match engine.snapshots.usage(&active)?.inodes {
+                0 => None,
+                _ => {
+                    let take = storage::Commit::Take;
+                    Some(layer(
+                        hold.make(|_| Ok(NewLayer::from(engine.snapshots.commit(&active, take)?)))?,
+                    ))
+                }
+            };
+            engine.snapshots.remove(&active)?;
+            Ok(made)
+        })
+        .await
+    }
+}

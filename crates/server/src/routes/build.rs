@@ -1,0 +1,94 @@
+//! Building images: the classic builder's endpoints.
+
+use super::images::incoming;
+use crate::{
+    call::Call,
+    reply::{self, Reply},
+};
+use base::{Error, Result};
+use bytes::Bytes;
+use engine::build::BuildRequest;
+use serde::de::DeserializeOwned;
+
+pub(crate) async fn build(mut call: Call) -> Result<Reply> {
+    let request = request(&call)?;
+    let body = incoming(&mut call);
+    let stream = call.engine.image_build(request, Some(body), &call.by).await?;
+    let lines = futures_util::stream::unfold(stream, |mut stream| async move {
+        let message = stream.next().await?;
+        Some((Ok(Bytes::from(format!("{message}\r\n"))), stream))
+    });
+    Ok(reply::stream("application/json", lines))
+}
+
+fn request(call: &Call) -> Result<BuildRequest> {
+    let query = &call.query;
+    let text = |key: &str| query.get(key).unwrap_or_default().to_owned();
+    let number = |key: &str| query.number(key).map(Option::unwrap_or_default);
+    let force_remove = query.flag("forcerm");
+    if query.text("version").is_some_and(|v| v != "1") {
+        return Err(match query.get("version") {
+            Some("2") => Error::invalid("buildkit is not enabled on daemon"),
+            other => Error::invalid(format!("invalid version {}", other.unwrap_or_default())),
+        });
+    }
+    let isolation = text("isolation");
+    if !matches!(isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return Err(Error::invalid(format!("Unsupported isolation: {isolation:?}")));
+    }
+    if !query.all("securityopt").is_empty() {
+        return Err(Error::invalid(
+            "The daemon on this platform does not support setting security options on build",
+        ));
+    }
+    Ok(BuildRequest {
+        dockerfile: text("dockerfile"),
+        tags: query.all("t"),
+        remote: text("remote"),
+        extra_hosts: query.all("extrahosts").into_iter().filter(|h| !h.is_empty()).collect(),
+        quiet: query.flag("q"),
+        no_cache: query.flag("nocache"),
+        cache_from: decoded(call, "cachefrom", "error reading cache-from")?,
+        pull: query.flag("pull"),
+        remove: force_remove || query.flag_or("rm", true),
+        force_remove,
+        memory: number("memory")?,
+        memory_swap: number("memswap")?,
+        cpu_shares: number("cpushares")?,
+        cpuset_cpus: text("cpusetcpus"),
+        cpuset_mems: text("cpusetmems"),
+        cpu_period: number("cpuperiod")?,
+        cpu_quota: number("cpuquota")?,
+        cgroup_parent: text("cgroupparent"),
+        build_args: decoded(call, "buildargs", "error reading build args")?,
+        labels: decoded(call, "labels", "error reading labels")?,
+        shm_size: number("shmsize")?,
+        ulimits: decoded(call, "ulimits", "error reading ulimit settings")?,
+        network_mode: text("networkmode"),
+        squash: query.flag("squash"),
+        target: text("target"),
+        platform: query.text("platform").map(str::parse).transpose()?,
+        security_opt: Vec::new(),
+        build_id: text("buildid"),
+    })
+}
+
+/// A parameter that is JSON.
+fn decoded<T: DeserializeOwned + Default>(call: &Call, key: &str, what: &str) -> Result<T> {
+    match call.query.text(key) {
+        None | Some("null") => Ok(T::default()),
+        Some(json) => {
+            api::decode(json.as_bytes()).map_err(|cause| Error::invalid(what).caused_by(cause))
+        }
+    }
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Reply> {
+    Ok(reply::ok(&call.engine.build_prune()?))
+}
+
+pub(crate) async fn cancel(call: Call) -> Result<Reply> {
+    let id = call.query.text("id").ok_or_else(|| Error::invalid("build ID not provided"))?;
+    call.engine.build_cancel(id);
+    Ok(reply::empty(http::StatusCode::OK))
+}
