@@ -148,8 +148,21 @@ impl Engine {
         if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::warn!("background work did not end in time");
         }
+        if !self.containers.all().iter().any(|c| c.record().state.status.alive()) {
+            self.leave_nothing();
+        }
         if let Err(err) = self.store.flush() {
             tracing::error!(err = err.chain(), "the state database was not flushed");
+        }
+    }
+
+    /// With no container alive nobody needs the bridge, its rules, or the parent cgroup.
+    fn leave_nothing(&self) {
+        if let Err(err) = self.networks.remove_all() {
+            tracing::warn!(err = err.chain(), "networks stay until the next start");
+        }
+        if let Err(err) = self.hierarchy.remove_parent(&self.cgroup_parent("")) {
+            tracing::debug!(err = base::error::chain(&err), "the parent cgroup stays");
         }
     }
 

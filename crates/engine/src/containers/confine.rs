@@ -39,9 +39,14 @@ impl Confinement {
 impl Engine {
     /// Path of a container's cgroup below the hierarchy's root; it ends in the id, as cAdvisor expects.
     pub(crate) fn cgroup_path(&self, id: &ContainerId, asked: &str) -> String {
+        format!("{}/{id}", self.cgroup_parent(asked))
+    }
+
+    /// Path of the parent of containers' cgroups.
+    pub(crate) fn cgroup_parent(&self, asked: &str) -> String {
         let parent =
             [asked, self.config.cgroup_parent.as_str()].into_iter().find(|p| !p.is_empty());
-        format!("/{}/{id}", parent.unwrap_or(PARENT).trim_matches('/'))
+        format!("/{}", parent.unwrap_or(PARENT).trim_matches('/'))
     }
 
     /// The cgroup of a container.
@@ -60,7 +65,10 @@ impl Engine {
         let failed =
             |e| Error::internal(format!("cannot remove the cgroup of container {id}")).caused_by(e);
         let cgroup = Cgroup::open(&self.hierarchy, &self.cgroup_path(id, asked)).map_err(failed)?;
-        cgroup.kill_all().map_err(failed)?;
+        // What is gone needs no killing; what cannot be read shows up again at the removal.
+        if let Err(err) = cgroup.kill_all() {
+            tracing::debug!(ctr = id.short(), err = base::error::chain(&err), "nothing to kill");
+        }
         cgroup.remove().map_err(failed)
     }
 }
