@@ -147,6 +147,7 @@ mod tests {
     #[test]
     fn only_what_the_target_needs_is_built() {
         let file = Dockerfile::parse(
+            "Dockerfile",
             b"FROM a AS one\nFROM b AS two\nCOPY --from=one x y\nFROM c AS unused\nFROM $T\nCOPY --from=0 x y\nFROM two\n",
         )
         .unwrap();

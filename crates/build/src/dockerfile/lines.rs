@@ -1,7 +1,7 @@
 //! Physical lines to logical ones: byte order mark, parser directives, comments, continuation and the
 //! bodies of here-documents.
 
-use super::{Heredoc, Lines, heredoc, on_line, takes_heredocs};
+use super::{Heredoc, Lines, heredoc, in_line, takes_heredocs};
 use crate::limits;
 use base::{Error, Result};
 
@@ -28,7 +28,7 @@ pub(super) fn read(text: &str) -> Result<File> {
     if let Some(long) = physical.iter().position(|l| l.len() > limits::LINE_BYTES) {
         let why =
             format!("dockerfile line greater than max allowed size of {}", limits::LINE_BYTES);
-        return Err(on_line(long + 1, Error::invalid(why)));
+        return Err(in_line(long + 1, Error::invalid(why)));
     }
     let escape = directives(&physical)?;
     let mut reader = Reader { physical: &physical, at: 0, escape };
@@ -61,7 +61,7 @@ fn directives(physical: &[&str]) -> Result<char> {
         if !matches!(key.as_str(), "escape" | "syntax" | "check") {
             break;
         }
-        let fail = |why: String| Err(on_line(index + 1, Error::invalid(why)));
+        let fail = |why: String| Err(in_line(index + 1, Error::invalid(why)));
         if seen.contains(&key) {
             return fail(format!("only one {key} parser directive can be used"));
         }
@@ -135,9 +135,9 @@ impl<'t> Reader<'t> {
         }
         let mut heredocs = Vec::new();
         if text.contains("<<") && takes_heredocs(&text, self.escape) {
-            heredocs = heredoc::openings(&text).map_err(|e| on_line(start, e))?;
+            heredocs = heredoc::openings(&text).map_err(|e| in_line(start, e))?;
             for opening in &mut heredocs {
-                self.body(opening).map_err(|e| on_line(start, e))?;
+                self.body(opening).map_err(|e| in_line(start, e))?;
             }
         }
         Ok(Some(Logical { text, lines: start..=self.at, heredocs }))

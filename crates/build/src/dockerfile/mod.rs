@@ -63,11 +63,12 @@ pub struct Step {
 }
 
 impl Dockerfile {
-    /// Parses the bytes of a Dockerfile.
+    /// Parses the bytes of the Dockerfile called `name`.
     ///
     /// # Errors
-    /// `Invalid`, with the line, for whatever is wrong with it.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    /// `Invalid`, with the line, for whatever is wrong with it: `failed to parse <name>: ...` for its
+    /// form, `dockerfile parse error on line <n>: ...` for an instruction.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
         if bytes.len() as u64 > limits::DOCKERFILE_BYTES {
             return Err(Error::invalid(format!(
                 "the Dockerfile is larger than {} bytes",
@@ -75,7 +76,8 @@ impl Dockerfile {
             )));
         }
         let text = String::from_utf8_lossy(bytes);
-        let file = lines::read(&text)?;
+        let form = |cause| Error::invalid(format!("failed to parse {name}")).caused_by(cause);
+        let file = lines::read(&text).map_err(form)?;
         let mut parsed = Self {
             args: Vec::new(),
             stages: Vec::new(),
@@ -83,15 +85,12 @@ impl Dockerfile {
             warnings: file.warnings,
         };
         for line in file.lines {
-            let at = line.lines.clone();
-            parsed.add(line, file.escape).map_err(|cause| on_line(*at.start(), cause))?;
+            let at = *line.lines.start();
+            shape(&line.text, file.escape).map_err(|e| form(in_line(at, e)))?;
+            parsed.add(line, file.escape).map_err(|cause| on_line(at, cause))?;
         }
         if parsed.stages.is_empty() {
-            return Err(Error::invalid(if parsed.args.is_empty() {
-                "file with no instructions"
-            } else {
-                "No image was generated. Is your Dockerfile empty?"
-            }));
+            return Err(Error::invalid("No image was generated. Is your Dockerfile empty?"));
         }
         Ok(parsed)
     }
@@ -148,6 +147,20 @@ impl Step {
     /// A step that is not written in a Dockerfile (`--label`).
     pub fn made(instruction: impl Instruction + 'static, code: String) -> Self {
         Self { instruction: Arc::new(instruction), code, lines: 0..=0 }
+    }
+}
+
+/// An error in the form of a line.
+fn in_line(line: usize, cause: Error) -> Error {
+    Error::invalid(format!("{} (line {line})", cause.chain()))
+}
+
+/// Checks the form of a joined line.
+fn shape(text: &str, escape: char) -> Result<()> {
+    let (word, _, rest) = words::split(text, escape);
+    match instructions::find(word) {
+        Some(syntax) => syntax.form.check(syntax.name, rest, escape),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 /// Applies a whole file to an empty image and prints what each step does.
 fn trace(text: &str) -> String {
-    let file = match Dockerfile::parse(text.as_bytes()) {
+    let file = match Dockerfile::parse("Dockerfile", text.as_bytes()) {
         Ok(file) => file,
         Err(err) => return format!("error: {}\n", err.chain()),
     };
@@ -199,8 +199,8 @@ fn errors_name_line_and_cause() {
     .map(|text| trace(text))
     .collect();
     expect![[r#"
-        error: file with no instructions
-        error: file with no instructions
+        error: failed to parse Dockerfile: file with no instructions
+        error: failed to parse Dockerfile: file with no instructions
         error: No image was generated. Is your Dockerfile empty?
         error: dockerfile parse error on line 1: no build stage in current context
         error: dockerfile parse error on line 3: unknown instruction: RUM (did you mean RUN?)
@@ -209,16 +209,16 @@ fn errors_name_line_and_cause() {
         error: dockerfile parse error on line 1: FROM requires either one or three arguments
         error: dockerfile parse error on line 1: invalid name for build stage: "1x", name can't start with a number or contain symbols
         error: dockerfile parse error on line 1: Unknown flag: x
-        error: dockerfile parse error on line 2: ENV must have two arguments
-        error: dockerfile parse error on line 2: Syntax error - can't find = in "B". Must be of the form: name=value
+        error: failed to parse Dockerfile: ENV must have two arguments (line 2)
+        error: failed to parse Dockerfile: Syntax error - can't find = in "B". Must be of the form: name=value (line 2)
         error: dockerfile parse error on line 2: ENV names can not be blank
         error: dockerfile parse error on line 2: LABEL requires at least one argument
         error: dockerfile parse error on line 2: COPY requires at least two arguments, but only one was provided. Destination could not be determined.
         error: dockerfile parse error on line 2: Missing a value on flag: chown
         error: dockerfile parse error on line 2: Duplicate flag specified: from
         error: dockerfile parse error on line 2: COPY cannot accept a heredoc as a destination
-        error: dockerfile parse error on line 2: when using JSON array syntax, arrays must be comprised of strings only
-        error: dockerfile parse error on line 2: SHELL requires the arguments to be in JSON form, not: SHELL x
+        error: failed to parse Dockerfile: when using JSON array syntax, arrays must be comprised of strings only (line 2)
+        error: dockerfile parse error on line 2: SHELL requires the arguments to be in JSON form
         error: dockerfile parse error on line 2: Unknown type "X" in HEALTHCHECK (try CMD)
         error: dockerfile parse error on line 2: HEALTHCHECK NONE takes no arguments
         error: dockerfile parse error on line 2: strconv.ParseInt: parsing "x": invalid syntax
@@ -228,9 +228,9 @@ fn errors_name_line_and_cause() {
         error: dockerfile parse error on line 2: ONBUILD requires at least one argument
         error: dockerfile parse error on line 2: WORKDIR requires exactly one argument
         error: dockerfile parse error on line 2: the --mount option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled
-        error: dockerfile parse error on line 2: unterminated heredoc
-        error: dockerfile parse error on line 1: invalid escape token 'x' does not match ` or \
-        error: dockerfile parse error on line 2: only one escape parser directive can be used
+        error: failed to parse Dockerfile: unterminated heredoc (line 2)
+        error: failed to parse Dockerfile: invalid escape token 'x' does not match ` or \ (line 1)
+        error: failed to parse Dockerfile: only one escape parser directive can be used (line 2)
         1..=1 Head { base: "x", name: None, platform: None }
           2..=2 error: failed to process "${A": syntax error: missing '}'
         1..=1 Head { base: "x", name: None, platform: None }
@@ -248,8 +248,8 @@ fn a_line_has_a_limit() {
     check(
         &long,
         &expect![[r#"
-        error: dockerfile parse error on line 2: dockerfile line greater than max allowed size of 65535
-    "#]],
+            error: failed to parse Dockerfile: dockerfile line greater than max allowed size of 65535 (line 2)
+        "#]],
     );
 }
 
@@ -261,6 +261,6 @@ proptest::proptest! {
 
     #[test]
     fn any_bytes_parse(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-        let _ = Dockerfile::parse(&bytes);
+        let _ = Dockerfile::parse("Dockerfile", &bytes);
     }
 }

@@ -112,6 +112,14 @@ pub(super) fn pairs(text: &str, instruction: &str, escape: char) -> Result<Vec<(
             old.ok_or_else(|| Error::invalid(format!("{instruction} must have two arguments")))?;
         vec![(name.to_owned(), value.trim_start().to_owned())]
     };
+    Ok(pairs)
+}
+
+/// Refuses a blank name.
+pub(super) fn named(
+    pairs: Vec<(String, String)>,
+    instruction: &str,
+) -> Result<Vec<(String, String)>> {
     if pairs.iter().any(|(name, _)| name.is_empty()) {
         return Err(Error::invalid(format!("{instruction} names can not be blank")));
     }

@@ -121,7 +121,7 @@ pub async fn build<H: Host>(
     options: Options,
     output: &Output,
 ) -> Result<Built, Failure> {
-    let mut file = Dockerfile::parse(dockerfile)?;
+    let mut file = Dockerfile::parse(&options.dockerfile, dockerfile)?;
     let target = target(&file, options.target.as_deref())?;
     let labels = options.labels.iter().map(|(name, value)| {
         let pair = (name.clone(), value.clone());
@@ -201,7 +201,7 @@ fn unique_names(file: &Dockerfile) -> Result<()> {
     let mut names = BTreeSet::new();
     for name in file.stages.iter().filter_map(|s| s.head.name.as_deref()) {
         if !names.insert(name) {
-            return Err(Error::invalid(format!("{name} build stage name already used")));
+            return Err(Error::invalid(format!("{name} stage name already used")));
         }
     }
     Ok(())

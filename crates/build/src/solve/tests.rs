@@ -544,7 +544,7 @@ fn failures_tell_code_place_and_cause() {
         error: unable to convert uid/gid chown string to host mapping: can't find uid for user who: no such user: who
         Dockerfile:2: COPY --chmod=9 a /x
         error: invalid chmod parameter: '9'. it should be octal string and between 0 and 07777
-        error: a build stage name already used
+        error: a stage name already used
         Dockerfile:1: FROM later AS one
         error: base name "later" is a stage that is not built before this one: pull access denied for later, repository does not exist or may require 'docker login'
         Dockerfile:2: WORKDIR /etc/passwd

@@ -1,11 +1,11 @@
 //! `ADD [--chown=] [--chmod=] [--checksum=] <src>... <dest>`: copies files, fetches URLs and unpacks local
 //! archives.
 
-use super::{Instruction, Parsed, Raw, Syntax, copy::Operands, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, copy::Operands, step};
 use crate::draft::{Copy, Draft, Source, Work};
 use base::Result;
 
-pub(super) static ADD: Syntax = Syntax { name: "ADD", heredocs: true, parse };
+pub(super) static ADD: Syntax = Syntax { name: "ADD", heredocs: true, form: Form::Json, parse };
 
 #[derive(Debug)]
 struct Add {

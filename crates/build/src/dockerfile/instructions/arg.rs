@@ -1,13 +1,13 @@
 //! `ARG name[=default]...`: declares build arguments.
 
-use super::{Instruction, Parsed, Raw, Syntax, at_least_one, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, at_least_one, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work},
 };
 use base::{Error, Result};
 
-pub(super) static ARG: Syntax = Syntax { name: "ARG", heredocs: false, parse };
+pub(super) static ARG: Syntax = Syntax { name: "ARG", heredocs: false, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct Arg {

@@ -1,11 +1,11 @@
 //! `CMD`: the default command.
 
-use super::{Instruction, Parsed, Raw, Syntax, command, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, command, step};
 use crate::draft::{Draft, Work, words_comment};
 use base::Result;
 use image::edit::{Change, Command};
 
-pub(super) static CMD: Syntax = Syntax { name: "CMD", heredocs: false, parse };
+pub(super) static CMD: Syntax = Syntax { name: "CMD", heredocs: false, form: Form::Json, parse };
 
 #[derive(Debug)]
 struct Cmd(Command);

@@ -1,14 +1,14 @@
 //! `COPY [--from=] [--chown=] [--chmod=] [--link] <src>... <dest>`: copies files of the context, of another
 //! stage or of an image.
 
-use super::{Instruction, Parsed, Raw, Syntax, add::is_url, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, add::is_url, step};
 use crate::{
     dockerfile::{Heredoc, heredoc, words},
     draft::{Copy, Draft, Source, Work},
 };
 use base::{Error, Result};
 
-pub(super) static COPY: Syntax = Syntax { name: "COPY", heredocs: true, parse };
+pub(super) static COPY: Syntax = Syntax { name: "COPY", heredocs: true, form: Form::Json, parse };
 
 #[derive(Debug)]
 struct CopyFiles {

@@ -1,11 +1,12 @@
 //! `ENTRYPOINT`: what the command is handed to.
 
-use super::{Instruction, Parsed, Raw, Syntax, command, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, command, step};
 use crate::draft::{Draft, Work, words_comment};
 use base::Result;
 use image::edit::{Change, Command};
 
-pub(super) static ENTRYPOINT: Syntax = Syntax { name: "ENTRYPOINT", heredocs: false, parse };
+pub(super) static ENTRYPOINT: Syntax =
+    Syntax { name: "ENTRYPOINT", heredocs: false, form: Form::Json, parse };
 
 #[derive(Debug)]
 struct Entrypoint(Command);

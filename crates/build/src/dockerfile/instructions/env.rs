@@ -1,6 +1,6 @@
 //! `ENV name=value...` (or the old `ENV name value`): sets environment variables.
 
-use super::{Instruction, Parsed, Raw, Syntax, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work, pairs_comment},
@@ -8,14 +8,14 @@ use crate::{
 use base::Result;
 use image::edit::Change;
 
-pub(super) static ENV: Syntax = Syntax { name: "ENV", heredocs: false, parse };
+pub(super) static ENV: Syntax = Syntax { name: "ENV", heredocs: false, form: Form::Pairs, parse };
 
 #[derive(Debug)]
 struct Env(Vec<(String, String)>);
 
 fn parse(raw: Raw<'_>) -> Result<Parsed> {
     raw.flags.end()?;
-    Ok(step(Env(words::pairs(raw.rest, "ENV", raw.escape)?)))
+    Ok(step(Env(words::named(words::pairs(raw.rest, "ENV", raw.escape)?, "ENV")?)))
 }
 
 impl Instruction for Env {

@@ -1,6 +1,6 @@
 //! `EXPOSE port[/protocol]...`: names ports that the container listens on.
 
-use super::{Instruction, Parsed, Raw, Syntax, at_least_one, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, at_least_one, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work},
@@ -8,7 +8,8 @@ use crate::{
 use base::Result;
 use image::edit::Change;
 
-pub(super) static EXPOSE: Syntax = Syntax { name: "EXPOSE", heredocs: false, parse };
+pub(super) static EXPOSE: Syntax =
+    Syntax { name: "EXPOSE", heredocs: false, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct Expose(Vec<String>);

@@ -1,10 +1,10 @@
 //! `FROM [--platform=] <image> [AS <name>]`: begins a stage.
 
-use super::{Parsed, Raw, Syntax};
+use super::{Form, Parsed, Raw, Syntax};
 use crate::{dockerfile::words, go};
 use base::{Error, Result};
 
-pub(super) static FROM: Syntax = Syntax { name: "FROM", heredocs: false, parse };
+pub(super) static FROM: Syntax = Syntax { name: "FROM", heredocs: false, form: Form::Plain, parse };
 
 /// The head of a stage, not expanded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

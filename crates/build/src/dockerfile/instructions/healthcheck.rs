@@ -1,6 +1,6 @@
 //! `HEALTHCHECK [--interval= --timeout= --start-period= --start-interval= --retries=] CMD ...` or `NONE`.
 
-use super::{Flags, Instruction, Parsed, Raw, Syntax, at_least_one, step};
+use super::{Flags, Form, Instruction, Parsed, Raw, Syntax, at_least_one, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work},
@@ -10,7 +10,8 @@ use base::{Error, Result, units};
 use image::{config::Healthcheck, edit::Change};
 use std::time::Duration;
 
-pub(super) static HEALTHCHECK: Syntax = Syntax { name: "HEALTHCHECK", heredocs: false, parse };
+pub(super) static HEALTHCHECK: Syntax =
+    Syntax { name: "HEALTHCHECK", heredocs: false, form: Form::Plain, parse };
 
 /// Docker's `container.MinimumDuration`.
 const SHORTEST: Duration = Duration::from_millis(1);

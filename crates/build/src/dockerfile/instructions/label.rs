@@ -1,6 +1,6 @@
 //! `LABEL name=value...`: adds labels.
 
-use super::{Instruction, Parsed, Raw, Syntax, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work, pairs_comment},
@@ -8,7 +8,8 @@ use crate::{
 use base::Result;
 use image::edit::Change;
 
-pub(super) static LABEL: Syntax = Syntax { name: "LABEL", heredocs: false, parse };
+pub(super) static LABEL: Syntax =
+    Syntax { name: "LABEL", heredocs: false, form: Form::Pairs, parse };
 
 /// Labels of an instruction, or of `--label`, which are not expanded.
 #[derive(Debug)]
@@ -19,7 +20,10 @@ pub(crate) struct Label {
 
 fn parse(raw: Raw<'_>) -> Result<Parsed> {
     raw.flags.end()?;
-    Ok(step(Label { labels: words::pairs(raw.rest, "LABEL", raw.escape)?, literal: false }))
+    Ok(step(Label {
+        labels: words::named(words::pairs(raw.rest, "LABEL", raw.escape)?, "LABEL")?,
+        literal: false,
+    }))
 }
 
 impl Instruction for Label {

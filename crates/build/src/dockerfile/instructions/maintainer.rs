@@ -1,10 +1,11 @@
 //! `MAINTAINER name` (deprecated): the image's author.
 
-use super::{Instruction, Parsed, Raw, Syntax, one_argument, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, one_argument, step};
 use crate::draft::{Draft, Work};
 use base::Result;
 
-pub(super) static MAINTAINER: Syntax = Syntax { name: "MAINTAINER", heredocs: false, parse };
+pub(super) static MAINTAINER: Syntax =
+    Syntax { name: "MAINTAINER", heredocs: false, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct Maintainer(String);

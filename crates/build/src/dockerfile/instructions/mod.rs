@@ -55,8 +55,35 @@ pub struct Syntax {
     pub name: &'static str,
     /// Whether here-documents may follow.
     pub heredocs: bool,
+    /// What its words must look like, whatever they mean.
+    pub form: Form,
     /// Reads it.
     pub parse: fn(Raw<'_>) -> Result<Parsed>,
+}
+
+/// The shape of an instruction's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Any words.
+    Plain,
+    /// Words, or a JSON list of strings.
+    Json,
+    /// `name=value`, or `name value`.
+    Pairs,
+}
+
+impl Form {
+    /// Checks the shape, before the instruction itself is looked at.
+    ///
+    /// # Errors
+    /// `Invalid` with docker's wording.
+    pub(super) fn check(self, name: &str, rest: &str, escape: char) -> Result<()> {
+        match self {
+            Self::Pairs if !rest.is_empty() => words::pairs(rest, name, escape).map(|_| ()),
+            Self::Json => words::json(rest).transpose().map(|_| ()),
+            Self::Plain | Self::Pairs => Ok(()),
+        }
+    }
 }
 
 /// An instruction before it is understood.

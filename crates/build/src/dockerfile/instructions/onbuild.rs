@@ -1,11 +1,12 @@
 //! `ONBUILD <instruction>`: an instruction for builds that start from this image.
 
-use super::{Instruction, Parsed, Raw, Syntax, at_least_one, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, at_least_one, step};
 use crate::draft::{Draft, Work};
 use base::{Error, Result};
 use image::edit::Change;
 
-pub(super) static ONBUILD: Syntax = Syntax { name: "ONBUILD", heredocs: true, parse };
+pub(super) static ONBUILD: Syntax =
+    Syntax { name: "ONBUILD", heredocs: true, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct OnBuild(String);

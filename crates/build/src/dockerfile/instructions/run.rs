@@ -1,6 +1,6 @@
 //! `RUN <command>`: runs a command and keeps what it changed. Shell, exec and here-document forms.
 
-use super::{Instruction, Parsed, Raw, Syntax, command, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, command, step};
 use crate::{
     dockerfile::{Heredoc, heredoc},
     draft::{Draft, Run, Work},
@@ -8,7 +8,7 @@ use crate::{
 use base::{Error, Result};
 use image::edit::Command;
 
-pub(super) static RUN: Syntax = Syntax { name: "RUN", heredocs: true, parse };
+pub(super) static RUN: Syntax = Syntax { name: "RUN", heredocs: true, form: Form::Json, parse };
 
 /// Flags of BuildKit's front end, which the classic builder refuses by name.
 const BUILDKIT_FLAGS: &[&str] = &["mount", "network", "security", "device"];

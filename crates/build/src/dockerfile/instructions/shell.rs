@@ -1,6 +1,6 @@
 //! `SHELL ["program", "argument"...]`: the shell of shell forms.
 
-use super::{Instruction, Parsed, Raw, Syntax, at_least_one, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, at_least_one, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work},
@@ -9,19 +9,15 @@ use crate::{
 use base::{Error, Result};
 use image::edit::Change;
 
-pub(super) static SHELL: Syntax = Syntax { name: "SHELL", heredocs: false, parse };
+pub(super) static SHELL: Syntax =
+    Syntax { name: "SHELL", heredocs: false, form: Form::Json, parse };
 
 #[derive(Debug)]
 struct Shell(Vec<String>);
 
 fn parse(raw: Raw<'_>) -> Result<Parsed> {
     raw.flags.end()?;
-    let not_json = || {
-        Error::invalid(format!(
-            "SHELL requires the arguments to be in JSON form, not: {}",
-            raw.text.trim()
-        ))
-    };
+    let not_json = || Error::invalid("SHELL requires the arguments to be in JSON form");
     let words = words::json(raw.rest).ok_or_else(not_json)??;
     if words.is_empty() {
         return Err(at_least_one("SHELL"));

@@ -1,11 +1,12 @@
 //! `STOPSIGNAL signal`: the signal that stops the container.
 
-use super::{Instruction, Parsed, Raw, Syntax, exactly_one, one_argument, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, exactly_one, one_argument, step};
 use crate::draft::{Draft, Work};
 use base::Result;
 use image::edit::Change;
 
-pub(super) static STOPSIGNAL: Syntax = Syntax { name: "STOPSIGNAL", heredocs: false, parse };
+pub(super) static STOPSIGNAL: Syntax =
+    Syntax { name: "STOPSIGNAL", heredocs: false, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct StopSignal(String);

@@ -1,11 +1,11 @@
 //! `USER name[:group]`: who runs the following commands and the container.
 
-use super::{Instruction, Parsed, Raw, Syntax, one_argument, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, one_argument, step};
 use crate::draft::{Draft, Work};
 use base::Result;
 use image::edit::Change;
 
-pub(super) static USER: Syntax = Syntax { name: "USER", heredocs: false, parse };
+pub(super) static USER: Syntax = Syntax { name: "USER", heredocs: false, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct User(String);

@@ -1,6 +1,6 @@
 //! `VOLUME path...` or `VOLUME ["path", ...]`: folders that become volumes.
 
-use super::{Instruction, Parsed, Raw, Syntax, at_least_one, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, at_least_one, step};
 use crate::{
     dockerfile::words,
     draft::{Draft, Work},
@@ -9,7 +9,8 @@ use crate::{
 use base::{Error, Result};
 use image::edit::Change;
 
-pub(super) static VOLUME: Syntax = Syntax { name: "VOLUME", heredocs: false, parse };
+pub(super) static VOLUME: Syntax =
+    Syntax { name: "VOLUME", heredocs: false, form: Form::Json, parse };
 
 #[derive(Debug)]
 struct Volume(Vec<String>);

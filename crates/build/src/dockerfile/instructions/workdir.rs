@@ -1,11 +1,12 @@
 //! `WORKDIR path`: the working folder of what follows; it is made if it is not there.
 
-use super::{Instruction, Parsed, Raw, Syntax, one_argument, step};
+use super::{Form, Instruction, Parsed, Raw, Syntax, one_argument, step};
 use crate::draft::{Draft, Work};
 use base::Result;
 use image::edit::Change;
 
-pub(super) static WORKDIR: Syntax = Syntax { name: "WORKDIR", heredocs: false, parse };
+pub(super) static WORKDIR: Syntax =
+    Syntax { name: "WORKDIR", heredocs: false, form: Form::Plain, parse };
 
 #[derive(Debug)]
 struct WorkDir(String);
