@@ -8,7 +8,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::BorrowedFd,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use store::Store;
 use sys::nft::Nft;
@@ -18,7 +18,7 @@ const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), (
 
 /// How often links of former endpoints are looked after while there are any.
 const RESTLESS: Duration = Duration::from_secs(1);
-/// And otherwise, for those that come up while nothing else happens.
+/// How often everything is looked after when nothing happens: elements that someone took one by one, say.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// What is kept of a network in the store.
@@ -171,17 +171,19 @@ impl Networks {
         result
     }
 
-    /// Takes over the endpoints of containers that live, and removes what belongs to any other. Called once
-    /// after [`Networks::open`], before the first attach.
+    /// Takes over the endpoints of containers that live, and removes what belongs neither to them nor to
+    /// containers attached since [`Networks::open`]. To be called once after it.
     pub fn reconcile<'a>(
         &self,
         living: impl IntoIterator<Item = (&'a ContainerId, &'a Endpoint)>,
     ) -> Repair {
         let living: Vec<_> = living.into_iter().collect();
         let mut held = self.endpoints();
-        held.clear();
         for (container, endpoint) in &living {
-            held.entry((*container).clone()).or_default().push((*endpoint).clone());
+            let all = held.entry((*container).clone()).or_default();
+            if all.iter().all(|known| known.id != endpoint.id) {
+                all.push((*endpoint).clone());
+            }
         }
         drop(held);
         let mut repair = Repair::default();
@@ -226,7 +228,7 @@ impl Networks {
                 return Ok(());
             }
             let ours = changed && changes.wait_for_change(&tables).map_err(failed)?;
-            if ours || restless {
+            if ours || began.elapsed() >= patience {
                 self.mend().log();
             }
         }

@@ -5,6 +5,7 @@
 pub mod activation;
 pub mod caps;
 pub mod cgroup;
+pub mod conntrack;
 pub mod dir;
 pub mod epoll;
 pub mod fdpass;

@@ -73,7 +73,7 @@ pub trait Plane: fmt::Debug + Send + Sync {
     /// The first error, after everything was tried.
     fn detach(&self, endpoint: &Endpoint) -> Result<()>;
 
-    /// Makes the kernel hold what `living` says and nothing else.
+    /// Takes over `living` beside what was attached here, and makes the kernel hold these and nothing else.
     fn reconcile(&self, living: &[(&ContainerId, &Endpoint)]) -> Repair;
 
     /// What the kernel holds beyond the endpoints known here.

@@ -118,9 +118,14 @@ impl Firewall {
         self.nft.commit(&batch).map_err(kernel).or_else(|_| self.write())
     }
 
-    /// Knows these ports as published, and no others; to be followed by [`Firewall::mend`].
-    pub(super) fn assume(&mut self, published: &[(Ipv4Addr, Published)]) {
-        self.published = published.iter().map(|(address, port)| (port.clone(), *address)).collect();
+    /// Whether this port of a container is published already.
+    pub(super) fn knows(&self, address: Ipv4Addr, port: &Published) -> bool {
+        self.published.get(port) == Some(&address)
+    }
+
+    /// Takes these ports as published too; to be followed by [`Firewall::mend`].
+    pub(super) fn assume(&mut self, published: Vec<(Ipv4Addr, Published)>) {
+        self.published.extend(published.into_iter().map(|(address, port)| (port, address)));
     }
 
     /// Writes the table anew if anything in it is not as it should be.

@@ -16,8 +16,8 @@ mod wire;
 
 use super::{Driver, Plane, Wired};
 use crate::{
-    Attach, BridgeConfig, Config, Endpoint, Leftovers, Mac, Published, Repair, Subnet, ipam::Pool,
-    ports::Ports,
+    Attach, BridgeConfig, Config, Endpoint, Leftovers, Mac, Protocol, Published, Repair, Subnet,
+    ipam::Pool, ports::Ports,
 };
 use base::{ContainerId, EndpointId, Error, Kind, Result};
 use firewall::Firewall;
@@ -176,7 +176,11 @@ impl Live {
     fn publish(&self, address: Ipv4Addr, ports: &[Published]) -> Result<()> {
         match &self.firewall {
             _ if ports.is_empty() => Ok(()),
-            Some(firewall) => locked(firewall).publish(address, ports),
+            Some(firewall) => {
+                locked(firewall).publish(address, ports)?;
+                forget_flows(ports);
+                Ok(())
+            }
             None => Err(Error::invalid(
                 "ports cannot be published while packet filter rules are switched off (--iptables=false)",
             )),
@@ -307,14 +311,16 @@ impl Plane for Live {
                     .extend(endpoint.ports.iter().map(|port| (subnet.address(), port.clone())));
             }
         }
-        for (_, port) in &published {
-            if let Err(error) = self.ports.adopt(port) {
-                repair.failures.push(error.chain());
-            }
-        }
         if let Some(firewall) = &self.firewall {
             let mut firewall = locked(firewall);
-            firewall.assume(&published);
+            // What was attached or taken over before is known already.
+            published.retain(|(address, port)| !firewall.knows(*address, port));
+            for (_, port) in &published {
+                if let Err(error) = self.ports.adopt(port) {
+                    repair.failures.push(error.chain());
+                }
+            }
+            firewall.assume(published);
             firewall.mend(&mut repair);
         }
         self.mend_links(&mut repair);
@@ -399,6 +405,16 @@ impl Live {
                 repair.failures.push(kernel(error).chain());
             }
         }
+    }
+}
+
+/// Lets UDP clients that sent to these ports before reach the new owner: while they go on sending, the
+/// kernel keeps to what it decided at their first packet.
+fn forget_flows(ports: &[Published]) {
+    let udp: Vec<_> =
+        ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.host_port).collect();
+    if let Err(error) = sys::conntrack::forget(Protocol::Udp.number(), &udp) {
+        tracing::warn!(err = kernel(error).chain(), "UDP clients may keep to a former container");
     }
 }
 

@@ -719,3 +719,48 @@ fn without_packet_filter_ports_are_refused_clearly() {
     assert!(world.on_host(|| Nft::open().unwrap().tables().unwrap()).is_empty());
     Guest::new().join(&world, &daemon, &[]).unwrap();
 }
+
+#[test]
+fn a_udp_client_that_keeps_sending_reaches_each_new_owner() {
+    let world = World::new();
+    let daemon = world.networks(config());
+    let client = world.outside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ask = || {
+        let mut buffer = [0; 64];
+        client.send_to(b"?", (HOST, 5353)).unwrap();
+        client.recv(&mut buffer).map(|n| std::str::from_utf8(&buffer[..n]).unwrap().to_owned())
+    };
+    // Before anyone answers, and while the way is remembered, the port gets an owner, then another.
+    client.send_to(b"?", (HOST, 5353)).unwrap();
+    for _ in 0..2 {
+        let guest = Guest::new();
+        guest.join(&world, &daemon, &web()).unwrap();
+        assert_eq!(ask().unwrap(), OUTSIDE.to_string());
+        world.on_host(|| daemon.networks.detach(&guest.id)).unwrap();
+        client.send_to(b"?", (HOST, 5353)).unwrap();
+    }
+}
+
+#[test]
+fn reconciling_again_or_late_takes_nothing_from_the_living() {
+    let world = World::new();
+    let daemon = world.networks(config());
+    let (early, kept) = (Guest::new(), Guest::new());
+    early.join(&world, &daemon, &web()).unwrap();
+    let other = [publish("80/tcp", "", "9090")];
+    let endpoint = kept.join(&world, &daemon, &other).unwrap();
+    for _ in 0..2 {
+        assert!(world.on_host(|| daemon.networks.reconcile([(&kept.id, &endpoint)])).is_empty());
+    }
+    assert_eq!(daemon.networks.endpoints_of(&kept.id), [endpoint]);
+    assert_eq!(world.outside(|| ask(HOST)), both(OUTSIDE));
+    assert_eq!(world.outside(|| tcp(HOST, 9090, PATIENCE)), Some(OUTSIDE.into()));
+    world
+        .on_host(|| daemon.networks.detach(&early.id).and(daemon.networks.detach(&kept.id)))
+        .unwrap();
+    // Each port was held once, so it is free now.
+    world
+        .on_host(|| TcpListener::bind("0.0.0.0:9090").and(TcpListener::bind("0.0.0.0:8080")))
+        .unwrap();
+}
