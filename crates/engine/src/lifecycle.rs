@@ -30,8 +30,6 @@ pub(crate) const LIMITS: Limits =
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
 /// Rows of the event log that are kept at most.
 const EVENTS_MAX: u32 = 1_000_000;
-/// Packet filter rules that someone flushed are put back this often.
-const MEND_EVERY: Duration = Duration::from_secs(30);
 
 /// One engine over one data root.
 pub struct Engine {
@@ -127,6 +125,7 @@ impl Engine {
         engine.recover_builds()?;
         engine.recover_images();
         engine.upkeep();
+        engine.watch_networks();
         Ok(engine)
     }
 
@@ -186,14 +185,11 @@ impl Engine {
     fn upkeep(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         self.tasks.spawn(async move {
-            let (mut trim, mut mend) =
-                (tokio::time::interval(TRIM_EVERY), tokio::time::interval(MEND_EVERY));
-            mend.tick().await;
+            let mut trim = tokio::time::interval(TRIM_EVERY);
             loop {
                 tokio::select! {
                     () = engine.stop.cancelled() => return,
                     _ = trim.tick() => engine.trim_events(),
-                    _ = mend.tick() => engine.mend_networks(),
                 }
             }
         });
@@ -206,13 +202,6 @@ impl Engine {
         };
         if let Err(err) = self.store.write(|tx| tx.trim_events(keep)) {
             tracing::warn!(err = err.chain(), "the event log was not trimmed");
-        }
-    }
-
-    fn mend_networks(&self) {
-        let repair = self.networks.mend();
-        if repair != network::Repair::default() {
-            tracing::warn!(?repair, "networks were put right");
         }
     }
 }

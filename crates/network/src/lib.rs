@@ -27,7 +27,7 @@ pub use config::{BridgeConfig, Config};
 pub use drivers::{DRIVERS, Driver, Plane};
 pub use endpoint::{Attach, Endpoint, Leftovers, Repair};
 pub use mac::Mac;
-pub use networks::{Network, Networks};
+pub use networks::{Network, Networks, predefined};
 pub use port::{Protocol, Publish, Published};
 pub use ports::Ports;
 pub use subnet::Subnet;

@@ -217,6 +217,7 @@ impl Networks {
         };
         let tables: Vec<_> = self.live.iter().filter_map(|l| l.plane.table()).collect();
         let mut changes = Nft::watch().map_err(failed)?;
+        let mut mended = Instant::now();
         loop {
             let restless = self.live.iter().any(|l| l.plane.restless());
             let patience = if restless { RESTLESS } else { IDLE };
@@ -228,8 +229,9 @@ impl Networks {
                 return Ok(());
             }
             let ours = changed && changes.wait_for_change(&tables).map_err(failed)?;
-            if ours || began.elapsed() >= patience {
+            if ours || mended.elapsed() >= patience {
                 self.mend().log();
+                mended = Instant::now();
             }
         }
     }

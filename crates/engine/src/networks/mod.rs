@@ -1,8 +1,11 @@
 //! Networks: what `docker network` asks for, over the drivers of `network`.
 
+mod change;
+mod watch;
+
 use crate::Engine;
 use api::model;
-use base::{Result, filters::Filters};
+use base::{Error, Result, filters::Filters};
 use std::collections::BTreeMap;
 
 const LIST: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
@@ -16,6 +19,10 @@ impl Engine {
         filters.only(LIST)?;
         let dangling = filters.bool("dangling")?;
         let predefined = filters.get("type");
+        if let Some(bad) = predefined.iter().find(|t| !["builtin", "custom"].contains(&t.as_str()))
+        {
+            return Err(Error::invalid(format!("invalid filter: 'type'='{bad}'")));
+        }
         Ok(self
             .networks
             .list()
@@ -30,7 +37,7 @@ impl Engine {
                 predefined.is_empty()
                     || predefined.iter().any(|t| (t == "builtin") == n.predefined())
             })
-            .filter(|n| dangling.is_none_or(|d| !n.predefined() == d))
+            .filter(|n| dangling.is_none_or(|d| n.predefined() != d))
             .map(|n| self.network_shown(n, false))
             .collect())
     }
@@ -44,24 +51,10 @@ impl Engine {
     }
 
     fn network_shown(&self, network: &network::Network, with_containers: bool) -> model::Network {
-        let members = || {
-            let list = self.networks.members(&network.id).into_iter().map(|(id, endpoint)| {
-                let name =
-                    self.containers.get(&id).map(|c| c.record().name.clone()).unwrap_or_default();
-                let shown = model::NetworkContainer {
-                    name,
-                    endpoint_id: endpoint.id.to_string(),
-                    mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
-                    ipv4_address: endpoint.address.map(|a| a.to_string()).unwrap_or_default(),
-                    ipv6_address: String::new(),
-                };
-                (id.to_string(), shown)
-            });
-            list.collect::<BTreeMap<_, _>>()
-        };
         let pool = network.subnet.map(|subnet| model::IpamConfig {
             subnet: subnet.to_string(),
             gateway: network.gateway.map(|g| g.to_string()).unwrap_or_default(),
+            ip_range: network.range.map(|r| r.to_string()).unwrap_or_default(),
             ..model::IpamConfig::default()
         });
         model::Network {
@@ -80,10 +73,52 @@ impl Engine {
                     _ => None,
                 },
             },
-            containers: with_containers.then(members),
+            containers: with_containers.then(|| self.network_members(network)),
             options: Some(network.options.clone()),
             labels: Some(BTreeMap::new()),
             ..model::Network::default()
         }
+    }
+
+    /// Who is on a network: those with an endpoint, and those that live in the host's network.
+    fn network_members(
+        &self,
+        network: &network::Network,
+    ) -> BTreeMap<String, model::NetworkContainer> {
+        let mut members: BTreeMap<_, _> = self
+            .networks
+            .members(&network.id)
+            .into_iter()
+            .map(|(id, endpoint)| {
+                let shown = model::NetworkContainer {
+                    name: self
+                        .containers
+                        .get(&id)
+                        .map(|c| c.record().name.clone())
+                        .unwrap_or_default(),
+                    endpoint_id: endpoint.id.to_string(),
+                    mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+                    ipv4_address: endpoint.address.map(|a| a.to_string()).unwrap_or_default(),
+                    ipv6_address: String::new(),
+                };
+                (id.to_string(), shown)
+            })
+            .collect();
+        if network.driver == "host" {
+            let all = self.containers.all();
+            let records = all.iter().map(|c| c.record());
+            for record in
+                records.filter(|r| r.host.network_mode == "host" && r.state.status.alive())
+            {
+                let shown = model::NetworkContainer {
+                    name: record.name.clone(),
+                    // Nothing is made for it, so it has no id of its own.
+                    endpoint_id: record.id.to_string(),
+                    ..model::NetworkContainer::default()
+                };
+                members.insert(record.id.to_string(), shown);
+            }
+        }
+        members
     }
 }

@@ -3,8 +3,11 @@
 use crate::{
     call::Call,
     reply::{self, Reply},
+    router::no_content,
 };
+use api::model;
 use base::Result;
+use http::StatusCode;
 
 pub(crate) async fn list(call: Call) -> Result<Reply> {
     Ok(reply::ok(&call.engine.networks_list(&call.filters()?).await?))
@@ -12,4 +15,31 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
     Ok(reply::ok(&call.engine.network_inspect(call.name(0), call.query.flag("verbose")).await?))
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let request: model::NetworkCreate = call.json().await?;
+    let id = call.engine.network_create(&request).await?;
+    Ok(reply::json(StatusCode::CREATED, &serde_json::json!({ "Id": id, "Warning": "" })))
+}
+
+pub(crate) async fn remove(call: Call) -> Result<Reply> {
+    call.engine.network_remove(call.name(0)).await?;
+    Ok(no_content())
+}
+
+pub(crate) async fn connect(mut call: Call) -> Result<Reply> {
+    let request: model::NetworkConnect = call.json().await?;
+    call.engine.network_connect(call.name(0), &request).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+pub(crate) async fn disconnect(mut call: Call) -> Result<Reply> {
+    let request: model::NetworkConnect = call.json().await?;
+    call.engine.network_disconnect(call.name(0), &request).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Reply> {
+    Ok(reply::ok(&call.engine.networks_prune(&call.filters()?).await?))
 }
