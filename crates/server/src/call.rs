@@ -1,6 +1,6 @@
 //! One request, as handlers see it: version, captured names, query, body, caller.
 
-use crate::versions::Version;
+use crate::{socket::Peer, versions::Version};
 use base::{Error, Principal, Result, filters::Filters};
 use bytes::Bytes;
 use engine::Engine;
@@ -24,6 +24,7 @@ pub(crate) struct Call {
     pub(crate) body: Option<Incoming>,
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) by: Principal,
+    pub(crate) peer: Peer,
 }
 
 impl Call {

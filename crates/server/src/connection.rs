@@ -1,21 +1,28 @@
 //! Listening and serving connections.
+//!
+//! Invariants: a connection that is idle costs little, so that thousands are no burden; at an ordered stop
+//! changes under way are finished, streams are cut after a moment.
 
-use crate::router;
+use crate::{
+    router,
+    socket::{self, Sent, Socket, Stream},
+};
 use base::Principal;
 use engine::Engine;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A client has this long to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head; docker-py sends a registry configuration of some tens of KB here.
 const HEAD_MAX: usize = 256 << 10;
+/// Headers of a request, at most.
+const HEADERS_MAX: usize = 200;
+/// What still streams at an ordered stop is cut after this time.
+const CUT: Duration = Duration::from_millis(500);
+/// Pause when no connection can be accepted, for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that is bound already.
 #[derive(Debug)]
@@ -26,82 +33,82 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) engine: Arc<Engine>,
+    /// Changes, which outlive the connection that asked for them.
+    pub(crate) changes: TaskTracker,
+    stop: CancellationToken,
+}
+
 /// Serves the API on any number of listeners.
 #[derive(Debug)]
 pub struct Server {
-    engine: Arc<Engine>,
+    site: Arc<Site>,
     connections: TaskTracker,
-    stop: CancellationToken,
 }
 
 impl Server {
     /// A server over `engine` that ends with `stop`.
     pub fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
-        Self { engine, connections: TaskTracker::new(), stop }
+        let site = Arc::new(Site { engine, changes: TaskTracker::new(), stop });
+        Self { site, connections: TaskTracker::new() }
     }
 
     /// Accepts on `listener` until told to stop.
     pub async fn serve(&self, listener: Listener) {
         loop {
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.site.stop.cancelled() => return,
                 accepted = accept(&listener) => accepted,
             };
             match accepted {
-                Ok(Accepted::Unix(stream)) => {
-                    let by = peer(&stream);
-                    self.connections.spawn(connection(
-                        Arc::clone(&self.engine),
-                        stream,
-                        by,
-                        false,
-                        self.stop.clone(),
-                    ));
-                }
-                Ok(Accepted::Tcp(stream)) => {
-                    let by = Principal::default();
-                    self.connections.spawn(connection(
-                        Arc::clone(&self.engine),
-                        stream,
-                        by,
-                        true,
-                        self.stop.clone(),
-                    ));
+                Ok((stream, by)) => {
+                    self.connections.spawn(connection(Arc::clone(&self.site), stream, by));
                 }
                 Err(err) => {
                     // Out of descriptors: others must close first.
                     tracing::warn!(err = err.to_string(), "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Waits until all connections have ended, at most `limit`.
+    /// Waits until all connections and changes have ended, at most `limit`.
     pub async fn drain(&self, limit: Duration) {
         self.connections.close();
-        let _ = tokio::time::timeout(limit, self.connections.wait()).await;
+        self.site.changes.close();
+        let ended = async {
+            self.connections.wait().await;
+            self.site.changes.wait().await;
+        };
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
     }
 }
 
-enum Accepted {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-async fn accept(listener: &Listener) -> std::io::Result<Accepted> {
+async fn accept(listener: &Listener) -> std::io::Result<(Stream, Principal)> {
     match listener {
-        Listener::Unix(unix) => Ok(Accepted::Unix(unix.accept().await?.0)),
+        Listener::Unix(unix) => {
+            let stream = unix.accept().await?.0;
+            let by = principal(&stream);
+            Ok((Stream::Unix(stream), by))
+        }
         Listener::Tcp(tcp) => {
             let stream = tcp.accept().await?.0;
             stream.set_nodelay(true)?;
-            Ok(Accepted::Tcp(stream))
+            // Half a world may vanish without a word; the kernel asks now and then.
+            rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+            Ok((Stream::Tcp(stream), Principal::default()))
         }
     }
 }
 
 /// Who is at the other end, as the kernel says.
-fn peer(stream: &UnixStream) -> Principal {
+fn principal(stream: &UnixStream) -> Principal {
     let Ok(credentials) = stream.peer_cred() else { return Principal::default() };
     let pid = credentials.pid();
     let command = pid
@@ -111,32 +118,50 @@ fn peer(stream: &UnixStream) -> Principal {
     Principal { uid: Some(credentials.uid()), pid, command, ..Principal::default() }
 }
 
-async fn connection<S>(
-    engine: Arc<Engine>,
-    stream: S,
-    by: Principal,
-    tcp: bool,
-    stop: CancellationToken,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn connection(site: Arc<Site>, stream: Stream, by: Principal) {
+    // A client that says nothing costs a socket and this small task; HTTP's buffers come with its first
+    // byte.
+    let spoke = tokio::select! {
+        spoke = tokio::time::timeout(socket::IDLE, stream.readable()) => spoke.is_ok(),
+        () = site.stop.cancelled() => false,
+    };
+    if spoke {
+        Box::pin(speak(site, stream, by)).await;
+    }
+}
+
+async fn speak(site: Arc<Site>, stream: Stream, by: Principal) {
+    let stop = site.stop.clone();
+    let tcp = stream.is_tcp();
+    let (socket, peer) = Socket::new(stream);
+    let at = peer.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (engine, by) = (Arc::clone(&engine), by.clone());
-        async move { Ok::<_, Infallible>(router::answer(engine, by, request, tcp).await) }
+        let (site, by, peer) = (Arc::clone(&site), by.clone(), at.clone());
+        async move {
+            let busy = peer.busy();
+            let reply = router::answer(&site, by, request, peer, tcp).await;
+            Ok::<_, Infallible>(reply.map(|body| Sent::new(body, busy)))
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(None)
         .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut served = std::pin::pin!(served);
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,
+        () = peer.gave_up() => return,
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            match tokio::time::timeout(CUT, served).await {
+                Ok(outcome) => outcome,
+                Err(_) => return,
+            }
         }
     };
     if let Err(err) = outcome {

@@ -7,6 +7,7 @@
 use crate::{
     call::Call,
     reply::{self, Reply},
+    socket::Peer,
     versions::Version,
 };
 use bytes::Bytes;
@@ -33,11 +34,13 @@ pub(crate) fn take_over(call: &mut Call, attached: AttachStream) -> Reply {
     let wants_upgrade = call.headers.contains_key(header::UPGRADE);
     match (call.upgrade.take(), wants_upgrade) {
         (Some(upgrade), true) => {
+            let peer = call.peer.clone();
             tokio::spawn(async move {
                 match upgrade.await {
                     Ok(socket) => {
+                        peer.taken_over();
                         let (reader, writer) = tokio::io::split(TokioIo::new(socket));
-                        run(attached, reader, writer).await;
+                        run(attached, reader, writer, &peer).await;
                     }
                     Err(err) => tracing::debug!(
                         err = err.to_string(),
@@ -79,7 +82,12 @@ fn streamed(
     }
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     tokio::spawn(async move {
-        while let Some(bytes) = attached.next().await {
+        loop {
+            let next = tokio::select! {
+                next = attached.next() => next,
+                () = sender.closed() => return,
+            };
+            let Some(bytes) = next else { return };
             if sender.send(bytes).await.is_err() {
                 return;
             }
@@ -95,12 +103,15 @@ async fn run(
     mut attached: AttachStream,
     mut reader: impl tokio::io::AsyncRead + Unpin + Send + 'static,
     mut writer: impl tokio::io::AsyncWrite + Unpin,
+    peer: &Peer,
 ) {
     let input = attached.input.take();
     let detached = tokio_util::sync::CancellationToken::new();
     let signal = detached.clone();
     let keys = attached.detach_keys.clone();
     let pump = tokio::spawn(async move { feed(&mut reader, input, keys, &signal).await });
+    let gone = peer.gone();
+    let mut gone = std::pin::pin!(gone);
     loop {
         let bytes = tokio::select! {
             bytes = attached.next() => bytes,
@@ -108,9 +119,14 @@ async fn run(
                 attached.detached().await;
                 None
             }
+            () = &mut gone => None,
         };
         let Some(bytes) = bytes else { break };
-        if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+        let written = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        if written.await.is_err() {
             break;
         }
     }

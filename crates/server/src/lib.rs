@@ -15,6 +15,7 @@ mod reply;
 mod router;
 mod routes;
 mod shapes;
+mod socket;
 mod versions;
 
 pub use connection::{Listener, Server};

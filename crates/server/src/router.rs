@@ -2,38 +2,44 @@
 
 use crate::{
     call::{Call, Query, unescape},
+    connection::Site,
     reply::{self, Reply},
-    routes::{ROUTES, Route},
+    routes::{Answer, ROUTES, Route},
+    socket::Peer,
     versions::{self, NEWEST},
 };
 use base::{Error, Principal};
-use engine::Engine;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use std::{panic::AssertUnwindSafe, sync::Arc};
+use tokio_util::task::TaskTracker;
 
-/// Bytes of a form body that are merged into the query.
+/// The command line reads the system from the parenthesis.
+const SERVER: &str = concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)");
+/// Content type of a body that is merged into the query.
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// Answers one request.
 pub(crate) async fn answer(
-    engine: Arc<Engine>,
+    site: &Site,
     by: Principal,
     request: Request<Incoming>,
+    peer: Peer,
     tcp: bool,
 ) -> Reply {
-    let reply = route(engine, by, request, tcp).await;
-    decorate(reply)
+    let reply = route(site, by, request, peer, tcp).await;
+    decorate(reply, site.engine.config().experimental)
 }
 
 async fn route(
-    engine: Arc<Engine>,
+    site: &Site,
     mut by: Principal,
     mut request: Request<Incoming>,
+    peer: Peer,
     tcp: bool,
 ) -> Reply {
-    if let Some(refused) = refuse_browser(&request, tcp) {
-        return refused;
+    if let Some(refused) = refuse_browser(request.headers(), tcp) {
+        return reply::failure(&refused);
     }
     by.client = request
         .headers()
@@ -52,12 +58,13 @@ async fn route(
     if let Some(version) = asked
         && let Some(why) = versions::refusal(version)
     {
-        return reply::failure(&Error::invalid(why));
+        return versions::refuse(version, why);
     }
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let (parts, body) = request.into_parts();
     let mut call = Call {
-        engine,
+        engine: Arc::clone(&site.engine),
+        peer,
         version: asked.unwrap_or(NEWEST),
         method,
         names,
@@ -77,38 +84,68 @@ async fn route(
             Err(err) => return reply::failure(&err),
         }
     }
-    let handler = (route.handler)(call);
-    if route.detached {
-        // A client that hangs up must not cancel half a change.
-        return match tokio::spawn(handler).await {
-            Ok(outcome) => outcome.unwrap_or_else(|err| reply::failure(&err)),
-            Err(err) => panicked(route, err.to_string()),
-        };
-    }
-    match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(handler)).await {
-        Ok(outcome) => outcome.unwrap_or_else(|err| reply::failure(&err)),
-        Err(_) => panicked(route, "panic".into()),
+    let outcome = settle((route.handler)(call), route.detached.then_some(&site.changes)).await;
+    match outcome {
+        Ok(answer) => answer.unwrap_or_else(|err| reply::failure(&err)),
+        Err(why) => {
+            tracing::error!(route = route.pattern, why, "a handler panicked");
+            reply::failure(&Error::internal(
+                "internal error: the request could not be completed; the engine's log has more",
+            ))
+        }
     }
 }
 
-fn panicked(route: &Route, why: String) -> Reply {
-    tracing::error!(route = route.pattern, why, "a handler panicked");
-    reply::failure(&Error::internal(
-        "internal error: the request could not be completed; the engine's log has more",
-    ))
+/// Runs a handler so that its panic is its own. With a tracker it runs on when this future is dropped: a
+/// client that hangs up must not cancel half a change.
+async fn settle(
+    handler: Answer,
+    detached: Option<&TaskTracker>,
+) -> Result<Result<Reply, Error>, String> {
+    if let Some(changes) = detached {
+        return changes.spawn(handler).await.map_err(|err| err.to_string());
+    }
+    let caught = futures_util::FutureExt::catch_unwind(AssertUnwindSafe(handler)).await;
+    caught.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text").to_owned()
+    })
 }
 
-/// A browser must not drive the API on TCP: neither from a foreign page nor by a rebound name.
-fn refuse_browser(request: &Request<Incoming>, tcp: bool) -> Option<Reply> {
+/// A browser must not drive the API on TCP: neither from a foreign page nor by a name that was rebound to
+/// this address. Other clients send no Origin and may use any name for this host.
+fn refuse_browser(headers: &HeaderMap, tcp: bool) -> Option<Error> {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let host = text(header::HOST);
     if !tcp {
         return None;
     }
-    if request.headers().contains_key(header::ORIGIN) {
-        return Some(reply::failure(&Error::forbidden(
-            "requests from web pages (with an Origin header) are refused",
+    if headers.contains_key(header::ORIGIN) && !same_origin(text(header::ORIGIN), host) {
+        return Some(Error::forbidden("requests from foreign web pages are refused"));
+    }
+    let browser = text(header::USER_AGENT).starts_with("Mozilla/")
+        || headers.contains_key("sec-fetch-site")
+        || headers.contains_key(header::ORIGIN);
+    if browser && !names_an_address(host) {
+        return Some(Error::forbidden(format!(
+            "requests from web pages are refused under the host name {host:?}: use an IP address"
         )));
     }
     None
+}
+
+fn same_origin(origin: &str, host: &str) -> bool {
+    origin.strip_prefix("http://").is_some_and(|o| !o.is_empty() && o.eq_ignore_ascii_case(host))
+}
+
+/// Names can be made to mean any address, addresses and `localhost` cannot.
+fn names_an_address(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// Finds the route of `path` and what its pattern captures. Literal routes come first in the list.
@@ -143,15 +180,13 @@ fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
 }
 
 /// The negotiation headers, on every response.
-fn decorate(mut reply: Reply) -> Reply {
+fn decorate(mut reply: Reply, experimental: bool) -> Reply {
     let headers = reply.headers_mut();
-    headers.insert("api-version", HeaderValue::from_static("1.51"));
-    headers.insert("docker-experimental", HeaderValue::from_static("false"));
+    headers.insert("api-version", HeaderValue::from_static(versions::NEWEST_TEXT));
+    let experimental = if experimental { "true" } else { "false" };
+    headers.insert("docker-experimental", HeaderValue::from_static(experimental));
     headers.insert("ostype", HeaderValue::from_static("linux"));
-    let server = format!("Docker/{} (linux)", engine::config::VERSION);
-    if let Ok(server) = HeaderValue::from_str(&server) {
-        headers.insert(header::SERVER, server);
-    }
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     reply
 }
 
@@ -163,6 +198,44 @@ pub(crate) fn no_content() -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_browser_drives_nothing_from_a_foreign_page_or_name() {
+        let refused = |headers: &[(&'static str, &str)]| {
+            let pairs = headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap()));
+            refuse_browser(&pairs.collect(), true).is_some()
+        };
+        assert!(!refused(&[("host", "docker.example:2375"), ("user-agent", "Docker-Client/28")]));
+        assert!(!refused(&[("host", "127.0.0.1:2375"), ("user-agent", "Mozilla/5.0")]));
+        assert!(!refused(&[("host", "[::1]:2375"), ("origin", "http://[::1]:2375")]));
+        assert!(refused(&[("host", "127.0.0.1:2375"), ("origin", "http://evil.example")]));
+        assert!(refused(&[("host", "localhost:2375"), ("origin", "null")]));
+        assert!(refused(&[("host", "evil.example:2375"), ("user-agent", "Mozilla/5.0")]));
+        assert!(refused(&[("host", "evil.example"), ("origin", "http://evil.example")]));
+        assert!(refuse_browser(&HeaderMap::new(), false).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_request_and_a_change_outlives_its_client() {
+        let changes = TaskTracker::new();
+        for tracker in [None, Some(&changes)] {
+            let outcome = settle(Box::pin(async { panic!("boom {}", 1) }), tracker).await;
+            assert!(outcome.unwrap_err().contains("boom 1"));
+        }
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let (done, finished) = tokio::sync::oneshot::channel();
+        let change = settle(
+            Box::pin(async move {
+                let _ = gone.await;
+                let _ = done.send(());
+                Ok(no_content())
+            }),
+            Some(&changes),
+        );
+        assert!(futures_util::FutureExt::now_or_never(change).is_none());
+        go.send(()).unwrap();
+        finished.await.unwrap();
+    }
 
     #[test]
     fn captures_are_greedy_and_literal_routes_win() {

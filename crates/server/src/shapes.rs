@@ -27,9 +27,8 @@ pub(crate) fn container(value: &mut Value, version: Version) {
                 && let Some(short) = &short
             {
                 // Below 1.45 the short id is one of the aliases.
-                match endpoint.get_mut("Aliases") {
-                    Some(Value::Array(list)) => list.push(short.clone().into()),
-                    _ => {}
+                if let Some(Value::Array(list)) = endpoint.get_mut("Aliases") {
+                    list.push(short.clone().into());
                 }
             }
             if version < Version(1, 44) {

@@ -1,5 +1,8 @@
 //! API versions: parsing the prefix, refusing what is too old or too new.
 
+use crate::reply::{self, Reply};
+use base::Error;
+use http::StatusCode;
 use std::fmt;
 
 /// An API version, `major.minor`.
@@ -8,6 +11,8 @@ pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
 
 /// Newest served.
 pub(crate) const NEWEST: Version = Version(1, 51);
+/// [`NEWEST`] as headers show it.
+pub(crate) const NEWEST_TEXT: &str = "1.51";
 /// Oldest served.
 pub(crate) const OLDEST: Version = Version(1, 24);
 
@@ -53,9 +58,24 @@ pub(crate) fn refusal(version: Version) -> Option<String> {
     }
 }
 
+/// The answer to a version that is not served. Clients older than 1.24 expect plain text.
+pub(crate) fn refuse(version: Version, why: String) -> Reply {
+    if version < OLDEST {
+        let mut reply = reply::text(StatusCode::BAD_REQUEST, "");
+        *reply.body_mut() = reply::full(format!("{why}\n"));
+        return reply;
+    }
+    reply::failure(&Error::invalid(why))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_header_says_the_newest_version() {
+        assert_eq!(NEWEST.to_string(), NEWEST_TEXT);
+    }
 
     #[test]
     fn prefixes_are_split_off() {

@@ -225,7 +225,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     ignored("max-concurrent-uploads", "max-concurrent-uploads", Number, NO_REGISTRY),
     ignored("max-download-attempts", "max-download-attempts", Number, NO_REGISTRY),
     ignored("metrics-addr", "metrics-addr", Text, "there is no metrics endpoint yet"),
-    flag("min-api-version", "min-api-version", Text, "Minimum API version to serve"),
+    ignored("min-api-version", "min-api-version", Text, "versions from 1.24 on are served"),
     flag("mtu", "mtu", Number, "Set the MTU of the default bridge network, in bytes"),
     ignored("network-control-plane-mtu", "network-control-plane-mtu", Number, NO_SWARM),
     ignored("network-diagnostic-port", "network-diagnostic-port", Number, NO_SWARM),

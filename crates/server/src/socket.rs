@@ -1,0 +1,293 @@
+//! One client's socket below HTTP: time limits for slow heads, and knowing when the client is gone.
+//!
+//! A client may take [`HEAD`] for a request's head from its first byte on, and be idle for [`IDLE`] between
+//! requests; while a request is answered there is no limit. hyper's own timer would count idleness too and
+//! close connections that clients keep for later.
+//!
+//! A client that closes its sending half still wants the answer, so the end of input says nothing. A full
+//! close shows as a hang-up on the socket; [`Peer::gone`] waits for that with a descriptor of its own,
+//! because readiness that hyper waits for must not be cleared under it.
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+    sync::Notify,
+    time::Sleep,
+};
+
+/// A request's head must be whole within this time of its first byte.
+pub(crate) const HEAD: Duration = Duration::from_secs(10);
+/// A connection without a request is closed after this time.
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
+/// Requests shorter than this are not watched for their client's going.
+const WATCHED: Duration = Duration::from_millis(100);
+
+/// Either kind of connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+macro_rules! either {
+    ($stream:expr, $inner:ident => $do:expr) => {
+        match $stream {
+            Stream::Unix($inner) => $do,
+            Stream::Tcp($inner) => $do,
+        }
+    };
+}
+
+impl Stream {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        either!(self, s => s.readable().await)
+    }
+
+    /// The same socket under a descriptor of its own, watched apart.
+    fn again(&self) -> io::Result<Self> {
+        let own = self.as_fd().try_clone_to_owned()?;
+        Ok(match self {
+            Self::Unix(_) => Self::Unix(UnixStream::from_std(own.into())?),
+            Self::Tcp(_) => Self::Tcp(TcpStream::from_std(own.into())?),
+        })
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, s => s.as_fd())
+    }
+}
+
+const AT_REST: u8 = 0;
+const IN_HEAD: u8 = 1;
+const BUSY: u8 = 2;
+const TAKEN: u8 = 3;
+
+/// What a connection is doing, shared by the socket below HTTP and the requests above it.
+#[derive(Debug, Default)]
+struct Phase {
+    now: AtomicU8,
+    began: Notify,
+}
+
+/// The client's end, as requests know it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    stream: Weak<Stream>,
+    phase: Arc<Phase>,
+}
+
+impl Peer {
+    /// A request is being answered until the value is dropped.
+    pub(crate) fn busy(&self) -> Busy {
+        self.phase.now.store(BUSY, Ordering::Relaxed);
+        self.phase.began.notify_one();
+        Busy(Arc::clone(&self.phase))
+    }
+
+    /// The connection has left HTTP: no limits from here on.
+    pub(crate) fn taken_over(&self) {
+        self.phase.now.store(TAKEN, Ordering::Relaxed);
+    }
+
+    /// Ends when the client has closed the connection wholly.
+    pub(crate) async fn gone(&self) {
+        let watched = self.stream.upgrade().and_then(|stream| stream.again().ok());
+        // Out of descriptors: the client's going shows when something is written.
+        let Some(watched) = watched else { return std::future::pending().await };
+        while let Ok(ready) = either!(&watched, s => s.ready(Interest::WRITABLE).await) {
+            if ready.is_write_closed() {
+                return;
+            }
+            // Clears what is known, so that the next turn waits for news.
+            let stale = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = either!(&watched, s => s.try_io(Interest::WRITABLE, stale));
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Ends when the client has gone during a request that takes long.
+    pub(crate) async fn gave_up(&self) {
+        loop {
+            self.phase.began.notified().await;
+            tokio::time::sleep(WATCHED).await;
+            if self.phase.now.load(Ordering::Relaxed) == BUSY {
+                return self.gone().await;
+            }
+        }
+    }
+}
+
+/// While it lives, a request is being answered.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Phase>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now = &self.0.now;
+        // A connection that was taken over stays so.
+        let _ = now.compare_exchange(BUSY, AT_REST, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// A socket with the limits of this module.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: Arc<Stream>,
+    phase: Arc<Phase>,
+    timer: Option<(u8, Pin<Box<Sleep>>)>,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: Stream) -> (Self, Peer) {
+        let stream = Arc::new(stream);
+        let phase = Arc::new(Phase::default());
+        let peer = Peer { stream: Arc::downgrade(&stream), phase: Arc::clone(&phase) };
+        (Self { stream, phase, timer: None }, peer)
+    }
+
+    /// Fails when the present phase has lasted too long; wakes the task when it will have.
+    fn check_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let phase = self.phase.now.load(Ordering::Relaxed);
+        let limit = match phase {
+            IN_HEAD => HEAD,
+            AT_REST => IDLE,
+            _ => {
+                self.timer = None;
+                return Ok(());
+            }
+        };
+        if self.timer.as_ref().is_none_or(|(of, _)| *of != phase) {
+            self.timer = Some((phase, Box::pin(tokio::time::sleep(limit))));
+        }
+        let ended =
+            self.timer.as_mut().is_some_and(|(_, timer)| timer.as_mut().poll(cx).is_ready());
+        if ended { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check_time(cx)?;
+        loop {
+            ready!(either!(&*self.stream, s => s.poll_read_ready(cx)))?;
+            let read = either!(&*self.stream, s => s.try_read(buffer.initialize_unfilled()));
+            match read {
+                Ok(count) => {
+                    buffer.advance(count);
+                    let begun = count > 0
+                        && self
+                            .phase
+                            .now
+                            .compare_exchange(
+                                AT_REST,
+                                IN_HEAD,
+                                Ordering::Relaxed,
+                                Ordering::Relaxed,
+                            )
+                            .is_ok();
+                    if begun {
+                        self.check_time(cx)?;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) => return Poll::Ready(Err(err)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(either!(&*self.stream, s => s.poll_write_ready(cx)))?;
+            match either!(&*self.stream, s => s.try_write_vectored(data)) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Write) {
+            // The client was faster.
+            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
+            Err(err) => Poll::Ready(Err(err.into())),
+        }
+    }
+}
+
+/// A response body that keeps its connection busy until it was sent.
+#[derive(Debug)]
+pub(crate) struct Sent<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B> Sent<B> {
+    pub(crate) fn new(body: B, busy: Busy) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Sent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
