@@ -220,8 +220,6 @@ impl Daemon {
         let mut command = Command::new(&own.binary);
         if self.engine == Engine::Gantry {
             command.arg("daemon");
-        } else {
-            command.arg("--userland-proxy=false");
         }
         command.arg("--data-root").arg(self.path("root"));
         command.arg("--exec-root").arg(self.path("exec"));

@@ -64,9 +64,12 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    /// The `message` of an error body.
+    /// The `message` of an error body, or the body itself when it is not JSON.
     pub fn message(&self) -> String {
-        self.json()["message"].as_str().unwrap_or_default().to_owned()
+        match self.json()["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None => self.text().trim_end().to_owned(), // a connection that was taken over already
+        }
     }
 
     /// Asserts the status and gives the body as JSON.

@@ -16,6 +16,7 @@ pub mod command;
 pub mod cx;
 pub mod daemon;
 pub mod golden;
+pub mod host;
 pub mod http;
 pub mod image;
 pub mod pty;

@@ -39,6 +39,11 @@ pub struct Case {
 /// by themselves.
 #[macro_export]
 macro_rules! cases {
+    (alone: $($lone:ident),* $(,)?) => {
+        &[$($crate::suite::Case {
+            name: concat!(module_path!(), "::", stringify!($lone)), run: $lone, alone: true,
+        },)*]
+    };
     ($($name:ident),* $(,)? $(; alone: $($lone:ident),* $(,)?)?) => {
         &[
             $($crate::suite::Case {

@@ -4,10 +4,42 @@
 //! `GANTRY_TEST_DAEMON=/usr/sbin/dockerd cargo test -p gantry-testkit --test e2e`; where Gantry differs on
 //! purpose the case asks `cx.is_gantry()` and says why.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
+mod attach_tty;
+mod bad_input;
+mod build;
+mod cli_20_10;
+mod containers;
 mod daemon;
+mod exec;
+mod images;
+mod isolation;
+mod live_restore;
+mod logs;
+mod network_ports;
+mod run_options;
+mod sdk_docker_py;
+mod volumes;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    testkit::suite::run(&[daemon::CASES])
+    testkit::suite::run(&[
+        daemon::CASES,
+        images::CASES,
+        build::CASES,
+        containers::CASES,
+        run_options::CASES,
+        logs::CASES,
+        exec::CASES,
+        attach_tty::CASES,
+        volumes::CASES,
+        network_ports::CASES,
+        live_restore::CASES,
+        bad_input::CASES,
+        isolation::CASES,
+        cli_20_10::CASES,
+        sdk_docker_py::CASES,
+    ])
 }
