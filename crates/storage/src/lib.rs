@@ -13,15 +13,26 @@
 //! Units: sizes in bytes. Everything here blocks; async callers use blocking threads.
 //! Not here: which image has which layers, references and leases (engine), compression (image).
 
+mod copy;
 mod error;
 mod extract;
+mod folders;
 mod layers;
+mod pack;
+mod place;
 mod snapshots;
+mod tar;
 mod trash;
+mod usage;
 mod volumes;
+mod walk;
+
+#[cfg(test)]
+mod testing;
 
 pub use extract::extract_into;
 pub use layers::{Applied, Layers, Limits};
-pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots, Usage};
+pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots};
 pub use trash::Trash;
+pub use usage::Usage;
 pub use volumes::Volumes;

@@ -4,6 +4,7 @@
 use crate::error::io;
 use base::{Result, id::random_hex};
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -52,8 +53,9 @@ impl Trash {
     ///
     /// # Errors
     /// `Internal` or `Exhausted` from the disk; then nothing has moved.
-    pub fn put(&self, parent: &Dir, name: &str) -> Result<()> {
-        let tried = || format!("cannot delete {name}");
+    pub fn put(&self, parent: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
+        let name = name.as_ref();
+        let tried = || format!("cannot delete {}", name.display());
         match parent.rename(name, &self.inner.dir, random_hex()) {
             Ok(()) => {}
             Err(e) if e.is_missing() => return Ok(()),

@@ -552,13 +552,13 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn path(&self) -> Result<PathBuf> {
-        std::fs::read_link(self.magic_self()).map_err(|e| {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).map_err(|e| {
             Error::new("readlink", "/proc/self/fd", Errno::from_io_error(&e).unwrap_or(Errno::IO))
         })
     }
 
     fn magic_self(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+        PathBuf::from(format!("/proc/self/fd/{}/.", self.0.as_raw_fd()))
     }
 
     fn magic(&self, name: &OsStr) -> Result<PathBuf> {

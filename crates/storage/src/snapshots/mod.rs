@@ -1,12 +1,25 @@
 //! Containers' writable trees: an upper folder over a stack of layers.
 
-use crate::{Applied, Layers, Trash};
+mod changes;
+
+use crate::{
+    Applied, Layers, Trash, Usage, copy,
+    error::io,
+    layers::private_dir,
+    pack::{self, Stream, Tree},
+};
 use base::{Digest, Error, Result};
 use std::{
     io::Write,
     path::{Path, PathBuf},
 };
-use sys::root::Root;
+use sys::{
+    overlay::Upper,
+    root::{Dir, Root},
+};
+
+const CONTAINERS: &str = "containers";
+const BUILDS: &str = "builds";
 
 /// A writable tree on disk; nothing is mounted.
 #[derive(Clone, Debug)]
@@ -44,15 +57,6 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// What the upper folder takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes of file content, a file with several names once.
-    pub bytes: u64,
-    /// Files, folders and the rest.
-    pub inodes: u64,
-}
-
 /// What becomes of the upper folder at [`Snapshots::commit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -76,6 +80,9 @@ impl Snapshots {
     /// # Errors
     /// Of the disk.
     pub fn open(data_root: &Path, layers: &Layers, trash: &Trash) -> Result<Self> {
+        for dir in [CONTAINERS, BUILDS] {
+            private_dir(&data_root.join(dir))?;
+        }
         Ok(Self { root: data_root.to_owned(), layers: layers.clone(), trash: trash.clone() })
     }
 
@@ -83,33 +90,62 @@ impl Snapshots {
     ///
     /// # Errors
     /// `NotFound` when a layer is missing, `Conflict` when the tree exists; of the disk.
-    pub fn prepare(&self, _id: &str, _layers: &[Digest]) -> Result<Active> {
-        Err(Error::not_implemented("prepare"))
+    pub fn prepare(&self, id: &str, layers: &[Digest]) -> Result<Active> {
+        self.make(CONTAINERS, id, layers)
     }
 
     /// Makes `builds/<id>/rw` over `layers`, for a build's file operations and `RUN`s.
     ///
     /// # Errors
     /// As [`Self::prepare`].
-    pub fn prepare_build(&self, _id: &str, _layers: &[Digest]) -> Result<Active> {
-        Err(Error::not_implemented("prepare"))
+    pub fn prepare_build(&self, id: &str, layers: &[Digest]) -> Result<Active> {
+        self.make(BUILDS, id, layers)
     }
 
     /// The tree of a container made before.
     ///
     /// # Errors
     /// `NotFound` when it or a layer is missing.
-    pub fn get(&self, _id: &str, _layers: &[Digest]) -> Result<Active> {
-        Err(Error::not_implemented("get"))
+    pub fn get(&self, id: &str, layers: &[Digest]) -> Result<Active> {
+        let active = self.describe(CONTAINERS, id, layers)?;
+        match Dir::open(&active.upper) {
+            Ok(_) => Ok(active),
+            Err(e) if e.is_missing() => {
+                Err(Error::not_found(format!("the container {id} has no writable layer")))
+            }
+            Err(e) => Err(io(format!("cannot open the writable layer of {id}"), e)),
+        }
     }
 
     /// Deletes the tree, in the background. A missing one is fine.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn remove(&self, _active: &Active) -> Result<()> {
-        let _ = (&self.root, &self.layers, &self.trash);
-        Err(Error::not_implemented("remove"))
+    pub fn remove(&self, active: &Active) -> Result<()> {
+        let rw = active.upper.parent().unwrap_or(&active.upper);
+        let own = rw.parent().unwrap_or(rw);
+        match Dir::open(own) {
+            Ok(dir) => self.trash.put(&dir, "rw")?,
+            Err(e) if e.is_missing() => return Ok(()),
+            Err(e) => {
+                return Err(io(format!("cannot delete the writable layer of {}", active.id), e));
+            }
+        }
+        // A build has nothing else in its folder.
+        if own.parent().is_some_and(|all| all.ends_with(BUILDS)) {
+            let _ = std::fs::remove_dir(own);
+        }
+        Ok(())
+    }
+
+    /// Drops all trees of builds: none outlives its engine.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn remove_builds(&self) -> Result<()> {
+        let dir = private_dir(&self.root.join(BUILDS))?;
+        let names = dir.entries().map_err(|e| io("cannot list the builds' trees", e))?;
+        names.iter().try_for_each(|(name, _)| self.trash.put(&dir, name))
     }
 
     /// The merged tree, writable, as an overlay that is attached nowhere and gone when the last
@@ -117,47 +153,126 @@ impl Snapshots {
     ///
     /// # Errors
     /// Of the kernel.
-    pub fn mount(&self, _active: &Active) -> Result<Root> {
-        Err(Error::not_implemented("mount"))
+    pub fn mount(&self, active: &Active) -> Result<Root> {
+        let upper = Upper { upper: &active.upper, work: &active.work, volatile: false };
+        sys::overlay::mount(&active.lower, Some(upper))
+            .map(Root::from)
+            .map_err(|e| io(format!("cannot mount the tree of {}", active.id), e))
     }
 
     /// The merged tree of `layers` (lowest first), read-only.
     ///
     /// # Errors
     /// `NotFound` when a layer is missing; of the kernel.
-    pub fn view(&self, _layers: &[Digest]) -> Result<Root> {
-        Err(Error::not_implemented("view"))
+    pub fn view(&self, layers: &[Digest]) -> Result<Root> {
+        self.layers.view(layers)
     }
 
     /// What differs from the layers, in docker's order and sense.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn changes(&self, _active: &Active) -> Result<Vec<Change>> {
-        Err(Error::not_implemented("changes"))
+    pub fn changes(&self, active: &Active) -> Result<Vec<Change>> {
+        changes::list(active)
     }
 
     /// Writes the upper folder as a layer's tar.
     ///
     /// # Errors
     /// Of the disk and of `out`.
-    pub fn diff(&self, _active: &Active, _out: &mut dyn Write) -> Result<()> {
-        Err(Error::not_implemented("diff"))
+    pub fn diff(&self, active: &Active, out: &mut dyn Write) -> Result<()> {
+        let mut sink = Stream(out);
+        pack::pack(&self.upper(active)?, b"", Tree::Upper, &mut sink)?;
+        pack::end(&mut sink)
     }
 
     /// Makes a layer of the upper folder.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn commit(&self, _active: &Active, _how: Commit) -> Result<Applied> {
-        Err(Error::not_implemented("commit"))
+    pub fn commit(&self, active: &Active, how: Commit) -> Result<Applied> {
+        let tried = |e| io(format!("cannot commit the tree of {}", active.id), e);
+        let fill = |work: &Dir| match how {
+            Commit::Take => {
+                let rw = active.upper.parent().unwrap_or(&active.upper);
+                Dir::open(rw).and_then(|rw| rw.rename("upper", work, "fs")).map_err(tried)
+            }
+            Commit::Copy => {
+                work.mkdir("fs", 0o755).map_err(tried)?;
+                let (upper, fs) = (self.upper(active)?, work.open_dir("fs").map_err(tried)?);
+                copy::tree(&upper, &fs, true).map_err(tried)
+            }
+        };
+        self.layers.adopt(fill, |fs, sink| pack::pack(fs, b"", Tree::Own, sink))
     }
 
     /// What the upper folder takes on disk.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn usage(&self, _active: &Active) -> Result<Usage> {
-        Err(Error::not_implemented("usage"))
+    pub fn usage(&self, active: &Active) -> Result<Usage> {
+        crate::usage::measure(&self.upper(active)?)
+            .map_err(|e| io(format!("cannot measure the tree of {}", active.id), e))
+    }
+
+    fn upper(&self, active: &Active) -> Result<Dir> {
+        Dir::open(&active.upper)
+            .map_err(|e| io(format!("cannot open the tree of {}", active.id), e))
+    }
+
+    fn describe(&self, room: &str, id: &str, layers: &[Digest]) -> Result<Active> {
+        // Ids are ours, yet they become a path here.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        if id.is_empty() || id.starts_with('.') || !id.bytes().all(plain) {
+            return Err(Error::invalid(format!("invalid id {id:?}")));
+        }
+        let mut lower = self.layers.stack(layers)?;
+        lower.push(self.layers.skeleton());
+        let rw = self.root.join(room).join(id).join("rw");
+        Ok(Active {
+            id: id.to_owned(),
+            layers: layers.to_vec(),
+            lower,
+            upper: rw.join("upper"),
+            work: rw.join("work"),
+        })
+    }
+
+    fn make(&self, room: &str, id: &str, layers: &[Digest]) -> Result<Active> {
+        let active = self.describe(room, id, layers)?;
+        let tried = |e| io(format!("cannot make the writable layer of {id}"), e);
+        let all = Dir::open(&self.root.join(room)).map_err(tried)?;
+        match all.mkdir(id, 0o710) {
+            Err(e) if !e.is_taken() => return Err(tried(e)),
+            _ => {}
+        }
+        let own = all.open_dir(id).map_err(tried)?;
+        match own.mkdir("rw", 0o700) {
+            Err(e) if e.is_taken() => {
+                return Err(Error::conflict(format!("the writable layer of {id} exists already")));
+            }
+            done => done.map_err(tried)?,
+        }
+        let fill = || -> sys::root::Result<()> {
+            let rw = own.open_dir("rw")?;
+            rw.mkdir("work", 0o700)?;
+            rw.mkdir("upper", 0o755)?;
+            let upper = rw.open_dir("upper")?;
+            // In the merged tree the upper folder's own owner and mode are the root's.
+            match self.layers.root_folder(layers) {
+                Ok(Some(root)) => {
+                    let model = Dir::open(&root)?;
+                    copy::dress(&model, &upper, b"")?.settle(&upper)
+                }
+                _ => upper.set_self((0, 0), 0o755, None),
+            }
+        };
+        fill().map_err(|e| {
+            if let Err(left) = self.trash.put(&own, "rw") {
+                tracing::warn!(err = %left.chain(), "cannot drop an unfinished writable layer");
+            }
+            tried(e)
+        })?;
+        Ok(active)
     }
 }
