@@ -154,7 +154,7 @@ impl Host for BuildHost {
 
     async fn workspace(&self, image: Option<&ImageId>) -> Result<BuildTree> {
         let number = self.trees.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{}/tree-{number}", self.job.id);
+        let id = format!("{}.tree-{number}", self.job.id);
         let layers = self.layer_ids(image)?;
         let (engine, hold) = (Arc::clone(&self.engine), Arc::clone(&self.hold));
         blocking(move || {
