@@ -142,7 +142,7 @@ fn root(source: &Rootfs) -> Result<Rootfs> {
     };
     match source {
         Rootfs::Path(path) => check(path)?,
-        Rootfs::Overlay { lower, upper, work } => {
+        Rootfs::Overlay { lower, upper, work, .. } => {
             if lower.is_empty() {
                 return Err(Error::invalid("overlay root file system without a lower folder"));
             }

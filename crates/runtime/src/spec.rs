@@ -66,6 +66,10 @@ pub enum Rootfs {
         upper: PathBuf,
         /// overlayfs's scratch folder, on the same file system as `upper`.
         work: PathBuf,
+        /// Never sync the writable layer, not even when the container ends: for layers that nobody wants
+        /// after a crash of the machine (`--rm`, build steps).
+        #[serde(default)]
+        volatile: bool,
     },
     /// A folder as it is.
     Path(PathBuf),

@@ -114,6 +114,21 @@ pub fn clone_sibling() -> io::Result<Option<u32>> {
     }
 }
 
+/// Copies this process by the oldest call there is, which every filter lets through; gives the copy's
+/// pid, or `None` in the copy.
+///
+/// # Errors
+/// As [`clone`].
+pub fn fork() -> io::Result<Option<u32>> {
+    alone()?;
+    // SAFETY: fork in a process with one thread (see `clone`).
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(number(pid.into())?)),
+    }
+}
+
 fn number(pid: libc::c_long) -> io::Result<u32> {
     u32::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
 }
@@ -148,6 +163,28 @@ pub fn kill(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, ptr::null::<()>(), 0)
     };
     check(done)
+}
+
+/// Sends `signal` to the child `pid`, which was not reaped yet.
+///
+/// # Errors
+/// The kernel's.
+pub fn kill_pid(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(libc::SYS_kill, pid, signal) })
+}
+
+/// Makes this process's group the one that its terminal, if it has one, listens to.
+///
+/// # Errors
+/// The kernel's; `ENOTTY` without a terminal.
+pub fn take_foreground() -> io::Result<()> {
+    // A background process that does this is stopped, unless it ignores the signal.
+    // SAFETY: SIG_IGN is always valid.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+    let group = rustix::process::getpgrp();
+    Ok(rustix::termios::tcsetpgrp(rustix::stdio::stdin(), group)?)
 }
 
 /// How a process ended.

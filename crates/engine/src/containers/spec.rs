@@ -50,7 +50,12 @@ pub(crate) fn spec(
     Ok(Spec {
         id: record.id.to_string(),
         root: Root {
-            source: Rootfs::Overlay { lower: active.lower, upper: active.upper, work: active.work },
+            source: Rootfs::Overlay {
+                lower: active.lower,
+                upper: active.upper,
+                work: active.work,
+                volatile: host.auto_remove,
+            },
             readonly: host.readonly_rootfs,
             propagation: root_propagation(&record.mounts),
         },

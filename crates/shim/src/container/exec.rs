@@ -1,0 +1,98 @@
+//! A further process in a running container.
+//!
+//! A helper outside the container's pid namespace, where nothing inside can see it, joins the other
+//! namespaces and becomes the user; the process that is born into the container's pid namespace has
+//! little left to do and no more rights than it will keep (without `no_new_privs` but with a filter:
+//! `CAP_SYS_ADMIN` for the moment of loading it).
+
+use super::{
+    Step, Tried, cwd,
+    first::{KILL, new_keyring, ready},
+    identity::{self, Confinement},
+    program,
+    stdio::Ends,
+    sync::{Message, Sync},
+    terminal,
+};
+use runtime::ExecPlan;
+use std::{
+    convert::Infallible,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+use sys::{
+    process::{self as kernel, Child, Forked, ns},
+    root::Root,
+};
+
+/// What a further process is made of.
+#[derive(Debug)]
+pub(crate) struct Joining<'a> {
+    /// The plan.
+    pub(crate) plan: &'a ExecPlan,
+    /// The container's first process.
+    pub(crate) first: &'a OwnedFd,
+    /// Its streams.
+    pub(crate) ends: Ends,
+}
+
+impl Joining<'_> {
+    /// Makes the helper. Returns in the shim only.
+    pub(crate) fn start(self, sync: (Sync, Sync)) -> io::Result<(Child, Sync)> {
+        let (ours, theirs) = sync;
+        match kernel::clone(0, None)? {
+            Forked::Child => {
+                drop(ours);
+                let Err(err) = self.become_it(&theirs);
+                let _ = theirs.send(&Message::Failed(err), None);
+                kernel::exit(1)
+            }
+            Forked::Parent(child) => Ok((child, ours)),
+        }
+    }
+
+    fn become_it(self, sync: &Sync) -> Step<Infallible> {
+        let Self { plan, first, ends } = self;
+        let process = &plan.process;
+        kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        sync.expect(|m| matches!(m, Message::Joined))?;
+        let all = ns::MOUNT | ns::UTS | ns::IPC | ns::NET | ns::CGROUP | ns::PID;
+        kernel::join(first, all).tried(|| "error joining namespaces of the container".into())?;
+        rustix::process::umask(0.into());
+        let root = Root::open(Path::new("/")).tried(|| "open the container's root".into())?;
+        let pair = match process.terminal {
+            true => Some(terminal::open(&root, process.console_size)?),
+            false => None,
+        };
+        if let Some(pair) = &pair {
+            sync.send(&Message::Terminal, Some(pair.near.as_fd()))
+                .tried(|| "send terminal".into())?;
+        }
+        let stdio = ends.complete(&root, pair)?;
+        let who = identity::resolve(&root, process)?;
+        new_keyring(&plan.id)?;
+        stdio.give(who.uid)?;
+        stdio.install()?;
+        let entered = cwd::enter(&root, &process.cwd)?;
+        let confinement = Confinement::enter(process, plan.seccomp.as_deref(), &who)?;
+        if !entered {
+            cwd::enter_as_user(&root, &process.cwd)?;
+        }
+        let found = program::lookup(&process.args[0], &process.env)?;
+        let env = program::environment(&process.env, &who.home);
+        let args = program::c_strings(&process.args);
+        rustix::process::umask(0o022.into());
+        let _ = kernel::close_on_exec_from(3);
+        drop(root);
+        if let Some(pid) = kernel::clone_sibling().tried(|| "fork".into())? {
+            let _ = sync.send(&Message::Pid(pid), None);
+            kernel::exit(0);
+        }
+        stdio.new_session()?;
+        kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        kernel::reset_signals();
+        ready(sync, &confinement)?;
+        program::run(&found, &args, &env)
+    }
+}

@@ -1,0 +1,216 @@
+//! The container's first process.
+
+use super::{
+    Prepared, Step, Tried, cwd, dev,
+    identity::{self, Confinement},
+    masks, mounts, program, root,
+    stdio::{Ends, Stdio},
+    sync::{Message, Sync},
+    terminal,
+};
+use runtime::{plan::Plan, spec::Namespace, user::Identity};
+use rustix::fs::OFlags;
+use std::{
+    convert::Infallible,
+    ffi::CString,
+    fs::File,
+    io::{self, Write as _},
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
+use sys::{
+    mount::{self, Depth, attr},
+    process::{self as kernel, Child, Forked, ns},
+    root::Root,
+};
+
+/// What the first process is made of.
+#[derive(Debug)]
+pub(crate) struct First<'a> {
+    /// The plan.
+    pub(crate) plan: &'a Plan,
+    /// What was opened for it.
+    pub(crate) prepared: Prepared,
+    /// A folder of the host to put the root on for a moment.
+    pub(crate) place: &'a Path,
+    /// Its streams.
+    pub(crate) ends: Ends,
+}
+
+impl First<'_> {
+    /// Makes the process, on cgroup v2 in `cgroup`. Returns in the shim only.
+    pub(crate) fn start(
+        self,
+        sync: (Sync, Sync),
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Child, Sync)> {
+        let (ours, theirs) = sync;
+        let own_pids = File::open("/proc/self/ns/pid")?;
+        if let Some(space) = &self.prepared.pid_ns {
+            kernel::join(space, ns::PID)?;
+        }
+        match kernel::clone(Prepared::clone_flags(self.plan), cgroup) {
+            Ok(Forked::Child) => {
+                drop(ours);
+                let Err(err) = self.become_it(&theirs);
+                let _ = theirs.send(&Message::Failed(err), None);
+                kernel::exit(1)
+            }
+            Ok(Forked::Parent(child)) => {
+                kernel::join(&own_pids, ns::PID)?;
+                Ok((child, ours))
+            }
+            Err(err) => {
+                kernel::join(&own_pids, ns::PID)?;
+                Err(err)
+            }
+        }
+    }
+
+    fn become_it(self, sync: &Sync) -> Step<Infallible> {
+        let Self { plan, prepared, place, ends } = self;
+        kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        for (bit, space) in &prepared.joins {
+            kernel::join(space, *bit).tried(|| "error joining namespace".into())?;
+        }
+        if plan.namespaces.net == Namespace::New {
+            kernel::loopback_up().tried(|| "error setting lo up".into())?;
+        }
+        rustix::process::umask(0.into());
+        let root = root::enter(&prepared.root, place, plan.propagation)?;
+        if plan.namespaces.cgroup == Namespace::New {
+            sync.expect(|m| matches!(m, Message::Joined))?;
+            kernel::unshare(ns::CGROUP).tried(|| "error unsharing cgroup namespace".into())?;
+        }
+        mounts::attach_all(&root, plan, prepared.binds, &prepared.groups)?;
+        dev::fill(&root, plan)?;
+        names(plan)?;
+        cwd::make(&root, &plan.process.cwd)?;
+        let pair = match plan.process.terminal {
+            true => Some(terminal::open(&root, plan.process.console_size)?),
+            false => None,
+        };
+        if let Some(pair) = &pair {
+            if plan.own_dev {
+                terminal::console(&root, &pair.far)?;
+            }
+            sync.send(&Message::Terminal, Some(pair.near.as_fd()))
+                .tried(|| "send terminal".into())?;
+        }
+        let parameters = match plan.sysctl.is_empty() {
+            true => None,
+            false => Some(parameters(&root)?),
+        };
+        let stdio = ends.complete(&root, pair)?;
+        if !plan.masked.is_empty() || !plan.readonly_paths.is_empty() {
+            masks::apply(&root, plan, &masks::null(&root)?)?;
+        }
+        if plan.readonly {
+            mount::set_attr(&prepared.root, attr::RDONLY, 0, 0, Depth::One)
+                .tried(|| "error making / read-only".into())?;
+        }
+        drop(prepared.root);
+        let who = identity::resolve(&root, &plan.process)?;
+        new_keyring(&plan.id)?;
+        if plan.namespaces.cgroup != Namespace::New {
+            sync.expect(|m| matches!(m, Message::Joined))?;
+        }
+        sync.expect(|m| matches!(m, Message::Run))?;
+        if let Some(dir) = parameters {
+            set_parameters(&dir, plan)?;
+        }
+        run(plan, &root, &stdio, &who, prepared.own_program, sync)
+    }
+}
+
+/// SIGKILL.
+pub(super) const KILL: i32 = 9;
+
+fn names(plan: &Plan) -> Step {
+    if !plan.hostname.is_empty() {
+        kernel::set_hostname(&plan.hostname).tried(|| "sethostname".into())?;
+    }
+    if !plan.domainname.is_empty() {
+        kernel::set_domainname(&plan.domainname).tried(|| "setdomainname".into())?;
+    }
+    Ok(())
+}
+
+/// Opens `/proc/sys` while it can be written, and only if it is the kernel's.
+fn parameters(root: &Root) -> Step<File> {
+    let what = || "open /proc/sys".to_owned();
+    let dir = root.open_with("/proc/sys", OFlags::PATH | OFlags::DIRECTORY, 0).tried(what)?;
+    match mount::fs_magic(&dir).tried(what)? {
+        mount::PROC_MAGIC => Ok(dir),
+        _ => Err(runtime::shim::StartError::setup("/proc/sys in the container is not of proc")),
+    }
+}
+
+fn set_parameters(dir: &File, plan: &Plan) -> Step {
+    for (path, value) in &plan.sysctl {
+        let what = || format!("error setting sysctl {}", path.display());
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let resolve = rustix::fs::ResolveFlags::BENEATH
+            | rustix::fs::ResolveFlags::NO_SYMLINKS
+            | rustix::fs::ResolveFlags::NO_XDEV;
+        let file = rustix::fs::openat2(dir, path, flags, 0.into(), resolve).tried(what)?;
+        File::from(file).write_all(value.as_bytes()).tried(what)?;
+    }
+    Ok(())
+}
+
+pub(super) fn new_keyring(id: &str) -> Step {
+    let short: String = id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+    let Ok(name) = CString::new(format!("_ses.{short}")) else { return Ok(()) };
+    match kernel::new_session_keyring(&name) {
+        Err(e) if !matches!(e.raw_os_error(), Some(ENOSYS | EDQUOT)) => {
+            Err(e).tried(|| "unable to join session keyring".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+const ENOSYS: i32 = 38;
+/// The user's quota of keys: too many containers, but no reason not to start.
+const EDQUOT: i32 = 122;
+
+fn run(
+    plan: &Plan,
+    root: &Root,
+    stdio: &Stdio,
+    who: &Identity,
+    own_program: Option<File>,
+    sync: &Sync,
+) -> Step<Infallible> {
+    let process = &plan.process;
+    stdio.give(who.uid)?;
+    stdio.new_session()?;
+    stdio.install()?;
+    let entered = cwd::enter(root, &process.cwd)?;
+    let confinement = Confinement::enter(process, plan.seccomp.as_deref(), who)?;
+    if !entered {
+        cwd::enter_as_user(root, &process.cwd)?;
+    }
+    let found = program::lookup(&process.args[0], &process.env)?;
+    let env = program::environment(&process.env, &who.home);
+    let mut args = program::c_strings(&process.args);
+    if own_program.is_some() {
+        args.splice(0..0, [c"/sbin/docker-init".to_owned(), c"--".to_owned()]);
+    }
+    rustix::process::umask(0o022.into());
+    kernel::reset_signals();
+    // Changing user forgot it.
+    kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+    let _ = kernel::close_on_exec_from(3);
+    ready(sync, &confinement)?;
+    let Some(own) = own_program else { program::run(&found, &args, &env) };
+    let err = kernel::exec_fd(own.as_fd(), &args, &env);
+    program::failed(Path::new("/sbin/docker-init"), &err)
+}
+
+/// From here on the container speaks for itself; only the filter may still be refused. It is said before
+/// the filter is loaded, which may not let anything be said.
+pub(super) fn ready(sync: &Sync, confinement: &Confinement) -> Step {
+    let _ = sync.send(&Message::Started, None);
+    confinement.seal()
+}

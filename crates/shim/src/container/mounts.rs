@@ -1,0 +1,170 @@
+//! Mounts inside the root: each is made detached and given its flags, its target opened inside the root,
+//! and then one is attached to the other by descriptor.
+//!
+//! Binds are cloned from the host before the clone of the process ([`clone_source`]), the rest is made
+//! in the container's namespaces ([`attach_all`]).
+
+use super::{Step, Tried, cgroups};
+use runtime::{
+    plan::{Attach, Mount, MountKind, Plan},
+    shim::StartError,
+};
+use rustix::{
+    fs::{FileType, Mode, OFlags},
+    io::Errno,
+};
+use std::{fs::File, os::fd::OwnedFd, path::Path};
+use sys::{
+    mount::{self, Depth},
+    root::{self, Root},
+};
+
+/// A part of the host's tree, ready to be attached.
+#[derive(Debug)]
+pub(crate) struct Bind {
+    tree: OwnedFd,
+    folder: bool,
+}
+
+/// Clones the sources of all binds, in the order of the plan's mounts.
+pub(crate) fn clone_sources(plan: &Plan) -> Step<Vec<Option<Bind>>> {
+    plan.mounts
+        .iter()
+        .map(|mount| match &mount.kind {
+            MountKind::Bind { source, recursive } => {
+                clone_source(mount, source, *recursive).map(Some)
+            }
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn clone_source(mount: &Mount, source: &Path, recursive: bool) -> Step<Bind> {
+    let what = || {
+        let target = mount.target.display();
+        format!("error mounting \"{}\" to rootfs at \"{target}\"", source.display())
+    };
+    let depth = if recursive { Depth::Recursive } else { Depth::One };
+    let tree = mount::clone_path(source, depth).tried(what)?;
+    let stat = rustix::fs::fstat(&tree).tried(what)?;
+    change(&tree, &mount.attach).tried(what)?;
+    Ok(Bind { tree, folder: FileType::from_raw_mode(stat.st_mode) == FileType::Directory })
+}
+
+fn change(tree: &OwnedFd, attach: &Attach) -> std::io::Result<()> {
+    if attach.set | attach.clear != 0 {
+        mount::set_attr(tree, attach.set, attach.clear, 0, Depth::One)?;
+    }
+    if attach.set_recursive != 0 {
+        mount::set_attr(tree, attach.set_recursive, 0, 0, Depth::Recursive)?;
+    }
+    if attach.propagation != 0 {
+        let depth = if attach.propagation_recursive { Depth::Recursive } else { Depth::One };
+        mount::set_attr(tree, 0, 0, attach.propagation, depth)?;
+    }
+    Ok(())
+}
+
+/// Makes and attaches all mounts of the plan.
+pub(crate) fn attach_all(
+    root: &Root,
+    plan: &Plan,
+    binds: Vec<Option<Bind>>,
+    groups: &cgroups::View,
+) -> Step {
+    for (mount, bind) in plan.mounts.iter().zip(binds) {
+        attach_one(root, mount, bind, groups)?;
+    }
+    Ok(())
+}
+
+fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::View) -> Step {
+    let what = || {
+        let source = match &mount.kind {
+            MountKind::Bind { source, .. } => source.display().to_string(),
+            MountKind::New { source, .. } => source.clone(),
+            MountKind::Cgroup => "cgroup".to_owned(),
+        };
+        format!("error mounting \"{source}\" to rootfs at \"{}\"", mount.target.display())
+    };
+    match (&mount.kind, bind) {
+        (MountKind::Bind { .. }, Some(bind)) => {
+            let target = match bind.folder {
+                true => folder(root, &mount.target),
+                false => file(root, &mount.target, 0o755),
+            };
+            mount::attach(&bind.tree, target.tried(what)?).tried(what)
+        }
+        (MountKind::Bind { .. }, None) => Err(StartError::setup(what())),
+        (MountKind::New { fs, source, options }, _) => {
+            let target = match fs.as_str() {
+                "proc" | "sysfs" => plain_folder(root, &mount.target, fs)?,
+                _ => folder(root, &mount.target).tried(what)?,
+            };
+            let options = with_mode(fs, options, &target).tried(what)?;
+            let tree = mount::new_fs(fs, source, &options, mount.attach.set).tried(what)?;
+            if mount.attach.propagation != 0 {
+                mount::set_attr(&tree, 0, 0, mount.attach.propagation, Depth::One).tried(what)?;
+            }
+            mount::attach(&tree, &target).tried(what)
+        }
+        (MountKind::Cgroup, _) => groups.attach(root, &mount.target, mount.attach.set),
+    }
+}
+
+/// Opens the folder `path` as a mount's target, and makes it when it is missing.
+pub(crate) fn folder(root: &Root, path: &Path) -> root::Result<File> {
+    let open = || root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, 0);
+    match open() {
+        Err(e) if e.errno() == Errno::NOENT => {
+            root.mkdir_all(path, 0o755, None)?;
+            open()
+        }
+        found => found,
+    }
+}
+
+/// Opens the file `path` as a mount's target, and makes it when it is missing.
+pub(crate) fn file(root: &Root, path: &Path, mode: u32) -> root::Result<File> {
+    match root.open_with(path, OFlags::PATH, 0) {
+        Err(e) if e.errno() == Errno::NOENT => {
+            if let Some(parent) = path.parent() {
+                root.mkdir_all(parent, 0o755, None)?;
+            }
+            drop(root.open_with(path, OFlags::RDONLY | OFlags::CREATE, mode)?);
+            root.open_with(path, OFlags::PATH, 0)
+        }
+        found => found,
+    }
+}
+
+/// `/proc` and `/sys` go onto a folder of that very place: an image that puts a link there wants them
+/// elsewhere, and with them what is written to them.
+fn plain_folder(root: &Root, path: &Path, fs: &str) -> Step<File> {
+    match root.open_with(path, OFlags::PATH | OFlags::NOFOLLOW, 0) {
+        Ok(found) => {
+            let stat = rustix::fs::fstat(&found).tried(|| format!("stat {}", path.display()))?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => Ok(found),
+                _ => Err(StartError::setup(format!(
+                    "filesystem {fs:?} must be mounted on ordinary directory"
+                ))),
+            }
+        }
+        Err(_) => folder(root, path).tried(|| format!("mkdir {}", path.display())),
+    }
+}
+
+/// A tmpfs without a mode takes that of the folder which it covers.
+fn with_mode(
+    fs: &str,
+    options: &[(String, Option<String>)],
+    target: &File,
+) -> Result<Vec<(String, Option<String>)>, Errno> {
+    let mut options = options.to_vec();
+    if fs == "tmpfs" && !options.iter().any(|(key, _)| key == "mode") {
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(target)?.st_mode).bits() & 0o7777;
+        options.push(("mode".into(), Some(format!("{mode:o}"))));
+    }
+    Ok(options)
+}

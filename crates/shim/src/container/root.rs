@@ -1,0 +1,57 @@
+//! The root file system: a detached mount, made before the clone, entered by pivot_root after it.
+
+use super::{Step, Tried};
+use runtime::spec::Rootfs;
+use rustix::fs::OFlags;
+use std::{fs, io, os::fd::OwnedFd, path::Path};
+use sys::{
+    mount::{self, Depth, propagation},
+    overlay,
+    root::Root,
+};
+
+/// Makes the mount, attached nowhere.
+pub(crate) fn make(source: &Rootfs) -> Step<OwnedFd> {
+    match source {
+        Rootfs::Path(path) => {
+            let tree = mount::clone_path(path, Depth::Recursive);
+            let tree =
+                tree.tried(|| format!("error opening root file system {}", path.display()))?;
+            mount::set_attr(&tree, 0, 0, propagation::PRIVATE, Depth::Recursive)
+                .tried(|| "error making root file system private".into())?;
+            Ok(tree)
+        }
+        Rootfs::Overlay { lower, upper, work, volatile } => {
+            forget_volatile(work).tried(|| format!("error cleaning {}", work.display()))?;
+            let upper = overlay::Upper { upper, work, volatile: *volatile };
+            overlay::mount(lower, Some(upper)).tried(|| "error mounting root file system".into())
+        }
+    }
+}
+
+/// A volatile mount leaves a mark that forbids the next one, for data may be missing after a crash of
+/// the machine. Whoever asked for it said that this is no matter.
+fn forget_volatile(work: &Path) -> io::Result<()> {
+    match fs::remove_dir(work.join("work/incompat/volatile")) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// In the container's own mount namespace: makes `tree` its root and leaves the host's behind. `place`
+/// is any folder of the host; the root lies there for a moment.
+pub(crate) fn enter(tree: &OwnedFd, place: &Path, propagation: u64) -> Step<Root> {
+    mount::set_propagation_of_all(propagation::SLAVE)
+        .tried(|| "error making the mounts of the host slaves".into())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target =
+        rustix::fs::open(place, flags, 0.into()).tried(|| format!("open {}", place.display()))?;
+    mount::attach(tree, &target).tried(|| "error attaching root file system".into())?;
+    mount::pivot_into(tree.as_fd())
+        .tried(|| "error jailing process inside rootfs: pivot_root".into())?;
+    mount::set_attr(tree, 0, 0, propagation, Depth::Recursive)
+        .tried(|| "error setting propagation of /".into())?;
+    Root::open(Path::new("/")).tried(|| "open the container's root".into())
+}
+
+use std::os::fd::AsFd as _;
