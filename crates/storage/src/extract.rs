@@ -25,7 +25,8 @@ const FOLDER: u32 = 0o755;
 /// `Invalid` for an archive that is malformed, reaches outside or passes the limits; of the disk.
 pub fn extract_into(root: &Root, path: &Path, tar: &mut dyn Read, limits: &Limits) -> Result<()> {
     let malformed = |e: std::io::Error| Error::invalid("malformed archive").caused_by(e);
-    root.mkdir_all(path, FOLDER, Some((0, 0))).map_err(|e| io("cannot make the folder to unpack to", e))?;
+    root.mkdir_all(path, FOLDER, Some((0, 0)))
+        .map_err(|e| io("cannot make the folder to unpack to", e))?;
     let top = root.subroot(path).map_err(|e| io("cannot open the folder to unpack to", e))?;
     let mut archive = tar::Archive::new(tar.take(limits.tar_bytes));
     let mut folders: HashMap<PathBuf, Time> = HashMap::new();
@@ -46,7 +47,8 @@ pub fn extract_into(root: &Root, path: &Path, tar: &mut dyn Read, limits: &Limit
     let mut folders: Vec<_> = folders.into_iter().collect();
     folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
     for (path, time) in folders {
-        top.set_mtime(&path, time).map_err(|e| io(format!("cannot unpack {}", path.display()), e))?;
+        top.set_mtime(&path, time)
+            .map_err(|e| io(format!("cannot unpack {}", path.display()), e))?;
     }
     Ok(())
 }
@@ -90,21 +92,21 @@ fn one(root: &Root, entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> Resul
     let mode = header.mode().map_err(malformed)? & 0o7777;
     let mtime = Time { seconds: header.mtime().map_err(malformed)? as i64, nanos: 0 };
     let device = || -> Result<(u32, u32)> {
-        let part = |n: std::io::Result<Option<u32>>| n.map_err(malformed).map(Option::unwrap_or_default);
+        let part =
+            |n: std::io::Result<Option<u32>>| n.map_err(malformed).map(Option::unwrap_or_default);
         Ok((part(header.device_major())?, part(header.device_minor())?))
     };
     let link = |entry: &tar::Entry<'_, _>| -> Result<PathBuf> {
         let bytes = entry.link_name_bytes();
-        let bytes = bytes.ok_or_else(|| Error::invalid(format!("{} links to nothing", path.display())))?;
+        let bytes =
+            bytes.ok_or_else(|| Error::invalid(format!("{} links to nothing", path.display())))?;
         Ok(PathBuf::from(OsStr::from_bytes(&bytes)))
     };
     match kind {
-        EntryType::Directory => {
-            match dir.mkdir(&name, 0o700) {
-                Err(err) if err.is_taken() => {}
-                other => other.map_err(fail)?,
-            }
-        }
+        EntryType::Directory => match dir.mkdir(&name, 0o700) {
+            Err(err) if err.is_taken() => {}
+            other => other.map_err(fail)?,
+        },
         EntryType::Symlink => {
             dir.symlink(link(entry)?, &name).map_err(fail)?;
             dir.chown(&name, uid, gid).map_err(fail)?;
@@ -201,9 +203,13 @@ mod tests {
             tar.append_data(&mut header(EntryType::Fifo, 0), "p", &b""[..]).unwrap();
         });
         done.unwrap();
-        let stat = |path: &str| std::fs::symlink_metadata(dir.path().join("in").join(path)).unwrap();
+        let stat =
+            |path: &str| std::fs::symlink_metadata(dir.path().join("in").join(path)).unwrap();
         let file = stat("d/f");
-        assert_eq!((file.mode() & 0o7777, file.uid(), file.gid(), file.mtime()), (0o4755, 7, 8, 1_000_000_000));
+        assert_eq!(
+            (file.mode() & 0o7777, file.uid(), file.gid(), file.mtime()),
+            (0o4755, 7, 8, 1_000_000_000)
+        );
         assert_eq!(stat("l").ino(), file.ino());
         assert_eq!(stat("d").mtime(), 1_000_000_000);
         assert!(stat("s").is_symlink());
@@ -218,10 +224,13 @@ mod tests {
             header.set_cksum();
             header
         };
-        let (dir, done) = unpack(|tar| tar.append(&raw("../x", EntryType::Regular, ""), &b""[..]).unwrap());
+        let (dir, done) =
+            unpack(|tar| tar.append(&raw("../x", EntryType::Regular, ""), &b""[..]).unwrap());
         assert!(done.unwrap_err().chain().contains("reaches outside"));
         assert!(!dir.path().join("x").exists());
-        let (_dir, done) = unpack(|tar| tar.append(&raw("l", EntryType::Link, "../../etc/passwd"), &b""[..]).unwrap());
+        let (_dir, done) = unpack(|tar| {
+            tar.append(&raw("l", EntryType::Link, "../../etc/passwd"), &b""[..]).unwrap()
+        });
         assert!(done.unwrap_err().chain().contains("links outside"));
         let (dir, done) = unpack(|tar| {
             tar.append(&raw("s", EntryType::Symlink, "/"), &b""[..]).unwrap();

@@ -3,8 +3,12 @@
 use crate::tar::{Entry, EntryKind, padding, writer};
 use crate::{Layers, Limits, Snapshots, Trash};
 use base::Digest;
-use std::path::{Path, PathBuf};
-use sys::root::Time;
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+use sys::root::{Dir, Kind, Time};
 
 /// A data root that goes when it is dropped.
 pub(crate) struct Host {
@@ -124,4 +128,38 @@ pub(crate) fn gnu_tar(dir: &Path, args: &[&str]) -> Vec<u8> {
     let out = std::process::Command::new("tar").arg("-C").arg(dir).args(args).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     out.stdout
+}
+
+/// Everything about a tree that a layer must keep.
+pub(crate) fn portrait(dir: &Dir) -> BTreeMap<Vec<u8>, String> {
+    let mut all = BTreeMap::new();
+    let mut first = BTreeMap::new();
+    crate::walk::walk(dir.try_clone().unwrap(), |here| {
+        let stat = &here.stat;
+        let mut text = format!(
+            "{:?} {:o} {}:{} {:?} {:?}",
+            stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, stat.rdev
+        );
+        for (key, value) in here.dir.xattrs(here.name)? {
+            text.push_str(&format!(" {key:?}={}", Digest::sha256(&value).short()));
+        }
+        match stat.kind {
+            Kind::File => {
+                let mut content = Vec::new();
+                let flags = rustix::fs::OFlags::RDONLY;
+                here.dir.open_file(here.name, flags)?.read_to_end(&mut content).unwrap();
+                text.push_str(&format!(" {} {}", content.len(), Digest::sha256(&content).short()));
+            }
+            Kind::Symlink => text.push_str(&format!(" -> {:?}", here.dir.readlink(here.name)?)),
+            _ => {}
+        }
+        if stat.kind != Kind::Dir {
+            let name = first.entry((stat.dev, stat.ino)).or_insert_with(|| here.path.to_vec());
+            text.push_str(&format!(" = {}", name.escape_ascii()));
+        }
+        all.insert(here.path.to_vec(), text);
+        Ok::<_, sys::root::Error>(true)
+    })
+    .unwrap();
+    all
 }

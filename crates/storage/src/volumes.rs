@@ -2,10 +2,14 @@
 //!
 //! Not here: rows, labels, who uses which volume (engine).
 
-use crate::{Trash, Usage, error::io, layers::private_dir};
+use crate::{Trash, Usage, copy, error::io, layers::private_dir};
 use base::{Error, Result};
+use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use sys::root::{Dir, Root};
+
+/// Where an image's content is copied before it is moved in.
+const COPY: &str = ".copy";
 
 /// All volumes of a data root. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,16 +87,120 @@ impl Volumes {
     ///
     /// # Errors
     /// `NotFound`; of the disk.
-    pub fn usage(&self, _name: &str) -> Result<Usage> {
-        Err(Error::not_implemented("usage"))
+    pub fn usage(&self, name: &str) -> Result<Usage> {
+        let data = self.data(name)?;
+        crate::usage::measure(&data).map_err(|e| io(format!("cannot measure the volume {name}"), e))
     }
 
     /// Fills an empty volume with what the image has at `path`, with owner and mode of the folder, as at
-    /// the first use of a named volume. A volume with content, or an image without the path, is left.
+    /// the first use of a named volume. A volume with content, or an image without the folder, is left.
     ///
     /// # Errors
-    /// Of the disk.
-    pub fn copy_up(&self, _name: &str, _image: &Root, _path: &Path) -> Result<()> {
-        Err(Error::not_implemented("copy_up"))
+    /// `NotFound`; of the disk.
+    pub fn copy_up(&self, name: &str, image: &Root, path: &Path) -> Result<()> {
+        let tried = |e| io(format!("cannot fill the volume {name} from the image"), e);
+        let data = self.data(name)?;
+        if !data.entries().map_err(tried)?.is_empty() {
+            return Ok(());
+        }
+        let source = match image.open_dir(path) {
+            Ok(source) => source,
+            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(e) => return Err(tried(e)),
+        };
+        // Beside the data first, so that a crash leaves the volume empty and not half full; moved in by
+        // name, because a container may have the folder mounted already.
+        let own = Dir::open(&self.path.join(name)).map_err(tried)?;
+        let fill = || -> sys::root::Result<()> {
+            own.remove_all(COPY)?;
+            own.mkdir(COPY, 0o700)?;
+            let copy = own.open_dir(COPY)?;
+            copy::tree(&source, &copy, false)?;
+            let owed = copy::dress(&source, &data, b"")?;
+            for (name, _) in copy.entries()? {
+                copy.rename(&name, &data, &name)?;
+            }
+            own.rmdir(COPY)?;
+            owed.settle(&data)
+        };
+        fill().map_err(|e| {
+            if let Err(left) = self.trash.put(&own, COPY) {
+                tracing::warn!(err = %left.chain(), "cannot drop an unfinished copy");
+            }
+            tried(e)
+        })
+    }
+
+    fn data(&self, name: &str) -> Result<Dir> {
+        Dir::open(&self.mountpoint(name)?).map_err(|e| {
+            if e.is_missing() {
+                return Error::not_found(format!("get {name}: no such volume"));
+            }
+            io(format!("cannot open the volume {name}"), e)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::EntryKind;
+    use crate::testing::{Host, Smith, entry};
+    use base::Kind;
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    };
+
+    #[test]
+    fn names_stay_in_the_folder() {
+        let host = Host::new();
+        let volumes = Volumes::open(&host.root(), &host.trash).unwrap();
+        for bad in
+            ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-x", ".x", "a b", "é", "x", "a\n"]
+        {
+            let err = volumes.create(bad).unwrap_err();
+            assert_eq!(err.kind(), Kind::Invalid, "{bad:?}");
+            assert_eq!(volumes.remove(bad).unwrap_err().kind(), Kind::Invalid, "{bad:?}");
+        }
+        assert!(volumes.list().unwrap().is_empty());
+        let data = volumes.create("good").unwrap();
+        fs::write(data.join("f"), b"12345").unwrap();
+        volumes.create("good").unwrap();
+        assert_eq!(volumes.usage("good").unwrap(), Usage { bytes: 5, inodes: 1 });
+        volumes.remove("good").unwrap();
+        volumes.remove("good").unwrap();
+        assert!(!data.exists());
+        assert_eq!(volumes.usage("good").unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn the_first_use_copies_the_image_once() {
+        let host = Host::new();
+        let volumes = Volumes::open(&host.root(), &host.trash).unwrap();
+        let mut dir = entry(EntryKind::Dir, "data", b"");
+        (dir.mode, dir.uid, dir.gid) = (0o1770, 5, 6);
+        let tar = Smith::default()
+            .add(&dir, b"")
+            .file("data/f", b"content")
+            .link("data/g", b"data/f")
+            .symlink("data/s", b"/etc/passwd")
+            .symlink("to", b"/data")
+            .end();
+        let image = host.snapshots.view(&[host.layer(&[], &tar)]).unwrap();
+        let data = volumes.create("one").unwrap();
+        volumes.copy_up("one", &image, Path::new("/to")).unwrap();
+        let folder = fs::metadata(&data).unwrap();
+        assert_eq!((folder.mode() & 0o7777, folder.uid(), folder.gid()), (0o1770, 5, 6));
+        assert_eq!(folder.mtime(), 1_600_000_000);
+        assert_eq!(fs::metadata(data.join("g")).unwrap().nlink(), 2);
+        assert!(fs::symlink_metadata(data.join("s")).unwrap().is_symlink());
+        fs::remove_file(data.join("f")).unwrap();
+        volumes.copy_up("one", &image, Path::new("/data")).unwrap();
+        assert!(!data.join("f").exists());
+        let plain = volumes.create("two").unwrap();
+        volumes.copy_up("two", &image, Path::new("/nothing")).unwrap();
+        assert_eq!(fs::metadata(plain).unwrap().permissions().mode() & 0o7777, 0o755);
+        assert_eq!(fs::read_dir(host.root().join("volumes/one")).unwrap().count(), 1);
     }
 }

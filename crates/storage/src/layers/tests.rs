@@ -7,48 +7,12 @@ use crate::{
 };
 use base::{Digest, Kind};
 use std::{
-    collections::BTreeMap,
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, fs::PermissionsExt as _},
     path::Path,
 };
 use sys::root::{Dir, Node, Root, Time};
-
-/// Everything about a tree that a layer must keep.
-fn portrait(dir: &Path) -> BTreeMap<Vec<u8>, String> {
-    let mut all = BTreeMap::new();
-    let mut first = BTreeMap::new();
-    crate::walk::walk(Dir::open(dir).unwrap(), |here| {
-        let stat = &here.stat;
-        let mut text = format!(
-            "{:?} {:o} {}:{} {:?} {:?}",
-            stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime, stat.rdev
-        );
-        for (key, value) in here.dir.xattrs(here.name)? {
-            text.push_str(&format!(" {key:?}={}", Digest::sha256(&value).short()));
-        }
-        let own = dir.join(OsStr::from_bytes(here.path));
-        match stat.kind {
-            sys::root::Kind::File => {
-                let content = fs::read(&own).unwrap();
-                text.push_str(&format!(" {} {}", content.len(), Digest::sha256(&content)));
-            }
-            sys::root::Kind::Symlink => {
-                text.push_str(&format!(" -> {:?}", here.dir.readlink(here.name)?));
-            }
-            _ => {}
-        }
-        if stat.kind != sys::root::Kind::Dir {
-            let name = first.entry(stat.ino).or_insert_with(|| here.path.to_vec());
-            text.push_str(&format!(" = {}", name.escape_ascii()));
-        }
-        all.insert(here.path.to_vec(), text);
-        Ok::<_, sys::root::Error>(true)
-    })
-    .unwrap();
-    all
-}
 
 /// A tree with everything that a layer may hold.
 fn menagerie(dir: &Path) {
@@ -99,6 +63,10 @@ fn menagerie(dir: &Path) {
     ] {
         d.set_mtime(name, Time { seconds, nanos }).unwrap();
     }
+}
+
+fn portrait(dir: &Path) -> std::collections::BTreeMap<Vec<u8>, String> {
+    crate::testing::portrait(&Dir::open(dir).unwrap())
 }
 
 fn check_same(dir: &Path, host: &Host, layer: &Digest) {

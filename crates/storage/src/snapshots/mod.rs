@@ -2,6 +2,9 @@
 
 mod changes;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     Applied, Layers, Trash, Usage, copy,
     error::io,
