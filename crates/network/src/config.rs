@@ -29,6 +29,9 @@ pub struct BridgeConfig {
     pub mtu_bytes: u32,
     /// Whether forwarding is switched on when the bridge is made (`--ip-forward`).
     pub ip_forward: bool,
+    /// Whether forwarding was off when a daemon first switched it on since this machine started: then others
+    /// are not routed. [`crate::Networks::open`] remembers it.
+    pub forwarding_was_off: bool,
     /// Whether traffic to the outside gets the host's address (`--ip-masq`).
     pub masquerade: bool,
     /// Whether packet filter rules are made at all (`--iptables`). Without them ports are not published.
@@ -50,6 +53,7 @@ impl BridgeConfig {
             pools: crate::ipam::default_pools(),
             mtu_bytes: 0,
             ip_forward: true,
+            forwarding_was_off: false,
             masquerade: true,
             packet_filter: true,
             icc: true,

@@ -26,6 +26,9 @@ const IDLE: Duration = Duration::from_secs(30);
 struct Record {
     driver: String,
     created: Timestamp,
+    /// The boot (its id) in which this network switched forwarding on.
+    #[serde(default)]
+    forwarding_since: Option<String>,
 }
 
 /// A network, as `network inspect` needs it.
@@ -86,9 +89,18 @@ impl Networks {
             if driver == "bridge" && config.bridge.is_none() {
                 continue;
             }
-            let row = row(store, name, driver)?;
+            let mut row = row(store, name, driver)?;
             let driver = drivers::named(driver)?;
-            let plane = driver.open(config, &ports)?;
+            let mut config = config.clone();
+            if let Some(bridge) = &mut config.bridge {
+                let since = &row.doc.forwarding_since;
+                bridge.forwarding_was_off |= since.is_some() && *since == boot();
+            }
+            let plane = driver.open(&config, &ports)?;
+            if plane.switched_forwarding_on() {
+                row.doc.forwarding_since = boot();
+                store.write(|tx| tx.put_network(&row))?;
+            }
             let network = Network {
                 id: row.id,
                 name: row.name,
@@ -300,12 +312,19 @@ impl Networks {
     }
 }
 
+/// This boot's id; a machine without one has it never remembered.
+fn boot() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim_end().to_owned())
+}
+
 fn row(store: &Store, name: &str, driver: &str) -> Result<store::Network<Record>> {
     let rows = store.read(|tx| tx.networks::<Record>())?;
     if let Some(row) = rows.into_iter().find(|r| r.name == name) {
         return Ok(row);
     }
-    let doc = Record { driver: driver.to_owned(), created: Timestamp::now() };
+    let doc =
+        Record { driver: driver.to_owned(), created: Timestamp::now(), forwarding_since: None };
     let row = store::Network { id: NetworkId::random(), name: name.to_owned(), doc };
     store.write(|tx| tx.put_network(&row))?;
     Ok(row)

@@ -88,6 +88,11 @@ pub trait Plane: fmt::Debug + Send + Sync {
         Repair::default()
     }
 
+    /// Whether opening it made a router of this machine, which was none before.
+    fn switched_forwarding_on(&self) -> bool {
+        false
+    }
+
     /// Whether links of former endpoints wait for [`Plane::mend`].
     fn restless(&self) -> bool {
         false

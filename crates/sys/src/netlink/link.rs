@@ -31,6 +31,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// A free text that whoever made it left on it.
+    pub alias: String,
     /// The number of the other end (veth) or of the link below.
     pub peer: Option<u32>,
 }
@@ -49,6 +51,7 @@ impl Link {
             master: attributes.number(libc::IFLA_MASTER).filter(|index| *index != 0),
             mac: attributes.value(libc::IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()),
             mtu: attributes.number(libc::IFLA_MTU).unwrap_or(0),
+            alias: attributes.text(libc::IFLA_IFALIAS).unwrap_or_default(),
             peer: attributes.number(libc::IFLA_LINK),
         })
     }
@@ -178,6 +181,13 @@ impl Request {
         let message =
             new(0, 0, 0).with_str(libc::IFLA_IFNAME, name).with_u32(libc::IFLA_MASTER, master);
         Self::new(message, format!("make link {name} a port of link {master}"))
+    }
+
+    /// Leaves a text on a link, for whoever finds it later.
+    pub fn set_alias(index: u32, alias: &str) -> Self {
+        let message = Message::new(libc::RTM_SETLINK, 0, &fixed(libc::AF_UNSPEC, index, 0));
+        let message = message.with(libc::IFLA_IFALIAS, alias.as_bytes());
+        Self::new(message, format!("set alias of link {index}"))
     }
 
     /// Gives a link this MTU.

@@ -66,7 +66,7 @@ impl Firewall {
     /// Opens the packet filter. The table is written by the first [`Firewall::mend`] at the latest; here it
     /// is made without ports unless it is there, so that a running container's ports are not cut off while
     /// the daemon starts.
-    pub(super) fn open(config: &BridgeConfig, subnet: Subnet, forwarding: bool) -> Result<Self> {
+    pub(super) fn open(config: &BridgeConfig, subnet: Subnet, no_router: bool) -> Result<Self> {
         let mut nft = Nft::open().map_err(kernel)?;
         let table = format!("gantry-{}", config.name);
         let rules = nft.rules(&table).map_err(kernel)?;
@@ -75,7 +75,7 @@ impl Firewall {
             subnet: subnet.network(),
             masquerade: config.masquerade,
             icc: config.icc,
-            no_router: forwarding || rules.iter().any(|chain| chain == ROUTER),
+            no_router: no_router || rules.iter().any(|chain| chain == ROUTER),
             table,
         };
         let mut firewall = Self { nft, shape, published: HashMap::new() };

@@ -12,10 +12,15 @@ use sys::{
 /// Longest name of a link (IFNAMSIZ - 1).
 const NAME_BYTES: usize = 15;
 
+/// Left on bridges made here, so that one made by hand is never removed.
+const MADE_HERE: &str = "gantry";
+
 /// A bridge that is there.
 #[derive(Debug)]
 pub(super) struct Bridge {
     pub index: u32,
+    /// Whether this or an earlier daemon made it.
+    pub made_here: bool,
     /// Its own address, and the prefix of the network.
     pub address: Subnet,
 }
@@ -40,6 +45,7 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
         (None, Some(current)) => *current,
         (None, None) => choose(route, config)?,
     };
+    let made_here = found.as_ref().is_none_or(|link| link.alias == MADE_HERE);
     let index = match found {
         Some(link) => link.index,
         None => make(route, config, address)?,
@@ -64,7 +70,7 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
     set_sysctl(&format!("ipv4/conf/{}/route_localnet", config.name), "1").map_err(|e| {
         Error::io(format!("cannot let bridge {} carry loopback addresses", config.name), e)
     })?;
-    Ok(Bridge { index, address })
+    Ok(Bridge { index, made_here, address })
 }
 
 fn check(config: &BridgeConfig) -> Result<()> {
@@ -125,8 +131,10 @@ fn make(route: &mut Route, config: &BridgeConfig, address: Subnet) -> Result<u32
         Err(error) if !error.is_there() => return Err(kernel(error)),
         _ => {}
     }
-    let link = route.link(&config.name).map_err(kernel)?;
-    link.map(|l| l.index).ok_or_else(|| Error::internal(format!("bridge {} vanished", config.name)))
+    let link = route.index(&config.name).map_err(kernel)?;
+    let index = link.ok_or_else(|| Error::internal(format!("bridge {} vanished", config.name)))?;
+    route.run(&[Request::set_alias(index, MADE_HERE)]).map_err(kernel)?;
+    Ok(index)
 }
 
 /// The network has no IPv6, so neither has its bridge: nobody reaches the host by a link-local address.

@@ -59,6 +59,7 @@ struct Live {
     config: BridgeConfig,
     bridge: link::Bridge,
     gateway: Ipv4Addr,
+    switched_forwarding_on: bool,
     ports: Ports,
     route: Mutex<Route>,
     firewall: Option<Mutex<Firewall>>,
@@ -94,13 +95,17 @@ impl Live {
         let pool = Pool::new(bridge.address.network(), config.fixed_cidr, &reserved)?;
         let forwarding = link::forward(config)?;
         let firewall = match config.packet_filter {
-            true => Some(Mutex::new(Firewall::open(config, bridge.address, forwarding)?)),
+            true => {
+                let no_router = forwarding || config.forwarding_was_off;
+                Some(Mutex::new(Firewall::open(config, bridge.address, no_router)?))
+            }
             false => None,
         };
         Ok(Self {
             config: config.clone(),
             bridge,
             gateway,
+            switched_forwarding_on: forwarding,
             ports,
             route: Mutex::new(route),
             firewall,
@@ -348,6 +353,10 @@ impl Plane for Live {
         repair
     }
 
+    fn switched_forwarding_on(&self) -> bool {
+        self.switched_forwarding_on
+    }
+
     fn restless(&self) -> bool {
         !locked(&self.leases).leaving.is_empty()
     }
@@ -357,12 +366,18 @@ impl Plane for Live {
     }
 
     fn remove(&self) -> Result<()> {
-        let removed = self.firewall.as_ref().map_or(Ok(()), |f| locked(f).remove());
+        let mut removed = self.firewall.as_ref().map_or(Ok(()), |f| locked(f).remove());
+        let links: Vec<_> = {
+            let leases = locked(&self.leases);
+            let leaving = leases.leaving.iter().map(|(name, ..)| name.clone());
+            leases.links.keys().cloned().chain(leaving).collect()
+        };
         let mut route = locked(&self.route);
-        let links: Vec<_> = locked(&self.leases).links.keys().cloned().collect();
-        let links = links.iter().try_for_each(|name| wire::delete(&mut route, name));
-        let bridge = wire::delete(&mut route, &self.config.name);
-        removed.and(links).and(bridge)
+        let bridge = self.bridge.made_here.then(|| self.config.name.clone());
+        for name in links.iter().chain(&bridge) {
+            removed = removed.and(wire::delete(&mut route, name));
+        }
+        removed
     }
 }
 

@@ -62,12 +62,13 @@ impl World {
         let store = store::Store::open(&dir.path().join("db")).unwrap();
         let networks =
             self.on_host(|| Networks::open(&Config { bridge: Some(config) }, &store)).unwrap();
-        Daemon { networks, _dir: dir }
+        Daemon { networks, store, _dir: dir }
     }
 }
 
 struct Daemon {
     networks: Networks,
+    store: store::Store,
     _dir: tempfile::TempDir,
 }
 
@@ -392,12 +393,17 @@ fn the_machine_becomes_no_router_for_others() {
         route.run(&[Request::add_default_route(eth0, HOST)]).unwrap();
     });
     assert!(!reach());
-    // And it stays so when the daemon comes back and finds forwarding on.
-    drop(daemon);
-    let again = world.networks(config());
+    // And it stays so when the daemon comes back and finds forwarding on, whether it died or left in order.
+    let open = |store: &store::Store| {
+        world.on_host(|| Networks::open(&Config { bridge: Some(config()) }, store)).unwrap()
+    };
+    let again = open(&daemon.store);
+    assert!(!reach());
+    world.on_host(|| again.remove_all()).unwrap();
+    let again = open(&daemon.store);
     assert!(!reach());
     // That the way itself is sound shows when the rules are gone.
-    world.on_host(|| again.networks.remove_all()).unwrap();
+    world.on_host(|| again.remove_all()).unwrap();
     assert!(reach());
     drop(listener);
 }
@@ -763,4 +769,48 @@ fn reconciling_again_or_late_takes_nothing_from_the_living() {
     world
         .on_host(|| TcpListener::bind("0.0.0.0:9090").and(TcpListener::bind("0.0.0.0:8080")))
         .unwrap();
+}
+
+#[test]
+fn a_bridge_made_by_hand_is_adopted_and_never_removed() {
+    let world = World::new();
+    let links = || {
+        let links = netns::route(world.host.as_fd()).unwrap().links(None).unwrap();
+        links.into_iter().map(|l| l.name).collect::<Vec<_>>()
+    };
+    world.on_host(|| Route::open().unwrap().run(&[Request::add_bridge("br0", None, 0)])).unwrap();
+    let by_hand = world.networks(BridgeConfig::named("br0"));
+    let own = world.networks(config());
+    let guest = Guest::new();
+    guest.join(&world, &by_hand, &[]).unwrap();
+    world.on_host(|| by_hand.networks.remove_all().and(own.networks.remove_all())).unwrap();
+    let left = links();
+    assert!(left.contains(&"br0".to_owned()) && !left.contains(&"gantry0".to_owned()), "{left:?}");
+    assert!(left.iter().all(|name| !name.starts_with("veth")), "{left:?}");
+    assert!(world.on_host(|| Nft::open().unwrap().tables().unwrap()).is_empty());
+    // One found again is still known as made here.
+    drop(world.networks(config()));
+    let again = world.networks(config());
+    world.on_host(|| again.networks.remove_all()).unwrap();
+    assert!(!links().contains(&"gantry0".to_owned()));
+}
+
+#[test]
+fn machines_and_links_without_ipv6_serve_as_well() {
+    let world = World::new();
+    let off = || {
+        // Where the kernel has no IPv6 at all there is nothing to switch off.
+        let _ = netns::set_sysctl("ipv6/conf/all/disable_ipv6", "1");
+        let _ = netns::set_sysctl("ipv6/conf/default/disable_ipv6", "1");
+    };
+    world.on_host(off);
+    // Below 1280 bytes the kernel gives a link no IPv6 whatever the settings.
+    let daemon = world.networks(BridgeConfig { mtu_bytes: 1200, ..config() });
+    let guest = Guest::new();
+    guest.inside(off);
+    guest.join(&world, &daemon, &web()).unwrap();
+    assert_eq!(world.outside(|| ask(HOST)), both(OUTSIDE));
+    assert!(world.on_host(|| ask(Ipv4Addr::LOCALHOST)).iter().all(Option::is_some));
+    let eth0 = netns::route(guest.netns.as_fd()).unwrap().link("eth0").unwrap().unwrap();
+    assert_eq!(eth0.mtu, 1200);
 }
