@@ -323,8 +323,7 @@ fn letters(
     letters: &str,
     rest: &mut impl Iterator<Item = String>,
 ) -> Result<()> {
-    let mut chars = letters.char_indices();
-    while let Some((at, letter)) = chars.next() {
+    for (at, letter) in letters.char_indices() {
         let flag = FLAGS.iter().find(|f| f.short == Some(letter)).ok_or_else(|| {
             Error::invalid(format!("unknown shorthand flag: {letter:?} in -{letters}"))
         })?;

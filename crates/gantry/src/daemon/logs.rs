@@ -38,7 +38,10 @@ pub(crate) fn set_up(level: LevelFilter, json: bool) -> Handle {
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, err = panic.payload_as_str().unwrap_or("no text"), "panic");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        tracing::error!(place, err = text, "panic");
     }));
     Handle(handle)
 }
