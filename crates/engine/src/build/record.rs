@@ -87,6 +87,24 @@ impl Record {
         }
     }
 
+    /// The record of build `id` as `inspect` shows it.
+    pub(crate) fn shown(&self, id: &str) -> serde_json::Value {
+        serde_json::json!({
+            "Id": id,
+            "Frontend": self.frontend,
+            "Started": self.started,
+            "Finished": self.finished,
+            "Dockerfile": self.dockerfile,
+            "DockerfileDigest": self.dockerfile_digest,
+            "ContextDigest": self.context,
+            "Remote": self.remote,
+            "ArgNames": self.args,
+            "Target": self.target,
+            "Base": self.base,
+            "By": self.by,
+        })
+    }
+
     pub(super) fn finish(&mut self, outcome: &Result<Built, Failure>) {
         self.finished = Some(Timestamp::now());
         match outcome {

@@ -1,6 +1,7 @@
 //! `GET /images/{name}/json` and `GET /images/{name}/history`.
 
 use super::{Images, Record, convert};
+use crate::build;
 use api::model::{GraphDriver, HistoryItem, ImageInspect, ImageMetadata, RootFs};
 use base::{Digest, Error, ImageId, Platform, Reference, Result, Timestamp};
 use image::ConfigBlob;
@@ -18,11 +19,12 @@ impl Images {
         let blob = self.config(&id)?;
         let config = blob.config();
         fits(name, &blob, platform)?;
-        let (row, tags, history) = self.store.read(|tx| {
+        let (row, tags, history, builds) = self.store.read(|tx| {
             let row = tx
                 .image::<Record>(&id)?
                 .ok_or_else(|| Error::not_found(format!("No such image: {name}")))?;
-            Ok((row, tx.tags_of(&id)?, tx.tag_history(&id)?))
+            let builds = tx.builds_of::<build::Record>(&id)?;
+            Ok((row, tx.tags_of(&id)?, tx.tag_history(&id)?, builds))
         })?;
         let references =
             tags.iter().map(|t| t.reference.parse()).collect::<Result<Vec<Reference>>>()?;
@@ -66,7 +68,7 @@ impl Images {
             },
             descriptor: None,
             manifests: None,
-            gantry: Some(facts(&row, &tags, &history)),
+            gantry: Some(facts(&row, &tags, &history, &builds)),
             id: id.to_string(),
         })
     }
@@ -166,7 +168,12 @@ fn fits(name: &str, blob: &ConfigBlob, platform: Option<&Platform>) -> Result<()
 }
 
 /// The key of our own in inspect: what is known of the image beyond its config.
-fn facts(row: &Image<Record>, tags: &[Tag], history: &[TagSpan]) -> serde_json::Value {
+fn facts(
+    row: &Image<Record>,
+    tags: &[Tag],
+    history: &[TagSpan],
+    builds: &[store::Build<build::Record>],
+) -> serde_json::Value {
     json!({
         "FirstSeen": row.seen,
         "LastUsed": row.used,
@@ -179,5 +186,6 @@ fn facts(row: &Image<Record>, tags: &[Tag], history: &[TagSpan]) -> serde_json::
             .iter()
             .map(|t| json!({"Reference": t.reference, "Since": t.since, "Until": t.until}))
             .collect::<Vec<_>>(),
+        "Builds": builds.iter().map(|b| b.doc.shown(&b.id)).collect::<Vec<_>>(),
     })
 }
