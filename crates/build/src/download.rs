@@ -196,7 +196,11 @@ fn is_link_local(address: &SocketAddr) -> bool {
 
 fn reason(err: ureq::Error) -> Box<dyn std::error::Error + Send + Sync> {
     match err {
-        ureq::Error::Io(err) => Box::new(err),
+        // As Go writes it: without the number, in lower case.
+        ureq::Error::Io(err) => {
+            let text = err.to_string().to_lowercase();
+            text.split(" (os error").next().unwrap_or_default().into()
+        }
         other => Box::new(other),
     }
 }

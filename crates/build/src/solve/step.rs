@@ -79,8 +79,6 @@ impl<H: Host> Stage<'_, H> {
         if self.hit(&key, &recorded).await? {
             return Ok(());
         }
-        let container = passing_id();
-        self.output.running(&container).await;
         let workspace = self.build.host.workspace(self.image.id.as_ref()).await?;
         let made = workspace.root().mkdir_all(&path, 0o755, Some((0, 0))).map_err(|e| {
             let cause: std::io::Error = e.into();
@@ -89,6 +87,8 @@ impl<H: Host> Stage<'_, H> {
             }
             Error::io(format!("cannot create {path}"), cause)
         })?;
+        let container = passing_id();
+        self.output.running(&container).await;
         let layer = if made.is_empty() { None } else { workspace.commit().await? };
         self.commit(key, &recorded, layer).await?;
         self.removed(&container).await;

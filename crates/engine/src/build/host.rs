@@ -160,7 +160,7 @@ impl Host for BuildHost {
         blocking(move || {
             let active = engine.snapshots.prepare_build(&id, &layers)?;
             let root = engine.snapshots.mount(&active)?;
-            Ok(BuildTree { engine, hold, active, root })
+            Ok(BuildTree { engine, hold, active, root: Some(root) })
         })
         .await
     }
@@ -241,42 +241,58 @@ impl BuildHost {
     }
 }
 
+/// Whether nothing was written into a tree.
+pub(super) fn untouched(active: &storage::Active) -> Result<bool> {
+    let mut entries = std::fs::read_dir(&active.upper)
+        .map_err(|e| Error::io(format!("cannot look at the tree of {}", active.id), e))?;
+    Ok(entries.next().is_none())
+}
+
 /// What the keys of all images of one step begin with.
 fn prefix(key: &CacheKey) -> String {
     let parent = key.parent.as_ref().map_or("scratch", |id| id.hex());
     format!("{parent}/{}/", key.step.hex())
 }
 
-/// A tree that a step writes.
+/// A tree that a step writes; it goes when this is dropped.
 pub(super) struct BuildTree {
     engine: Arc<Engine>,
     hold: Arc<Hold>,
     active: storage::Active,
-    root: Root,
+    /// Nothing once the tree is unmounted.
+    root: Option<Root>,
 }
 
 impl Workspace for BuildTree {
     fn root(&self) -> &Root {
-        &self.root
+        self.root.as_ref().expect("the tree is unmounted only when it is consumed")
     }
 
-    async fn commit(self) -> Result<Option<Layer>> {
-        let Self { engine, hold, active, root } = self;
+    async fn commit(mut self) -> Result<Option<Layer>> {
         blocking(move || {
             // The overlay goes before its upper folder is taken away.
-            drop(root);
-            let made = match engine.snapshots.usage(&active)?.inodes {
-                0 => None,
-                _ => {
-                    let take = storage::Commit::Take;
-                    Some(layer(
-                        hold.make(|_| Ok(NewLayer::from(engine.snapshots.commit(&active, take)?)))?,
-                    ))
-                }
-            };
-            engine.snapshots.remove(&active)?;
-            Ok(made)
+            self.root = None;
+            if untouched(&self.active)? {
+                return Ok(None);
+            }
+            let take = storage::Commit::Take;
+            let made = self
+                .hold
+                .make(|_| Ok(NewLayer::from(self.engine.snapshots.commit(&self.active, take)?)))?;
+            Ok(Some(layer(made)))
         })
         .await
+    }
+}
+
+impl Drop for BuildTree {
+    fn drop(&mut self) {
+        self.root = None;
+        if let Err(err) = self.engine.snapshots.remove(&self.active) {
+            tracing::warn!(
+                err = err.chain(),
+                "the tree of a build step stays until the next start"
+            );
+        }
     }
 }

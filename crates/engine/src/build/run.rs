@@ -101,7 +101,7 @@ impl host::Container for RunContainer {
         let (id, layers) = (self.id.clone(), self.layers.clone());
         super::host::blocking(move || {
             let active = engine.snapshots.get(&id, &layers)?;
-            if engine.snapshots.changes(&active)?.is_empty() {
+            if super::host::untouched(&active)? {
                 return Ok(None);
             }
             let new =

@@ -139,7 +139,7 @@ pub(super) fn hint(word: &str) -> String {
     let word = word.to_ascii_uppercase();
     let near = INSTRUCTIONS.iter().map(|s| (distance(&word, s.name), s.name)).min();
     match near {
-        Some((distance, name)) if distance <= 2 && distance < name.len() / 2 + 1 => {
+        Some((distance, name)) if distance <= 2 && distance * 2 <= word.len() => {
             format!(" (did you mean {name}?)")
         }
         _ => String::new(),
