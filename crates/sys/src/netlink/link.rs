@@ -190,6 +190,12 @@ impl Request {
         Self::new(message, format!("set alias of link {index}"))
     }
 
+    /// Gives a link this address; a bridge then keeps it, whatever ports come and go.
+    pub fn set_mac(index: u32, mac: [u8; 6]) -> Self {
+        let message = Message::new(libc::RTM_SETLINK, 0, &fixed(libc::AF_UNSPEC, index, 0));
+        Self::new(message.with(libc::IFLA_ADDRESS, &mac), format!("set address of link {index}"))
+    }
+
     /// Gives a link this MTU.
     pub fn set_mtu(index: u32, mtu: u32) -> Self {
         Self::new(

@@ -45,6 +45,7 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
         (None, Some(current)) => *current,
         (None, None) => choose(route, config)?,
     };
+    let mac = found.as_ref().and_then(|link| link.mac);
     let made_here = found.as_ref().is_none_or(|link| link.alias == MADE_HERE);
     let index = match found {
         Some(link) => link.index,
@@ -62,6 +63,9 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
     }
     quiet_ipv6(&config.name);
     let mut requests = vec![Request::set_up(index)];
+    // One made by hand follows the lowest address among its ports until it is told to keep its own; each
+    // change would leave containers with the address of a gateway that is none any more.
+    requests.extend(mac.map(|mac| Request::set_mac(index, mac)));
     if config.mtu_bytes != 0 {
         requests.push(Request::set_mtu(index, config.mtu_bytes));
     }

@@ -781,8 +781,11 @@ fn a_bridge_made_by_hand_is_adopted_and_never_removed() {
     world.on_host(|| Route::open().unwrap().run(&[Request::add_bridge("br0", None, 0)])).unwrap();
     let by_hand = world.networks(BridgeConfig::named("br0"));
     let own = world.networks(config());
-    let guest = Guest::new();
-    guest.join(&world, &by_hand, &[]).unwrap();
+    let mac = || netns::route(world.host.as_fd()).unwrap().link("br0").unwrap().unwrap().mac;
+    let before = mac();
+    let guests: Vec<_> = (0..6).map(|_| Guest::new()).collect();
+    guests.iter().for_each(|guest| drop(guest.join(&world, &by_hand, &[]).unwrap()));
+    assert_eq!(mac(), before);
     world.on_host(|| by_hand.networks.remove_all().and(own.networks.remove_all())).unwrap();
     let left = links();
     assert!(left.contains(&"br0".to_owned()) && !left.contains(&"gantry0".to_owned()), "{left:?}");
