@@ -1,0 +1,84 @@
+//! The commands: one file each, one line each in [`COMMANDS`].
+
+mod attach;
+mod build;
+mod container_prune;
+mod create;
+mod df;
+mod events;
+mod exec;
+mod history;
+mod image_prune;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod pause;
+mod port;
+mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod start;
+mod stop;
+mod system_prune;
+mod tag;
+mod top;
+mod unpause;
+mod version;
+mod wait;
+
+use crate::command::Command;
+
+/// All commands.
+pub(crate) static COMMANDS: &[&Command] = &[
+    &run::RUN,
+    &exec::EXEC,
+    &ps::PS,
+    &build::BUILD,
+    &images::IMAGES,
+    &version::VERSION,
+    &info::INFO,
+    &attach::ATTACH,
+    &create::CREATE,
+    &events::EVENTS,
+    &history::HISTORY,
+    &import::IMPORT,
+    &inspect::INSPECT,
+    &inspect::CONTAINER_INSPECT,
+    &inspect::IMAGE_INSPECT,
+    &kill::KILL,
+    &load::LOAD,
+    &logs::LOGS,
+    &pause::PAUSE,
+    &port::PORT,
+    &rename::RENAME,
+    &restart::RESTART,
+    &rm::RM,
+    &rmi::RMI,
+    &save::SAVE,
+    &start::START,
+    &stop::STOP,
+    &tag::TAG,
+    &top::TOP,
+    &unpause::UNPAUSE,
+    &wait::WAIT,
+    &container_prune::CONTAINER_PRUNE,
+    &image_prune::IMAGE_PRUNE,
+    &df::DF,
+    &system_prune::SYSTEM_PRUNE,
+];
+
+/// Words that hold commands together.
+pub(crate) static GROUPS: &[(&str, &str)] = &[
+    ("builder", "Manage builds"),
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("system", "Manage the engine"),
+];
