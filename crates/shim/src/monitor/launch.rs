@@ -1,6 +1,9 @@
 //! Making the container: control group, log, socket, clone; and undoing it when it does not come to run.
 
-use super::{Monitor, Source, ending, process::Process};
+use super::{
+    Monitor, Source, ending,
+    process::{Phase, Process},
+};
 use crate::container::{Ends, First, Input, Message, Prepared, Step, Streams, Sync, Tried, pipes};
 use runtime::{
     Plan,
@@ -56,7 +59,7 @@ impl Monitor {
                 // The caller wires the network while the rest is done here and in the child.
                 self.reply(token, &Reply::Spawned(spawned));
                 if let Err(err) = self.let_in(&request.plan, spawned.pid) {
-                    self.undo();
+                    self.unmake();
                     self.failed_to_start(err);
                 }
             }
@@ -199,20 +202,33 @@ impl Monitor {
         }
     }
 
-    /// Kills and removes whatever was made. Clients that wait hear of it by the end of the connection.
+    /// Kills and removes whatever was made, and hangs up. Clients that wait hear of it by the end of
+    /// their connection.
     pub(super) fn undo(&mut self) {
-        if let Some(process) = self.processes.remove(&Target::Init)
-            && let Some(pidfd) = &process.pidfd
-            && !matches!(process.phase, super::process::Phase::Exited(_))
+        self.unmake();
+        self.processes.clear();
+        self.close_socket();
+    }
+
+    /// Kills and removes what was made of the container, but stays there for clients: whoever attaches
+    /// before the release must not hear anything but what the release will tell.
+    pub(super) fn unmake(&mut self) {
+        if let Some(process) = self.processes.get_mut(&Target::Init)
+            && let Some(pidfd) = process.pidfd.take()
+            && !matches!(process.phase, Phase::Exited(_))
         {
-            let _ = kernel::kill(pidfd, KILL);
+            let _ = kernel::kill(&pidfd, KILL);
             if process.ended_early.is_none() {
                 let _ = kernel::wait(process.pid);
             }
+            process.pid = 0;
+            // What it has still to say, if anything, must not replace the reason.
+            if let Some((token, sync)) = process.sync.take() {
+                let _ = self.poll.remove(&sync);
+                self.sources.remove(&token);
+            }
         }
-        self.processes.clear();
         self.log = None;
-        self.close_socket();
         if let Some(cgroup) = self.container.as_mut().and_then(|c| c.cgroup.take()) {
             let _ = cgroup.remove();
         }

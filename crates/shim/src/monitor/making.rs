@@ -98,7 +98,7 @@ impl Monitor {
         match (failure, target) {
             (None, _) => self.runs(target),
             (Some(err), Target::Init) => {
-                self.undo();
+                self.unmake();
                 self.failed_to_start(err);
             }
             (Some(err), Target::Exec(_)) => {

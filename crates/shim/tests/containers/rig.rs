@@ -20,17 +20,20 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
 };
-use sys::cgroup::{Hierarchy, Resources, Version};
+use sys::cgroup::{Cgroup as Group, Hierarchy, Resources, Version};
 use tempfile::TempDir;
 
 /// Everything is attached.
 pub(crate) const ALL: AttachOptions = AttachOptions { stdin: true, stdout: true, stderr: true };
 
-static BINARY: LazyLock<Binary> = LazyLock::new(|| {
-    let path =
-        std::env::var_os("GANTRY_SHIM").unwrap_or_else(|| env!("CARGO_BIN_EXE_gantry-shim").into());
-    Binary::open(Path::new(&path)).unwrap()
-});
+/// The shim that is tried: that of this build, or the one that `GANTRY_SHIM` names.
+pub(crate) fn shim_path() -> PathBuf {
+    std::env::var_os("GANTRY_SHIM")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_gantry-shim").into())
+        .into()
+}
+
+static BINARY: LazyLock<Binary> = LazyLock::new(|| Binary::open(&shim_path()).unwrap());
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -39,7 +42,9 @@ pub(crate) struct Rig {
     pub(crate) spec: Spec,
     pub(crate) stdin: Stdin,
     pub(crate) log: bool,
+    program: Option<Binary>,
     home: TempDir,
+    run: String,
     version: Version,
 }
 
@@ -107,7 +112,15 @@ impl Rig {
             id,
             ..Spec::default()
         };
-        Self { spec, stdin: Stdin::Null, log: true, home, version }
+        Self {
+            spec,
+            stdin: Stdin::Null,
+            log: true,
+            program: None,
+            home,
+            run: "run".into(),
+            version,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -115,7 +128,25 @@ impl Rig {
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
-        self.path("run")
+        self.path(&self.run)
+    }
+
+    /// Runs another copy of the shim.
+    pub(crate) fn use_program(&mut self, path: &Path) {
+        self.program = Some(Binary::open(path).unwrap());
+    }
+
+    /// Puts the container's folder below names of `bytes` bytes.
+    pub(crate) fn deepen(&mut self, bytes: usize) {
+        let part = format!("/{}", "d".repeat(99));
+        self.run = format!("run{}", part.repeat(bytes.div_ceil(part.len())));
+        fs::create_dir_all(self.dir()).unwrap();
+    }
+
+    /// Does what the engine does for a container whose shim was killed.
+    pub(crate) fn remove_cgroup(&self) {
+        let path = format!("/gantry-shimtest/{}", self.spec.id);
+        Group::open(&Hierarchy::detect().unwrap(), &path).unwrap().remove().unwrap();
     }
 
     pub(crate) fn upper(&self) -> PathBuf {
@@ -132,7 +163,13 @@ impl Rig {
             serde_json::to_value(config).unwrap()
         });
         let dir = self.dir();
-        let launch = Launch { binary: &BINARY, dir: &dir, plan, log, stdin: self.stdin };
+        let launch = Launch {
+            binary: self.program.as_ref().unwrap_or(&BINARY),
+            dir: &dir,
+            plan,
+            log,
+            stdin: self.stdin,
+        };
         let (shim, spawned) = Shim::spawn(launch).await?;
         Ok((shim, spawned.pid))
     }
