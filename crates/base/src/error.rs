@@ -125,10 +125,18 @@ pub fn chain(err: &dyn StdError) -> String {
     let mut next = err.source();
     while let Some(cause) = next {
         text.push_str(": ");
-        text.push_str(&cause.to_string());
+        text.push_str(&plain(&cause.to_string()));
         next = cause.source();
     }
     text
+}
+
+/// The system's words as Go programs print them, which clients match: `no such file or directory`, not
+/// `No such file or directory (os error 2)`.
+fn plain(cause: &str) -> String {
+    let Some((words, _)) = cause.rsplit_once(" (os error ") else { return cause.to_owned() };
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 impl fmt::Display for Error {

@@ -7,7 +7,7 @@ use crate::{
     images::Images,
     system::Host,
 };
-use base::{ContainerId, Error, ExecId, Result, Timestamp};
+use base::{ContainerId, Error, ExecId, Result, Timestamp, event::Event};
 use image::Content;
 use network::{BridgeConfig, Networks};
 use runtime::{Features, shim::Binary};
@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     fs::{File, TryLockError},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 use storage::{Layers, Limits, Snapshots, Trash, Volumes};
@@ -54,6 +54,7 @@ pub struct Engine {
     pub(crate) features: Features,
     pub(crate) shim: Binary,
     pub(crate) host: Host,
+    reloadable: RwLock<Arc<Reloadable>>,
     /// Faults that tests inject.
     pub faults: Faults,
     /// Background work; an ordered stop waits for it.
@@ -62,6 +63,30 @@ pub struct Engine {
     pub(crate) stop: CancellationToken,
     /// Keeps a second engine off the data root.
     _lock: File,
+}
+
+/// What `SIGHUP` may change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reloadable {
+    pub(crate) debug: bool,
+    pub(crate) labels: Vec<String>,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registry_mirrors: Vec<String>,
+}
+
+impl Reloadable {
+    fn of(config: &Config) -> Self {
+        Self {
+            debug: config.debug,
+            labels: config.labels.clone(),
+            insecure_registries: config.insecure_registries.clone(),
+            registry_mirrors: config.registry_mirrors.clone(),
+        }
+    }
+}
+
+fn json_list(list: &[String]) -> String {
+    serde_json::Value::from(list.to_vec()).to_string()
 }
 
 impl std::fmt::Debug for Engine {
@@ -97,6 +122,7 @@ impl Engine {
         let features = Features { cgroup_v2: hierarchy.version() == Version::V2 };
         let shim = Binary::open(&config.shim)?;
         let id = identity(root)?;
+        let reloadable = RwLock::new(Arc::new(Reloadable::of(&config)));
         let engine = Arc::new(Self {
             config,
             id,
@@ -116,6 +142,7 @@ impl Engine {
             features,
             shim,
             host: Host::read(),
+            reloadable,
             faults: Faults::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -132,6 +159,31 @@ impl Engine {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Takes over what may change while running, and says so in an event.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        let new = Reloadable::of(config);
+        let event = Event::new("daemon", "reload", self.id.clone())
+            .with("debug", new.debug.to_string())
+            .with("insecure-registries", json_list(&new.insecure_registries))
+            .with("labels", json_list(&new.labels))
+            .with("live-restore", "true")
+            .with("name", crate::system::hostname())
+            .with("registry-mirrors", json_list(&new.registry_mirrors));
+        *self.reloadable.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        self.store.write(|tx| {
+            tx.emit(event);
+            Ok(())
+        })
+    }
+
+    /// The settings in force that a reload may change.
+    pub(crate) fn reloadable(&self) -> Arc<Reloadable> {
+        Arc::clone(&self.reloadable.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The event hub.

@@ -101,6 +101,9 @@ pub(crate) struct Early {
 impl AttachStream {
     /// The next bytes of output, in the wire's form; `None` at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
+        if !self.buffer.is_empty() {
+            return Some(self.buffer.split().freeze());
+        }
         loop {
             if let Some(past) = &mut self.past {
                 match past.next().await {
@@ -127,6 +130,14 @@ impl AttachStream {
                 Output::Ended => return None,
             }
         }
+    }
+
+    /// Puts a text of the engine before the output.
+    pub(crate) fn tell(&mut self, text: &str) {
+        if !self.tty {
+            self.buffer.extend_from_slice(&Stream::Stdout.header(text.len()));
+        }
+        self.buffer.extend_from_slice(text.as_bytes());
     }
 
     /// Notes that the client typed the detach keys.

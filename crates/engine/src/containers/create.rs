@@ -57,10 +57,11 @@ impl Engine {
                 "no image specified: give the image to create the container from",
             ));
         }
+        let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
+        settle::check(&request.config, &host)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
         let config = merge(request.config, &to_api(&image.config.config().config))?;
-        let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             self.containers.find(other)?;
         }
@@ -115,7 +116,12 @@ impl Engine {
     ) -> Result<()> {
         crate::lifecycle::private_dir(&places.data)?;
         let active = self.snapshots.prepare(id.as_str(), layers)?;
-        if config.hostname.is_empty() {
+        if let Some(other) = host.network_mode.strip_prefix("container:") {
+            // One network, one name.
+            let other = self.containers.find(other)?.record();
+            config.hostname.clone_from(&other.config.hostname);
+            config.domainname.clone_from(&other.config.domainname);
+        } else if config.hostname.is_empty() {
             config.hostname = match host.network_mode.as_str() {
                 "host" => crate::system::hostname(),
                 _ => id.short().to_owned(),
@@ -133,7 +139,7 @@ impl Engine {
             platform: Platform::host(),
             config,
             host,
-            endpoints,
+            endpoints: named(endpoints),
             layers: layers.to_vec(),
             mounts,
             state: State::default(),
@@ -229,6 +235,14 @@ impl Engine {
         }
         Ok(settled)
     }
+}
+
+/// `default` is the bridge.
+fn named(
+    endpoints: BTreeMap<String, model::EndpointSettings>,
+) -> BTreeMap<String, model::EndpointSettings> {
+    let name = |name: String| if name == "default" { "bridge".to_owned() } else { name };
+    endpoints.into_iter().map(|(key, value)| (name(key), value)).collect()
 }
 
 /// All mounts asked for: `-v`, `--mount`, `--tmpfs`, then the image's volumes that nothing covers.

@@ -159,7 +159,13 @@ impl Engine {
             stdout: c.attach_stdout,
             stderr: c.attach_stderr,
         };
-        let attached = self.run_exec(&container, &exec, Some(streams), console, by).await?;
+        let (attached, failure) =
+            match self.run_exec(&container, &exec, Some(streams), console, by).await {
+                Ok(attached) => (attached, None),
+                // A command that cannot be run is told in the stream, as docker does; its code can be read after.
+                Err(err) if exec.phase.borrow().exit_code.is_some() => (None, Some(err.chain())),
+                Err(err) => return Err(err),
+            };
         let keys = detach_keys(Some(&c.detach_keys))?;
         let event = container.record().event("exec_detach").with("execID", exec.id.as_str()).by(by);
         let mut stream = AttachStream::of(
@@ -170,6 +176,9 @@ impl Engine {
             (Arc::clone(&self.store), event),
         );
         stream.exec = Some(ExecHandle(Arc::clone(&exec)));
+        if let Some(text) = failure {
+            stream.tell(&format!("{text}\r\n"));
+        }
         Ok(stream)
     }
 

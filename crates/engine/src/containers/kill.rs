@@ -2,7 +2,7 @@
 
 use super::{Container, Status, facts::Deed};
 use crate::Engine;
-use base::{Error, Principal, Result, signal};
+use base::{Error, Kind, Principal, Result, signal};
 use std::sync::Arc;
 
 impl Engine {
@@ -49,9 +49,16 @@ impl Engine {
                 |_, _| Ok(()),
             )?;
         }
-        shim.signal(&runtime::shim::Target::Init, number)
-            .await
-            .map_err(|e| Error::wrap(format!("cannot kill container: {}", record.name), e))?;
+        match shim.signal(&runtime::shim::Target::Init, number).await {
+            Ok(()) => {}
+            // It ended in the meantime; its owner is about to say so.
+            Err(err) if matches!(err.kind(), Kind::NotFound | Kind::Unavailable) => {
+                return Err(not_running());
+            }
+            Err(err) => {
+                return Err(Error::wrap(format!("cannot kill container: {}", record.name), err));
+            }
+        }
         if number == signal::KILL && record.state.status == Status::Paused {
             // A frozen process dies only when thawed.
             self.thaw(container).await?;

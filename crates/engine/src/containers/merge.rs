@@ -19,6 +19,7 @@ pub(crate) fn merge(
     }
     merge_map(&mut asked.exposed_ports, image.exposed_ports.as_ref());
     merge_map(&mut asked.labels, image.labels.as_ref());
+    asked.labels.get_or_insert_default();
     merge_map(&mut asked.volumes, image.volumes.as_ref());
     asked.env = merge_env(image.env.as_deref(), asked.env.as_deref());
     // An explicit `--entrypoint ""` arrives as [""] and clears the image's entrypoint and command.
@@ -78,7 +79,13 @@ fn merge_map<V: Clone>(
     asked: &mut Option<BTreeMap<String, V>>,
     image: Option<&BTreeMap<String, V>>,
 ) {
-    let Some(image) = image else { return };
+    let Some(image) = image.filter(|i| !i.is_empty()) else {
+        // What is asked as empty and what is not asked are one to docker.
+        if asked.as_ref().is_some_and(BTreeMap::is_empty) {
+            *asked = None;
+        }
+        return;
+    };
     let asked = asked.get_or_insert_default();
     for (key, value) in image {
         asked.entry(key.clone()).or_insert_with(|| value.clone());

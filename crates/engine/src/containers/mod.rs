@@ -35,6 +35,7 @@ mod start;
 mod state;
 mod stop;
 mod top;
+mod update;
 mod wait;
 
 pub use attach::{AttachOptions, AttachStream, Input, Stream};

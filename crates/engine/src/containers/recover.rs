@@ -40,6 +40,12 @@ impl Engine {
                     Err(exit) => ended.push((container, exit)),
                 },
                 Status::Restarting => self.restart_later(container, Duration::ZERO),
+                // The daemon may have died between letting it run and writing that down.
+                _ if Places::of(&self.config, &record.id).exec.exists() => {
+                    if let Some(shim) = self.adopt(container).await? {
+                        waiting.push((container, shim));
+                    }
+                }
                 _ => {}
             }
         }
@@ -66,6 +72,31 @@ impl Engine {
         self.remove_half_made(&found).await;
         self.sweep_folders();
         self.sweep_volumes()
+    }
+
+    /// Takes over a container that runs although its record does not say so.
+    async fn adopt(&self, container: &Arc<Container>) -> Result<Option<Arc<Shim>>> {
+        let places = Places::of(&self.config, container.id());
+        let Ok((shim, state)) = Shim::connect(&places.exec).await else { return Ok(None) };
+        if state.phase != Phase::Running {
+            return Ok(None);
+        }
+        let shim = Arc::new(shim);
+        container.set_shim(Some(Arc::clone(&shim)));
+        container.change(
+            &self.store,
+            |r| {
+                r.state.status = Status::Running;
+                r.state.pid = i32::try_from(state.pid).unwrap_or(0);
+                r.state.started = state.started.unwrap_or_else(Timestamp::now);
+                r.state.error = String::new();
+            },
+            |tx, r| {
+                tx.emit(r.event("start"));
+                Ok(())
+            },
+        )?;
+        Ok(Some(shim))
     }
 
     /// The shim of a container that ran when the daemon went, or how it ended.

@@ -252,6 +252,14 @@ impl Security {
     }
 }
 
+/// The limits of a container's cgroup.
+///
+/// # Errors
+/// `Invalid` for bad options.
+pub(crate) fn resources_of(record: &Record, engine: &Engine) -> Result<Resources> {
+    Ok(resources(record, &Security::of(record, engine)?))
+}
+
 fn resources(record: &Record, security: &Security) -> Resources {
     let host = &record.host;
     let positive = |v: i64| (v > 0).then_some(v);

@@ -260,7 +260,10 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
                 publish: &publish,
             };
             let endpoint = cx.engine.networks.attach(&name, &wish)?;
+            // Kept before the program may run: whoever finds it running after a crash knows its address.
+            let kept = endpoint.clone();
             cx.endpoints.push(endpoint);
+            cx.container.change(&cx.engine.store, |r| r.endpoint = Some(kept), |_, _| Ok(()))?;
             cx.engine.write_names(&cx.record, &cx.places, &cx.endpoints)
         })
     }
@@ -268,7 +271,8 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
     fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
             cx.endpoints.clear();
-            cx.engine.networks.detach(&cx.record.id)
+            cx.engine.networks.detach(&cx.record.id)?;
+            cx.container.change(&cx.engine.store, |r| r.endpoint = None, |_, _| Ok(())).map(drop)
         })
     }
 }

@@ -87,11 +87,20 @@ impl Engine {
             },
             |_, _| Ok(()),
         )?;
+        if record.state.status == super::Status::Restarting
+            && self.give_up_restart(container).await?
+        {
+            return Ok(());
+        }
         if record.state.status == super::Status::Paused {
             self.thaw(container).await?;
         }
         match self.send_signal(container, first, by).await {
-            Err(err) if err.kind() == base::Kind::Conflict => return Ok(()),
+            // Ended already; the caller may rely on it being recorded.
+            Err(err) if err.kind() == base::Kind::Conflict => {
+                self.stopped_within(container, AFTER_KILL).await;
+                return Ok(());
+            }
             Err(err) => return Err(err),
             Ok(()) => {}
         }
@@ -103,7 +112,11 @@ impl Engine {
             return Ok(());
         }
         match self.send_signal(container, signal::KILL, by).await {
-            Err(err) if err.kind() == base::Kind::Conflict => return Ok(()),
+            // Ended already; the caller may rely on it being recorded.
+            Err(err) if err.kind() == base::Kind::Conflict => {
+                self.stopped_within(container, AFTER_KILL).await;
+                return Ok(());
+            }
             Err(err) => return Err(err),
             Ok(()) => {}
         }
@@ -115,6 +128,16 @@ impl Engine {
             record.name,
             AFTER_KILL.as_secs()
         )))
+    }
+
+    /// Ends the waiting of the restart policy; false when the container was started in the meantime.
+    async fn give_up_restart(&self, container: &Arc<Container>) -> Result<bool> {
+        let _ops = container.ops.lock().await;
+        if container.status() != super::Status::Restarting {
+            return Ok(false);
+        }
+        container.change(&self.store, |r| r.state.status = super::Status::Exited, |_, _| Ok(()))?;
+        Ok(true)
     }
 
     /// Whether the container stopped within `limit`.

@@ -68,6 +68,7 @@ impl Engine {
         let running = count(|s| matches!(s, Status::Running | Status::Restarting));
         let paused = count(|s| *s == Status::Paused);
         let config = &self.config;
+        let now = self.reloadable();
         let mut warnings = Vec::new();
         let forwarding = flag("/proc/sys/net/ipv4/ip_forward");
         if !forwarding {
@@ -82,7 +83,7 @@ impl Engine {
             .collect();
         let hub = model::IndexInfo {
             name: "docker.io".into(),
-            mirrors: config.registry_mirrors.clone(),
+            mirrors: now.registry_mirrors.clone(),
             secure: true,
             official: true,
         };
@@ -119,7 +120,7 @@ impl Engine {
             ipv4_forwarding: forwarding,
             bridge_nf_iptables: flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
             bridge_nf_ip6tables: flag("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
-            debug: config.debug,
+            debug: now.debug,
             file_descriptors: system::open_descriptors() as i64,
             oom_kill_disable: !v2,
             goroutines: self.tasks.len() as i64,
@@ -137,14 +138,14 @@ impl Engine {
             registry_config: model::RegistryConfig {
                 insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
                 index_configs: [("docker.io".to_owned(), hub)].into_iter().collect(),
-                mirrors: config.registry_mirrors.clone(),
+                mirrors: now.registry_mirrors.clone(),
                 ..model::RegistryConfig::default()
             },
             ncpu: self.host.processors as i64,
             mem_total: self.host.memory as i64,
             docker_root_dir: config.data_root.display().to_string(),
             name: system::hostname(),
-            labels: (!config.labels.is_empty()).then(|| config.labels.clone()),
+            labels: (!now.labels.is_empty()).then(|| now.labels.clone()),
             experimental_build: config.experimental,
             server_version: VERSION.into(),
             runtimes,

@@ -200,7 +200,7 @@ async fn serve(
             Caught::Stop => break,
             Caught::Reload => {
                 notify::notify("RELOADING=1");
-                reload(role, &mut settings, log);
+                reload(role, &mut settings, log, &engine);
                 notify::notify("READY=1");
             }
             Caught::Dump => dump::write(&settings.engine.exec_root, &engine),
@@ -224,11 +224,14 @@ async fn serve(
 }
 
 /// Takes what may change while running from the file; a faulty file changes nothing.
-fn reload(role: Role, settings: &mut Settings, log: &logs::Handle) {
+fn reload(role: Role, settings: &mut Settings, log: &logs::Handle, engine: &engine::Engine) {
     match settings.reload(role) {
         Ok(new) => {
             log.set(new.level);
             settings.level = new.level;
+            if let Err(err) = engine.reload(&new.engine) {
+                tracing::error!(err = err.chain(), "the reload was not recorded");
+            }
             tracing::info!(
                 file = new.config_file.display().to_string(),
                 "configuration read again"

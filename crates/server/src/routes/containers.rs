@@ -265,3 +265,9 @@ pub(crate) async fn changes(call: Call) -> Result<Reply> {
     // Docker answers null when nothing changed.
     Ok(reply::ok(&(!list.is_empty()).then_some(list)))
 }
+
+pub(crate) async fn update(mut call: Call) -> Result<Reply> {
+    let changes = call.json::<serde_json::Value>().await?;
+    let warnings = call.engine.container_update(call.name(0), changes, &call.by).await?;
+    Ok(reply::ok(&json!({ "Warnings": warnings })))
+}

@@ -88,6 +88,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(change POST "/containers/{}/restart" containers::restart),
     route!(change POST "/containers/{}/kill" containers::kill),
     route!(change POST "/containers/{}/rename" containers::rename),
+    route!(change POST "/containers/{}/update" containers::update),
     route!(change POST "/containers/{}/pause" containers::pause),
     route!(change POST "/containers/{}/unpause" containers::unpause),
     route!(body POST "/containers/{}/attach" containers::attach),
