@@ -190,13 +190,21 @@ impl Client {
 
     fn decode<T: DeserializeOwned>(mut answer: Response) -> Result<T> {
         let body = answer.body.read_all(MOST)?;
-        serde_json::from_slice(&body)
-            .map_err(|e| Error::Broken(format!("cannot read the daemon's answer: {e}")))
+        // Older engines send null where newer ones send empty lists.
+        api::decode(&body)
+            .map_err(|e| Error::Broken(format!("cannot read the daemon's answer: {}", e.chain())))
     }
 
     /// `GET` with a JSON answer.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<T> {
         Self::decode(self.send("GET", path, query, &[], Send::Nothing)?)
+    }
+
+    /// `GET` with a JSON answer, exactly as it came.
+    pub(crate) fn get_value(&self, path: &str, query: &Query) -> Result<serde_json::Value> {
+        let mut answer = self.get_stream(path, query)?;
+        serde_json::from_slice(&answer.body.read_all(MOST)?)
+            .map_err(|e| Error::Broken(format!("cannot read the daemon's answer: {e}")))
     }
 
     /// `GET` with the answer's bytes.

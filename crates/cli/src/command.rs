@@ -64,8 +64,10 @@ fn try_run(program: &'static str, arguments: &[String]) -> Result<()> {
         Ok(global) => global,
         Err(Stop::Help(_)) => return overview(program),
         Err(Stop::Mistake(text)) => {
-            let more = format!("See '{program} --help'.\n\nUsage:  {program} [OPTIONS] COMMAND");
-            return Err(Fail::new(format!("{text}\n{more}")).with_code(125));
+            let more = format!(
+                "Usage:  {program} [OPTIONS] COMMAND [ARG...]\n\nRun '{program} --help' for more information"
+            );
+            return Err(Fail::new(format!("{text}\n\n{more}")).with_code(125));
         }
     };
     if global.is("version") {
@@ -92,11 +94,7 @@ fn try_run(program: &'static str, arguments: &[String]) -> Result<()> {
             }
             return Ok(writeln!(ui.out, "{}", command.help(program).trim_end())?);
         }
-        Err(Stop::Mistake(text)) => {
-            let usage = command.usage_line(program);
-            let more = format!("Run '{program} {} --help' for more information", command.names[0]);
-            return Err(Fail::new(format!("{text}\n\n{usage}\n\n{more}")).with_code(125));
-        }
+        Err(Stop::Mistake(text)) => return Err(command.mistake(program, &text)),
     };
     command.check_count(program, &given)?;
     let done = (command.run)(&mut ui, &given);
@@ -130,7 +128,8 @@ fn find(program: &str, words: &[String]) -> Result<(&'static Command, usize)> {
                 Err(Fail::code(0))
             }
             Some(other) => Err(Fail::new(format!(
-                "{program}: unknown command: {program} {group} {other}\n\n{text}"
+                "{program}: unknown command: {program} {group} {other}\n\nUsage:  {program} {group}\n\n\
+                 Run '{program} {group} --help' for more information"
             ))),
         };
     }
@@ -167,6 +166,14 @@ fn columns() -> usize {
     })
 }
 
+/// A mistake in the options of the command of this name.
+pub(crate) fn mistake(program: &str, name: &str, text: &str) -> Fail {
+    match COMMANDS.iter().find(|c| c.names.contains(&name)) {
+        Some(command) => command.mistake(program, text),
+        None => Fail::new(text).with_code(125),
+    }
+}
+
 impl Command {
     fn usage_line(&self, program: &str) -> String {
         let options = if self.flags.iter().all(|f| f.is_empty()) { "" } else { " [OPTIONS]" };
@@ -179,7 +186,10 @@ impl Command {
         if self.names.len() > 1 {
             let mut names: Vec<String> =
                 self.names.iter().map(|n| format!("{program} {n}")).collect();
-            names.rotate_left(1);
+            // The long names come first; another group's name for it comes last.
+            let foreign = self.names.iter().filter(|n| n.starts_with("builder ")).count();
+            let own = names.len() - foreign;
+            names[..own].rotate_left(1);
             text.push_str(&format!("\nAliases:\n  {}\n", names.join(", ")));
         }
         if self.flags.iter().any(|f| !f.is_empty()) {
@@ -187,6 +197,12 @@ impl Command {
             text.push_str(&flags::help(self.flags, columns()));
         }
         text
+    }
+
+    fn mistake(&self, program: &str, text: &str) -> Fail {
+        let usage = self.usage_line(program);
+        let more = format!("Run '{program} {} --help' for more information", self.names[0]);
+        Fail::new(format!("{text}\n\n{usage}\n\n{more}")).with_code(125)
     }
 
     fn check_count(&self, program: &str, given: &Given) -> Result<()> {

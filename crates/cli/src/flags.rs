@@ -61,6 +61,9 @@ impl Kind {
             parsed.map_err(|why| format!("strconv.{function}: parsing {value:?}: {why}"))
         };
         match self {
+            Self::Named("filter") if !value.is_empty() && !value.contains('=') => {
+                Err("bad format of filter (expected name=value)".into())
+            }
             Self::Text | Self::List | Self::Strings | Self::Named(_) | Self::Map => Ok(()),
             Self::Bool => values::boolean(value).map(drop),
             Self::Int => number(values::int(value).map(drop), "ParseInt"),
@@ -170,10 +173,10 @@ impl Given {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (argument, None),
         };
+        if name == "help" {
+            return Err(Stop::Help(false));
+        }
         let Some(flag) = all.find(|f| f.long == name) else {
-            if name == "help" {
-                return Err(Stop::Help(false));
-            }
             return Err(Stop::Mistake(format!("unknown flag: --{name}")));
         };
         let value = match value {

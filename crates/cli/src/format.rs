@@ -1,7 +1,7 @@
 //! Lists: rows of texts by name, printed as a table, as JSON lines, or by a template.
 
 use crate::{
-    error::Result,
+    error::{Fail, Result},
     tabwriter,
     template::{self, Template},
     ui::Ui,
@@ -54,16 +54,22 @@ impl List {
             },
         };
         let objects: Vec<serde_json::Value> = rows.iter().map(json_row).collect();
-        let parsed = Template::parse(template, &objects)?;
+        let parsed = Template::parse(template, &objects)
+            .map_err(|e| Fail::new(format!("failed to parse template: {}", e.message)))?;
+        let run = |row: &Row| {
+            let failed = |e: Fail| Fail::new(format!("failed to execute template: {}", e.message));
+            parsed.render(&template::row(row)).map_err(failed)
+        };
+        // Also where there is no row: a field that no row has is a mistake.
+        let headings: Row = self.headings.iter().map(|(k, h)| (*k, (*h).to_owned())).collect();
+        let heading = run(&headings)?;
         let mut lines = String::new();
         if table {
-            let headings: Row = self.headings.iter().map(|(k, h)| (*k, (*h).to_owned())).collect();
-            // Headings go through unchanged by `json` and its kin, but through `truncate` not.
-            lines.push_str(&parsed.render(&template::row(&headings))?);
+            lines.push_str(&heading);
             lines.push('\n');
         }
         for row in rows {
-            lines.push_str(&parsed.render(&template::row(row))?);
+            lines.push_str(&run(row)?);
             lines.push('\n');
         }
         Ok(if table { tabwriter::align(&lines) } else { lines })
@@ -73,7 +79,11 @@ impl List {
 fn json_row(row: &Row) -> serde_json::Value {
     let mut sorted: Vec<_> = row.iter().collect();
     sorted.sort();
-    let fields = sorted.into_iter().map(|(k, v)| ((*k).to_owned(), v.as_str().into()));
+    let fields = sorted.into_iter().map(|(k, v)| {
+        // compat(docker 28): a platform is an object, and none is null.
+        let null = *k == "Platform" && v.is_empty();
+        ((*k).to_owned(), if null { serde_json::Value::Null } else { v.as_str().into() })
+    });
     serde_json::Value::Object(fields.collect())
 }
 
@@ -111,14 +121,14 @@ pub(crate) fn go_time(seconds: i64) -> String {
     format!("{} {} +0000 UTC", &text[..10], &text[11..19])
 }
 
-/// A size as docker prints it.
+/// A size as lists print it, three digits.
 pub(crate) fn size(bytes: i64) -> String {
     base::units::human_size_with(bytes as f64, 3)
 }
 
-/// A sum of sizes as docker prints it.
-pub(crate) fn total(bytes: u64) -> String {
-    base::units::human_size(bytes as f64)
+/// A size as sums print it, four digits.
+pub(crate) fn total(bytes: impl TryInto<u64>) -> String {
+    base::units::human_size(bytes.try_into().unwrap_or(0) as f64)
 }
 
 /// `a=1,b=2`.

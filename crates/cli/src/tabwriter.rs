@@ -2,7 +2,11 @@
 
 /// Aligns lines whose cells are separated by tabs.
 pub(crate) fn align(lines: &str) -> String {
-    const LEAST: usize = 10;
+    align_at_least(10, lines)
+}
+
+/// As [`align`], each column at least `least` wide.
+pub(crate) fn align_at_least(least: usize, lines: &str) -> String {
     const GAP: usize = 3;
     let rows: Vec<Vec<&str>> = lines.lines().map(|l| l.split('\t').collect()).collect();
     let mut out = String::with_capacity(lines.len() * 2);
@@ -16,7 +20,7 @@ pub(crate) fn align(lines: &str) -> String {
             let cells = &rows[from..from + run];
             let widest = cells.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
             for width in &mut widths[from..from + run] {
-                width[column] = (widest + GAP).max(LEAST);
+                width[column] = (widest + GAP).max(least);
             }
             from += run.max(1);
         }

@@ -65,21 +65,30 @@ impl Template {
                 Ok(change(args, |text| text.chars().take(most.unwrap_or(usize::MAX)).collect()))
             })
             .parse(&text)
-            .map_err(|e| Fail::new(format!("template parsing error: {}", named(&e.to_string()))))?;
+            .map_err(|e| Fail::new(unclosed(named(&e.to_string()))))?;
         Ok(Self(engine))
     }
 
     /// Runs it over a value.
     pub(crate) fn render(&self, value: &Value) -> Result<String> {
-        self.0
-            .execute_to_string(value)
-            .map_err(|e| Fail::new(format!("template parsing error: {}", named(&e.to_string()))))
+        self.0.execute_to_string(value).map_err(|e| Fail::new(named(&e.to_string())))
     }
 }
 
 /// Go says `template: NAME:LINE:COLUMN`, where our name is empty.
 fn named(text: &str) -> String {
     text.replace("template: 1:", "template: :1:")
+}
+
+/// Go names only the line where an action is not closed.
+fn unclosed(text: String) -> String {
+    match text.split_once(": unclosed action") {
+        Some((place, _)) => {
+            let line = place.rsplit_once(':').map_or(place, |(line, _)| line);
+            format!("{line}: unclosed action")
+        }
+        None => text,
+    }
 }
 
 trait FromText {
@@ -311,6 +320,6 @@ mod tests {
             assert_eq!(run(template), want, "{template}");
         }
         assert!(run("{{.Nope}}").contains("map has no entry for key"), "{}", run("{{.Nope}}"));
-        assert!(run("{{").starts_with("template parsing error: template: :1:"), "{}", run("{{"));
+        assert_eq!(run("{{"), "template: :1: unclosed action");
     }
 }

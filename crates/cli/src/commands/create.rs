@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Query, part},
-    command::{Command, Count},
+    command::{self, Command, Count},
     error::{Fail, Result, text},
     flags::{Flag, Given, Kind, Words, flag},
     options::{container, container::Body, flags::CONTAINER},
@@ -35,7 +35,10 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 }
 
 /// A failure of ours or the engine's, with the hint and the code that `run` and `create` give.
-pub(super) fn with_help(ui: &Ui, command: &str, fail: Fail) -> Fail {
+pub(super) fn with_help(ui: &Ui, command: &'static str, fail: Fail) -> Fail {
+    if fail.message.starts_with("invalid argument ") {
+        return command::mistake(ui.program, command, &fail.message);
+    }
     let program = ui.program;
     let hint = format!("Run '{program} {command} --help' for more information");
     Fail { code: 125, message: format!("{program}: {}\n\n{hint}", fail.message) }

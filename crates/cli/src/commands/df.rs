@@ -53,7 +53,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 }
 
 fn row(kind: &str, total: usize, active: usize, size: i64, reclaimable: i64) -> Row {
-    let mut text = format::size(reclaimable);
+    let mut text = format::total(reclaimable);
     if size > 0 {
         text.push_str(&format!(" ({}%)", reclaimable * 100 / size));
     }
@@ -61,7 +61,7 @@ fn row(kind: &str, total: usize, active: usize, size: i64, reclaimable: i64) -> 
         ("Type", kind.to_owned()),
         ("TotalCount", total.to_string()),
         ("Active", active.to_string()),
-        ("Size", format::size(size)),
+        ("Size", format::total(size)),
         ("Reclaimable", text),
     ]
 }
@@ -106,7 +106,7 @@ fn cache_row(usage: &DiskUsage) -> Row {
     let used: i64 = own.filter(|c| c.in_use).map(|c| c.size).sum();
     let mut row =
         row("Build Cache", cache.len(), cache.iter().filter(|c| c.in_use).count(), all, all - used);
-    row[4].1 = format::size(all - used);
+    row[4].1 = format::total(all - used);
     row
 }
 
@@ -120,17 +120,25 @@ fn verbose(ui: &mut Ui, usage: &DiskUsage) -> Result<()> {
             ("Tag", "TAG"),
             ("ID", "IMAGE ID"),
             ("CreatedSince", "CREATED"),
-            ("VirtualSize", "SIZE"),
+            ("Size", "SIZE"),
             ("SharedSize", "SHARED SIZE"),
             ("UniqueSize", "UNIQUE SIZE"),
             ("Containers", "CONTAINERS"),
         ],
-        table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.VirtualSize}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+        table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
         raw: "",
     }
     .print(ui, "", &rows)?;
     writeln!(ui.out, "\nContainers space usage:\n")?;
-    let rows: Vec<Row> = usage.containers.iter().flatten().map(|c| ps::row(c, false)).collect();
+    let rows: Vec<Row> = usage
+        .containers
+        .iter()
+        .flatten()
+        .map(|c| {
+            let alone = api::model::ContainerSummary { size_root_fs: None, ..c.clone() };
+            ps::row(&alone, false)
+        })
+        .collect();
     List {
         headings: &[
             ("ID", "CONTAINER ID"),
@@ -156,7 +164,7 @@ fn verbose(ui: &mut Ui, usage: &DiskUsage) -> Result<()> {
             vec![
                 ("Name", v.name.clone()),
                 ("Links", data.ref_count.to_string()),
-                ("Size", format::size(data.size.max(0))),
+                ("Size", format::total(data.size.max(0))),
             ]
         })
         .collect();
@@ -168,7 +176,7 @@ fn verbose(ui: &mut Ui, usage: &DiskUsage) -> Result<()> {
     .print(ui, "", &rows)?;
     let cache = usage.build_cache.as_deref().unwrap_or_default();
     let all: i64 = cache.iter().map(|c| c.size).sum();
-    writeln!(ui.out, "\nBuild cache usage: {}\n", format::size(all))?;
+    writeln!(ui.out, "\nBuild cache usage: {}\n", format::total(all))?;
     let rows: Vec<Row> = cache
         .iter()
         .map(|c| {
@@ -176,7 +184,9 @@ fn verbose(ui: &mut Ui, usage: &DiskUsage) -> Result<()> {
             vec![
                 ("ID", c.id.chars().take(12).collect()),
                 ("CacheType", c.r#type.clone()),
-                ("Size", format::size(c.size)),
+                ("Size", format::total(c.size)),
+                ("CreatedSince", since(&c.created_at)),
+                ("LastUsedSince", c.last_used_at.as_deref().map(since).unwrap_or_default()),
                 ("UsageCount", c.usage_count.to_string()),
                 ("Shared", flag(c.shared)),
             ]
@@ -187,11 +197,17 @@ fn verbose(ui: &mut Ui, usage: &DiskUsage) -> Result<()> {
             ("ID", "CACHE ID"),
             ("CacheType", "CACHE TYPE"),
             ("Size", "SIZE"),
+            ("CreatedSince", "CREATED"),
+            ("LastUsedSince", "LAST USED"),
             ("UsageCount", "USAGE"),
             ("Shared", "SHARED"),
         ],
-        table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.UsageCount}}\t{{.Shared}}",
+        table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
         raw: "",
     }
     .print(ui, "", &rows)
+}
+
+fn since(time: &str) -> String {
+    time.parse::<base::Timestamp>().map(|at| format::ago(at.unix())).unwrap_or_default()
 }

@@ -36,8 +36,8 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     const LONGEST: u64 = 64 << 20;
     let format = given.text_or_empty("format");
     let query = Query::new()
-        .text("since", &moment(given.text("since"), "since")?)
-        .text("until", &moment(given.text("until"), "until")?)
+        .text("since", &moment(given.text("since"), "")?)
+        .text("until", &moment(given.text("until"), "")?)
         .filters(&values::filters(given.list("filter"))?);
     let answer = ui.client()?.get_stream("/events", &query)?;
     let mut reader = BufReader::new(answer.body);

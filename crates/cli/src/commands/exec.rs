@@ -11,7 +11,7 @@ use crate::{
     term,
     ui::Ui,
 };
-use api::model::{ExecConfig, ExecInspect, ExecStart, IdReply};
+use api::model::{ExecConfig, ExecStart, IdReply};
 
 const FLAGS: &[Flag] = &[
     short('d', "detach", Kind::Bool, "Detached mode: run command in the background"),
@@ -80,8 +80,8 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     };
     session.resize();
     session.run(socket, early)?;
-    let end: ExecInspect = client.get(&format!("/exec/{}/json", part(&made.id)), &Query::new())?;
-    match end.exit_code.and_then(|code| i32::try_from(code).ok()) {
+    let end = client.get_value(&format!("/exec/{}/json", part(&made.id)), &Query::new())?;
+    match end["ExitCode"].as_i64().and_then(|code| i32::try_from(code).ok()) {
         None | Some(0) => Ok(()),
         Some(code) => Err(Fail::code(code)),
     }

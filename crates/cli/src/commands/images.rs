@@ -118,9 +118,8 @@ pub(super) fn rows(image: &ImageSummary, full: bool, with_digests: bool) -> Vec<
 fn row(image: &ImageSummary, full: bool, repo: &str, tag: &str, digest: &str) -> Row {
     // -1 means that the engine was not asked.
     let known = |n: i64, text: String| if n < 0 { "N/A".to_owned() } else { text };
-    let size = format::size(image.size);
-    let shared = known(image.shared_size, format::size(image.shared_size));
-    let unique = known(image.shared_size, format::size(image.size - image.shared_size.max(0)));
+    let shared = known(image.shared_size, format::total(image.shared_size));
+    let unique = known(image.shared_size, format::total(image.size - image.shared_size.max(0)));
     vec![
         ("ID", if full { image.id.clone() } else { format::short_id(&image.id) }),
         ("Repository", repo.to_owned()),
@@ -131,9 +130,9 @@ fn row(image: &ImageSummary, full: bool, repo: &str, tag: &str, digest: &str) ->
             if image.created <= 0 { "N/A".into() } else { format::ago(image.created) },
         ),
         ("CreatedAt", format::go_time(image.created)),
-        ("Size", size.clone()),
+        ("Size", format::size(image.size)),
         ("Containers", known(image.containers, image.containers.to_string())),
-        ("VirtualSize", size),
+        ("VirtualSize", format::total(image.size)),
         ("SharedSize", shared),
         ("UniqueSize", unique),
     ]

@@ -24,8 +24,7 @@ pub(crate) const INFO: Command = Command {
 };
 
 fn run(ui: &mut Ui, given: &Given) -> Result<()> {
-    let answer =
-        ui.client().and_then(|client| Ok(client.get::<serde_json::Value>("/info", &Query::new())?));
+    let answer = ui.client().and_then(|client| Ok(client.get_value("/info", &Query::new())?));
     let version = env!("CARGO_PKG_VERSION");
     let format = given.text_or_empty("format");
     if !format.is_empty() {
@@ -45,7 +44,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     )?;
     match answer {
         Ok(value) => {
-            let info: Info = serde_json::from_value(value).unwrap_or_default();
+            let info: Info = api::decode_value(value)?;
             let mut text = String::new();
             server(&info, &mut text);
             ui.out.write_all(text.as_bytes())?;
@@ -100,7 +99,9 @@ fn server(info: &Info, out: &mut String) {
     some("Init Binary", &info.init_binary);
     some("containerd version", &info.containerd_commit.id);
     some("runc version", &info.runc_commit.id);
-    some("init version", &info.init_commit.id);
+    if !info.init_binary.is_empty() {
+        out.push_str(&format!(" init version: {}\n", info.init_commit.id));
+    }
     security(info, out);
     machine(info, out);
 }

@@ -26,7 +26,9 @@ pub(crate) const INSPECT: Command = Command {
     run: |ui, given| {
         let wanted = given.text_or_empty("type");
         if !wanted.is_empty() && !KINDS.iter().any(|k| k.name == wanted) {
-            return Err(Fail::new(format!("{wanted:?} is not a valid value for --type")));
+            let known: Vec<String> = KINDS.iter().map(|k| format!("{:?}", k.name)).collect();
+            let known = known.join(", ");
+            return Err(Fail::new(format!("unknown type: {wanted:?}: must be one of {known}")));
         }
         run(ui, given, &wanted)
     },
@@ -83,7 +85,7 @@ fn run(ui: &mut Ui, given: &Given, wanted: &str) -> Result<()> {
 
 fn find(client: &Client, name: &str, wanted: &str, query: &Query) -> Result<Value> {
     for kind in KINDS.iter().filter(|k| wanted.is_empty() || k.name == wanted) {
-        match client.get(&(kind.path)(&part(name)), query) {
+        match client.get_value(&(kind.path)(&part(name)), query) {
             Ok(value) => return Ok(value),
             Err(err) if err.is_missing() && wanted.is_empty() => {}
             Err(err) => return Err(err.into()),
@@ -106,7 +108,9 @@ pub(super) fn print(ui: &mut Ui, format: &str, found: &[Value]) -> Result<()> {
         }
         "json" => writeln!(ui.out, "{}", Value::Array(found.to_vec()))?,
         _ => {
-            let template = Template::parse(format, found)?;
+            let template = Template::parse(format, found).map_err(|e| {
+                Fail::new(format!("template parsing error: {}", e.message)).with_code(64)
+            })?;
             for value in found {
                 writeln!(ui.out, "{}", template.render(&template::value(value))?)?;
             }

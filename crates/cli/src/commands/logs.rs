@@ -73,9 +73,12 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 pub(super) fn moment(text: Option<&str>, what: &str) -> Result<String> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(String::new()) };
     let at = Timestamp::parse_relative(text, Timestamp::now()).map_err(|_| {
-        Fail::new(format!(
-            "invalid value for \"{what}\": failed to parse value as time or duration: {text:?}"
-        ))
+        let why = format!("failed to parse value as time or duration: {text:?}");
+        Fail::new(if what.is_empty() {
+            why
+        } else {
+            format!("invalid value for \"{what}\": {why}")
+        })
     })?;
     Ok(format!("{}.{:09}", at.unix(), at.subsec_nanos()))
 }

@@ -34,7 +34,9 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
         let key = if wanted.contains('/') { wanted.clone() } else { format!("{wanted}/tcp") };
         let Some(bindings) = ports.get(&key).and_then(Option::as_ref).filter(|b| !b.is_empty())
         else {
-            return Err(Fail::new(format!("no public port '{wanted}' published for {name}")));
+            return Err(Fail::new(format!(
+                "Error: No public port '{wanted}' published for {name}"
+            )));
         };
         for binding in bindings {
             writeln!(ui.out, "{}", address(binding))?;

@@ -24,6 +24,8 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
         return Err(Fail::new("Error: Neither old nor new names may be empty"));
     }
     let query = Query::new().text("name", to);
-    ui.client()?.post(&format!("/containers/{}/rename", part(from)), &query)?;
-    Ok(())
+    let renamed = ui.client()?.post(&format!("/containers/{}/rename", part(from)), &query);
+    renamed
+        .map(drop)
+        .map_err(|e| Fail::new(format!("{e}\nError: failed to rename container named {from}")))
 }

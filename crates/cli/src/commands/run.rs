@@ -47,7 +47,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     if detached {
         if given.has("attach") {
             let text = "conflicting options: cannot specify both --attach and --detach";
-            return Err(with_help(ui, "run", Fail::new(text)));
+            return Err(Fail::new(text));
         }
         let config = &mut body.config;
         (config.attach_stdin, config.attach_stdout, config.attach_stderr) = (false, false, false);

@@ -57,7 +57,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Fail::new(format!("failed to start containers: {}", failed.join(", "))))
+    Err(Fail::new(format!("Error: failed to start containers: {}", failed.join(", "))))
 }
 
 fn start_attached(ui: &mut Ui, given: &Given) -> Result<()> {

@@ -20,6 +20,14 @@ pub(crate) const TAG: Command = Command {
 
 fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     let target = &given.words[1];
+    for name in &given.words {
+        if let Err(err) = name.parse::<base::Reference>() {
+            let why = err.chain();
+            return Err(Fail::new(format!(
+                "Error parsing reference: {name:?} is not a valid repository/tag: {why}"
+            )));
+        }
+    }
     if target.contains('@') {
         return Err(Fail::new("refusing to create a tag with a digest reference"));
     }

@@ -30,5 +30,5 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
         lines.push_str(&row.join("\t"));
         lines.push('\n');
     }
-    Ok(ui.out.write_all(tabwriter::align(&lines).as_bytes())?)
+    Ok(ui.out.write_all(tabwriter::align_at_least(20, &lines).as_bytes())?)
 }

@@ -63,10 +63,7 @@ pub(crate) fn filters(list: &[String]) -> Result<Filters> {
     let mut filters = Filters::new();
     for text in list.iter().filter(|t| !t.is_empty()) {
         let Some((name, value)) = text.split_once('=') else {
-            return Err(Fail::new(format!(
-                "invalid argument {text:?} for \"-f, --filter\" flag: invalid filter '{text}'"
-            ))
-            .with_code(125));
+            return Err(Fail::new("bad format of filter (expected name=value)"));
         };
         let name = name.trim().to_lowercase();
         filters.entry(name).or_default().insert(value.trim().to_owned(), true);
