@@ -4,170 +4,172 @@
 //! Names and link targets are resolved inside the tree; a name with `..` is refused; what is in the way of
 //! another kind is replaced.
 
-use crate::{Limits, error::io};
+use crate::{
+    Limits,
+    error::io,
+    folders::clean,
+    place::{self, Ours, Owed, Refused},
+    tar::{Entry, EntryKind, reader::Reader},
+};
 use base::{Error, Result};
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    io::{Read, copy},
+    io::{BufReader, Read},
     os::unix::ffi::OsStrExt as _,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
-use sys::root::{Kind, Node, Root, Time, chmod_open, chown_open, set_open_mtime, set_open_xattr};
-use tar::EntryType;
+use sys::root::{Dir, Kind, Root};
 
 /// Mode of folders that the archive implies.
 const FOLDER: u32 = 0o755;
+/// Bytes read from the archive at once.
+const BUFFER: usize = 128 << 10;
 
-/// Unpacks an uncompressed `tar` below `path`, which is made if need be.
+/// Unpacks an uncompressed `tar` below `path`, which is made if need be; reading ends with the archive.
 ///
 /// # Errors
 /// `Invalid` for an archive that is malformed, reaches outside or passes the limits; of the disk.
 pub fn extract_into(root: &Root, path: &Path, tar: &mut dyn Read, limits: &Limits) -> Result<()> {
-    let malformed = |e: std::io::Error| Error::invalid("malformed archive").caused_by(e);
     root.mkdir_all(path, FOLDER, Some((0, 0)))
         .map_err(|e| io("cannot make the folder to unpack to", e))?;
-    let top = root.subroot(path).map_err(|e| io("cannot open the folder to unpack to", e))?;
-    let mut archive = tar::Archive::new(tar.take(limits.tar_bytes));
-    let mut folders: HashMap<PathBuf, Time> = HashMap::new();
-    for (number, entry) in archive.entries().map_err(malformed)?.enumerate() {
-        let mut entry = entry.map_err(malformed)?;
-        if number as u64 >= limits.entries {
+    let root = root.subroot(path).map_err(|e| io("cannot open the folder to unpack to", e))?;
+    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, tar));
+    let mut extract = Extract { root, ours: Ours::now(), parent: None, folders: HashMap::new() };
+    let mut entries = 0;
+    while let Some(mut entry) = reader.next()? {
+        // These would tell overlayfs what is in a layer.
+        entry.xattrs.retain(|(key, _)| !key.as_bytes().starts_with(b"trusted.overlay."));
+        entries += 1;
+        if entries > limits.entries {
             return Err(Error::invalid("the archive has too many entries"));
         }
-        let name = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
-        let Some(target) = clean(&name) else {
-            return Err(Error::invalid(format!("{}: the archive reaches outside", name.display())));
-        };
-        if let Some(time) = one(&top, &mut entry, &target)? {
-            folders.insert(target, time);
+        if reader.position().saturating_add(reader.remaining()) > limits.tar_bytes {
+            return Err(Error::invalid("the archive is larger than is allowed"));
         }
+        extract.one(&entry, &mut reader)?;
+        drain(&mut reader)?;
+        // What was kept to write the same archive again is of no use here.
+        drop(reader.take_raw());
     }
-    // Deepest first, so that setting one does not touch another.
-    let mut folders: Vec<_> = folders.into_iter().collect();
-    folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
-    for (path, time) in folders {
-        top.set_mtime(&path, time)
-            .map_err(|e| io(format!("cannot unpack {}", path.display()), e))?;
+    extract.finish()
+}
+
+/// Passes over what is left of an entry.
+fn drain(reader: &mut Reader<BufReader<&mut dyn Read>>) -> Result<()> {
+    while reader.remaining() > 0 {
+        let length = reader.fill()?.len();
+        reader.consume(length);
     }
     Ok(())
 }
 
-fn clean(name: &Path) -> Option<PathBuf> {
-    let mut clean = PathBuf::from("/");
-    for part in name.components() {
-        match part {
-            Component::Normal(part) => clean.push(part),
-            Component::ParentDir => return None,
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    Some(clean)
+/// One archive on its way into a tree.
+struct Extract {
+    root: Root,
+    ours: Ours,
+    /// The folder that the last entry went to.
+    parent: Option<(PathBuf, Dir)>,
+    /// What folders get at the end, when nothing more changes them.
+    folders: HashMap<PathBuf, Owed>,
 }
 
-/// Unpacks one entry; gives the time of a folder, which is set at the end.
-fn one(root: &Root, entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> Result<Option<Time>> {
-    let fail = |e| io(format!("cannot unpack {}", path.display()), e);
-    let malformed = |e: std::io::Error| {
-        Error::invalid(format!("malformed archive entry {}", path.display())).caused_by(e)
-    };
-    let kind = entry.header().entry_type();
-    if path == Path::new("/") {
-        return Ok(None);
-    }
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    if !root.exists(parent).map_err(fail)? {
-        root.mkdir_all(parent, FOLDER, Some((0, 0))).map_err(fail)?;
-    }
-    let (dir, name) = root.parent(path).map_err(fail)?;
-    match dir.stat(&name) {
-        Ok(stat) if stat.kind == Kind::Dir && kind == EntryType::Directory => {}
-        Ok(_) => dir.remove_all(&name).map_err(fail)?,
-        Err(err) if err.is_missing() => {}
-        Err(err) => return Err(fail(err)),
-    }
-    let header = entry.header();
-    let number = |n: std::io::Result<u64>| n.map_err(malformed).map(|n| n as u32);
-    let (uid, gid) = (number(header.uid())?, number(header.gid())?);
-    let mode = header.mode().map_err(malformed)? & 0o7777;
-    let mtime = Time { seconds: header.mtime().map_err(malformed)? as i64, nanos: 0 };
-    let device = || -> Result<(u32, u32)> {
-        let part =
-            |n: std::io::Result<Option<u32>>| n.map_err(malformed).map(Option::unwrap_or_default);
-        Ok((part(header.device_major())?, part(header.device_minor())?))
-    };
-    let link = |entry: &tar::Entry<'_, _>| -> Result<PathBuf> {
-        let bytes = entry.link_name_bytes();
-        let bytes =
-            bytes.ok_or_else(|| Error::invalid(format!("{} links to nothing", path.display())))?;
-        Ok(PathBuf::from(OsStr::from_bytes(&bytes)))
-    };
-    match kind {
-        EntryType::Directory => match dir.mkdir(&name, 0o700) {
-            Err(err) if err.is_taken() => {}
-            other => other.map_err(fail)?,
-        },
-        EntryType::Symlink => {
-            dir.symlink(link(entry)?, &name).map_err(fail)?;
-            dir.chown(&name, uid, gid).map_err(fail)?;
-            return dir.set_mtime(&name, mtime).map_err(fail).map(|()| None);
+impl Extract {
+    fn one(&mut self, entry: &Entry, tar: &mut Reader<BufReader<&mut dyn Read>>) -> Result<()> {
+        let shown = || entry.name.escape_ascii().to_string();
+        let outside = || Error::invalid(format!("\"{}\": the archive reaches outside", shown()));
+        let up = |name: &[u8]| name.split(|b| *b == b'/').any(|part| part == b"..");
+        if up(&entry.name) {
+            return Err(outside());
         }
-        EntryType::Link => {
-            let target = clean(&link(entry)?).ok_or_else(|| {
-                Error::invalid(format!("{}: the archive links outside", path.display()))
-            })?;
-            return root.link(&target, path).map_err(fail).map(|()| None);
-        }
-        EntryType::Char => {
-            let (major, minor) = device()?;
-            dir.mknod(&name, Node::Char(major, minor), 0o600).map_err(fail)?;
-        }
-        EntryType::Block => {
-            let (major, minor) = device()?;
-            dir.mknod(&name, Node::Block(major, minor), 0o600).map_err(fail)?;
-        }
-        EntryType::Fifo => dir.mknod(&name, Node::Fifo, 0o600).map_err(fail)?,
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let mut file = dir.create_new(&name, 0o600).map_err(fail)?;
-            let attributes = attributes(entry).map_err(malformed)?;
-            copy(entry, &mut file)
-                .map_err(|e| Error::io(format!("cannot unpack {}", path.display()), e))?;
-            chown_open(&file, uid, gid).map_err(fail)?;
-            chmod_open(&file, mode).map_err(fail)?;
-            for (key, value) in attributes {
-                set_open_xattr(&file, OsStr::from_bytes(&key), &value).map_err(fail)?;
+        let path = Path::new("/").join(OsStr::from_bytes(&clean(&entry.name).ok_or_else(outside)?));
+        let Some(name) = path.file_name() else { return Ok(()) };
+        let root = self.root.try_clone().map_err(|e| place::failed(entry, e))?;
+        let fail = |e| place::failed(entry, e);
+        let kept = self.clear(&path, name, entry)?;
+        let dir = self.parent(&path, entry)?;
+        let made = match &entry.kind {
+            EntryKind::File => place::file(self.ours, &dir, name, entry, tar),
+            EntryKind::Dir if kept => {
+                let owed = place::refolder(&dir, name, entry, path.as_os_str().as_bytes())?;
+                self.folders.insert(path.clone(), owed);
+                Ok(())
             }
-            return set_open_mtime(&file, mtime).map_err(fail).map(|()| None);
-        }
-        // Headers that describe others, and kinds that nobody knows, are no files.
-        _ => return Ok(None),
+            EntryKind::Dir => {
+                let owed = place::folder(self.ours, &dir, name, entry, path.as_os_str().as_bytes());
+                owed.map(|owed| drop(self.folders.insert(path.clone(), owed)))
+            }
+            EntryKind::Hardlink => {
+                let target = clean(&entry.link).ok_or_else(|| {
+                    Error::invalid(format!("\"{}\": the archive links outside", shown()))
+                })?;
+                let target = Path::new("/").join(OsStr::from_bytes(&target));
+                root.link(&target, &path).map_err(Refused::Call)
+            }
+            EntryKind::Symlink | EntryKind::Char(..) | EntryKind::Block(..) | EntryKind::Fifo => {
+                place::special(self.ours, &dir, name, entry)
+            }
+        };
+        made.map_err(|refused| match refused {
+            Refused::Call(e) => fail(e),
+            Refused::Other(err) => err,
+        })
     }
-    dir.chown(&name, uid, gid).map_err(fail)?;
-    dir.chmod(&name, mode).map_err(fail)?;
-    if kind == EntryType::Directory {
-        return Ok(Some(mtime));
-    }
-    dir.set_mtime(&name, mtime).map_err(fail).map(|()| None)
-}
 
-/// Capabilities and `user.` attributes; others have no place in a context.
-fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    const PREFIX: &[u8] = b"SCHILY.xattr.";
-    let mut found = Vec::new();
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        if let Some(key) = record.key_bytes().strip_prefix(PREFIX)
-            && (key == b"security.capability" || key.starts_with(b"user."))
-        {
-            found.push((key.to_vec(), record.value_bytes().to_vec()));
+    /// Removes what is in the way; says whether a folder is there that stays.
+    fn clear(&mut self, path: &Path, name: &OsStr, entry: &Entry) -> Result<bool> {
+        let fail = |e| place::failed(entry, e);
+        let dir = self.parent(path, entry)?;
+        match dir.stat(name) {
+            Ok(stat) if stat.kind == Kind::Dir && entry.kind == EntryKind::Dir => Ok(true),
+            Ok(stat) => {
+                dir.remove_all(name).map_err(fail)?;
+                if stat.kind == Kind::Dir {
+                    self.folders.retain(|folder, _| !folder.starts_with(path));
+                }
+                // What was removed may have been on the way to the folder that is at hand.
+                self.parent = None;
+                Ok(false)
+            }
+            Err(err) if err.is_missing() => Ok(false),
+            Err(err) => Err(fail(err)),
         }
     }
-    Ok(found)
+
+    /// The folder that `path` goes to, symlinks followed inside the tree, made if need be.
+    fn parent(&mut self, path: &Path, entry: &Entry) -> Result<Dir> {
+        let fail = |e| place::failed(entry, e);
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        if let Some((at, dir)) = &self.parent
+            && at == parent
+        {
+            return dir.try_clone().map_err(fail);
+        }
+        if !self.root.exists(parent).map_err(fail)? {
+            self.root.mkdir_all(parent, FOLDER, Some((0, 0))).map_err(fail)?;
+        }
+        let dir = self.root.open_dir(parent).map_err(fail)?;
+        let own = dir.try_clone().map_err(fail)?;
+        self.parent = Some((parent.to_owned(), dir));
+        Ok(own)
+    }
+
+    /// Gives folders what they are owed.
+    fn finish(self) -> Result<()> {
+        for (path, owed) in &self.folders {
+            let fail = |e| io(format!("cannot unpack {}", path.display()), e);
+            // One that something else replaced is owed nothing.
+            let Ok(own) = self.root.open_dir(path) else { continue };
+            owed.settle(&own).map_err(fail)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tar::EntryType;
 
     const LIMITS: Limits = Limits { entries: 100, tar_bytes: 1 << 20, reserve: 0 };
 

@@ -82,11 +82,15 @@ pub(super) async fn receive(
 struct Hashing<R> {
     inner: R,
     hash: Sha256,
+    /// Reading failed: whatever comes of it is the sender's doing.
+    failed: bool,
 }
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
+        let n = self.inner.read(buf).inspect_err(|e| {
+            self.failed |= e.kind() != io::ErrorKind::Interrupted;
+        })?;
         self.hash.update(&buf[..n]);
         Ok(n)
     }
@@ -96,8 +100,12 @@ fn unpack_stream(source: impl Read + Send, folder: &Path) -> Result<(Root, Diges
     let root = Root::open(folder)
         .map_err(|e| Error::io(format!("cannot open {}", folder.display()), e.into()))?;
     let (_, plain) = image::decompress::open(source, &image::Limits::default())?;
-    let mut plain = Hashing { inner: plain, hash: Sha256::new() };
-    extract(&mut plain, &root)?;
+    let mut plain = Hashing { inner: plain, hash: Sha256::new(), failed: false };
+    let done = extract(&mut plain, &root);
+    done.map_err(|cause| match plain.failed {
+        true => Error::invalid("cannot read the build context").caused_by(cause),
+        false => cause,
+    })?;
     // What follows the end of the archive is read too, so that the client is not cut off in its sentence.
     io::copy(&mut plain, &mut io::sink())
         .map_err(|e| Error::invalid("cannot read the build context").caused_by(e))?;

@@ -1,7 +1,7 @@
 //! What `POST /build` asks for, besides the context in the body.
 
 use api::model::{HostConfig, Ulimit};
-use base::Platform;
+use base::{Platform, Result};
 use std::collections::BTreeMap;
 
 /// The parameters of a build, in docker's words.
@@ -66,6 +66,14 @@ pub struct BuildRequest {
 }
 
 impl BuildRequest {
+    /// Checks what can be checked before the context is read.
+    ///
+    /// # Errors
+    /// `Invalid` for malformed names.
+    pub fn check(&self) -> Result<()> {
+        super::names::parse(&self.tags).map(|_| ())
+    }
+
     /// What the containers of `RUN` get.
     pub(super) fn host_config(&self) -> HostConfig {
         let list = |list: &Vec<String>| Some(list.clone()).filter(|l| !l.is_empty());

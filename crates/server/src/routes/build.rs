@@ -7,18 +7,48 @@ use crate::{
 };
 use base::{Error, Result};
 use bytes::Bytes;
-use engine::build::BuildRequest;
+use engine::{build::BuildRequest, images::Bytestream};
+use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How much of a refused context is read.
+const DRAIN_BYTES: usize = 4 << 20;
+/// How long it is read.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 pub(crate) async fn build(mut call: Call) -> Result<Reply> {
-    let request = request(&call)?;
-    let body = incoming(&mut call);
+    let request = request(&call).and_then(|request| request.check().map(|()| request));
+    let mut body = incoming(&mut call);
+    let request = match request {
+        Ok(request) => request,
+        Err(err) => {
+            drain(&mut body).await;
+            return Err(err);
+        }
+    };
     let stream = call.engine.image_build(request, Some(body), &call.by).await?;
     let lines = futures_util::stream::unfold(stream, |mut stream| async move {
         let message = stream.next().await?;
         Some((Ok(Bytes::from(format!("{message}\r\n"))), stream))
     });
     Ok(reply::stream("application/json", lines))
+}
+
+/// Reads on for a while, so that a client in the middle of its context hears the answer and not only a
+/// closed connection.
+async fn drain(body: &mut Bytestream) {
+    let read = async {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(piece)) = body.next().await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // A client that neither sends nor ends has had its time.
+    let _late = tokio::time::timeout(DRAIN_TIME, read).await;
 }
 
 fn request(call: &Call) -> Result<BuildRequest> {
