@@ -127,8 +127,11 @@ impl Engine {
                 _ => id.short().to_owned(),
             };
         }
-        let requests = requests(&config, &host)?;
-        let mounts = self.settle_mounts(requests, &active, id, by).await?;
+        let inherited = self.volumes_from(&host)?;
+        let requests = requests(&config, &host, &inherited)?;
+        let mut mounts = self.settle_mounts(requests, &active, id, by).await?;
+        mounts.extend(inherited.into_iter().filter(|i| !host_covers(&host, &i.target)));
+        mounts.dedup_by(|a, b| a.target == b.target);
         let now = Timestamp::now();
         let record = Record {
             id: id.clone(),
@@ -158,6 +161,24 @@ impl Engine {
         })?;
         self.containers.insert(Container::new(record));
         Ok(())
+    }
+
+    /// The mounts of the containers that `--volumes-from` names.
+    fn volumes_from(&self, host: &model::HostConfig) -> Result<Vec<Mounted>> {
+        let mut inherited: Vec<Mounted> = Vec::new();
+        for text in host.volumes_from.iter().flatten() {
+            let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            if !mode.split(',').all(|m| matches!(m, "rw" | "ro" | "z" | "Z" | "nocopy")) {
+                return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
+            }
+            let read_only = mode.split(',').any(|m| m == "ro");
+            for mount in self.containers.find(name)?.record().mounts.iter().filter(|m| m.kind != "tmpfs") {
+                inherited.retain(|m| m.target != mount.target);
+                // The volume stays its first owner's: it does not go with this container.
+                inherited.push(Mounted { read_only: mount.read_only || read_only, anonymous: false, ..mount.clone() });
+            }
+        }
+        Ok(inherited)
     }
 
     /// Claims the name asked for, or makes one up: six tries, then the short id.
@@ -237,6 +258,12 @@ impl Engine {
     }
 }
 
+/// Whether `-v`, `--mount` or `--tmpfs` has its own idea of `target`.
+fn host_covers(host: &model::HostConfig, target: &str) -> bool {
+    let none = model::ContainerConfig::default();
+    requests(&none, host, &[]).is_ok_and(|list| list.iter().any(|r| r.target == target))
+}
+
 /// `default` is the bridge.
 fn named(
     endpoints: BTreeMap<String, model::EndpointSettings>,
@@ -246,7 +273,7 @@ fn named(
 }
 
 /// All mounts asked for: `-v`, `--mount`, `--tmpfs`, then the image's volumes that nothing covers.
-fn requests(config: &model::ContainerConfig, host: &model::HostConfig) -> Result<Vec<Request>> {
+fn requests(config: &model::ContainerConfig, host: &model::HostConfig, inherited: &[Mounted]) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     for text in host.binds.iter().flatten() {
         requests.push(mounts::parse_bind(text)?);
@@ -262,7 +289,9 @@ fn requests(config: &model::ContainerConfig, host: &model::HostConfig) -> Result
     mounts::refuse_duplicates(&requests)?;
     for target in config.volumes.iter().flat_map(BTreeMap::keys) {
         let request = mounts::parse_bind(target)?;
-        if !requests.iter().any(|r| r.target == request.target) {
+        let covered = requests.iter().any(|r| r.target == request.target)
+            || inherited.iter().any(|m| m.target == request.target);
+        if !covered {
             requests.push(request);
         }
     }
