@@ -58,6 +58,19 @@ pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<Own
     mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))
 }
 
+/// Removes the mark that a volatile mount leaves in its scratch folder and that forbids the next mount:
+/// for trees that no crash of the machine has touched since, or that are worth nothing after one.
+///
+/// # Errors
+/// The kernel's.
+pub fn forget_volatile(work: &Path) -> Result<()> {
+    let mark = work.join("work/incompat/volatile");
+    match rustix::fs::rmdir(&mark) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(e) => Err(Error::new("rmdir", mark, e)),
+    }
+}
+
 fn set_lower(fs: &OwnedFd, lower: &[impl AsRef<Path>]) -> Result<()> {
     for (at, layer) in lower.iter().enumerate() {
         match mount::fsconfig_set_string(fs, "lowerdir+", layer.as_ref()) {

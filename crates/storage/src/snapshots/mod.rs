@@ -157,10 +157,12 @@ impl Snapshots {
     /// # Errors
     /// Of the kernel.
     pub fn mount(&self, active: &Active) -> Result<Root> {
-        let upper = Upper { upper: &active.upper, work: &active.work, volatile: false };
-        sys::overlay::mount(&active.lower, Some(upper))
-            .map(Root::from)
-            .map_err(|e| io(format!("cannot mount the tree of {}", active.id), e))
+        let tried = |e| io(format!("cannot mount the tree of {}", active.id), e);
+        // A build's tree is worth nothing after a crash, and its unmount would sync the whole disk.
+        let volatile = active.upper.starts_with(self.root.join(BUILDS));
+        sys::overlay::forget_volatile(&active.work).map_err(tried)?;
+        let upper = Upper { upper: &active.upper, work: &active.work, volatile };
+        sys::overlay::mount(&active.lower, Some(upper)).map(Root::from).map_err(tried)
     }
 
     /// The merged tree of `layers` (lowest first), read-only.
