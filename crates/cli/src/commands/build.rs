@@ -107,7 +107,8 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     if !quiet && !matches!(source.bytes, Bytes::None) {
         let size = sent.load(std::sync::atomic::Ordering::Relaxed);
         let size = base::units::human_size(size as f64);
-        writeln!(ui.out, "Sending build context to Docker daemon  {size}")?;
+        // compat(docker 28): its progress line ends like this even in a file.
+        write!(ui.out, "Sending build context to Docker daemon  {size}\r\r\n")?;
     }
     let mut id = String::new();
     messages(ui, answer.body, Show::All, |aux| {

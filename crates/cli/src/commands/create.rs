@@ -30,7 +30,7 @@ pub(crate) const CREATE: Command = Command {
 
 fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     let body = container::body(ui, given).map_err(|e| with_help(ui, "create", e))?;
-    let made = create(ui, given, &body).map_err(|e| with_help(ui, "create", e))?;
+    let made = create(ui, given, &body)?;
     Ok(writeln!(ui.out, "{}", made.id)?)
 }
 
