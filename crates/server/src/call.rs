@@ -10,8 +10,8 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-/// Bytes of a JSON body. Docker has no limit; 10 MB of labels are known to be sent.
-const JSON_MAX: usize = 64 << 20;
+/// Bytes of a body that is read whole. Docker has no limit; 10 MB of labels are known to be sent.
+const JSON_MAX: usize = 16 << 20;
 
 /// A request.
 pub(crate) struct Call {
@@ -35,31 +35,28 @@ impl Call {
 
     /// Reads a whole JSON body. An empty one is the default value, as Go's handlers take it.
     pub(crate) async fn json<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
-        let declared = self
-            .headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or("")
-            .to_owned();
+        match self.document().await? {
+            Some(bytes) => api::decode(&bytes),
+            None => Ok(T::default()),
+        }
+    }
+
+    /// Reads a whole JSON body as text; `None` when it is empty.
+    pub(crate) async fn document(&mut self) -> Result<Option<Bytes>> {
+        let declared = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let media = declared.unwrap_or("").split(';').next().unwrap_or("").trim();
+        let fault = match media {
+            "" if declared.is_none() => {
+                "malformed Content-Type header (): mime: no media type".into()
+            }
+            _ if media.eq_ignore_ascii_case("application/json") => String::new(),
+            _ => format!("unsupported Content-Type header ({media}): must be 'application/json'"),
+        };
         let bytes = self.bytes().await?;
-        if bytes.is_empty() && declared.is_empty() {
-            return Ok(T::default());
+        if bytes.iter().all(u8::is_ascii_whitespace) && (fault.is_empty() || bytes.is_empty()) {
+            return Ok(None);
         }
-        let media = declared.split(';').next().unwrap_or("").trim();
-        if !media.is_empty() && !media.eq_ignore_ascii_case("application/json") {
-            return Err(Error::invalid(format!(
-                "unsupported Content-Type header ({media}): must be 'application/json'"
-            )));
-        }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(T::default());
-        }
-        if media.is_empty() {
-            return Err(Error::invalid(
-                "unsupported Content-Type header (): must be 'application/json'",
-            ));
-        }
-        api::decode(&bytes)
+        if fault.is_empty() { Ok(Some(bytes)) } else { Err(Error::invalid(fault)) }
     }
 
     /// Reads a whole body.

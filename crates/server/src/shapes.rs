@@ -3,6 +3,7 @@
 //! Source: Docker's API version history. Each rule names the version that changed the shape.
 
 use crate::versions::Version;
+use base::{Error, Result};
 use serde_json::{Map, Value};
 
 fn object<'v>(value: &'v mut Value, path: &[&str]) -> Option<&'v mut Map<String, Value>> {
@@ -53,6 +54,33 @@ pub(crate) fn container(value: &mut Value, version: Version) {
     }
 }
 
+/// What the configuration of an image holds since 1.50.
+const IMAGE_CONFIG: &[&str] = &[
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+    "Healthcheck",
+    "OnBuild",
+    "Shell",
+];
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
 /// Image inspect.
 pub(crate) fn image(value: &mut Value, version: Version) {
     let Some(image) = value.as_object_mut() else { return };
@@ -63,6 +91,12 @@ pub(crate) fn image(value: &mut Value, version: Version) {
     if version < Version(1, 48) {
         image.remove("Descriptor");
         image.remove("Manifests");
+    }
+    if version >= Version(1, 50)
+        && let Some(config) = image.get_mut("Config").and_then(Value::as_object_mut)
+    {
+        // What an image cannot hold is gone, what it does not hold is left out.
+        config.retain(|key, value| IMAGE_CONFIG.contains(&key.as_str()) && !is_unset(value));
     }
     if version < Version(1, 45) {
         for key in ["Container", "ContainerConfig"] {
@@ -92,8 +126,39 @@ pub(crate) fn images(value: &mut Value, version: Version) {
     }
 }
 
-/// Body of a container create of an old client.
-pub(crate) fn create(host: &mut api::model::HostConfig, version: Version) {
+/// Information.
+pub(crate) fn info(value: &mut Value, version: Version) {
+    let Some(info) = value.as_object_mut() else { return };
+    if version < Version(1, 49) {
+        info.remove("FirewallBackend");
+        for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
+            if let Some(commit) = info.get_mut(commit).and_then(Value::as_object_mut) {
+                let id = commit.get("ID").cloned().unwrap_or(Value::Null);
+                commit.insert("Expected".into(), id);
+            }
+        }
+    }
+    if version < Version(1, 25) {
+        // Names alone, before options had keys: `name=seccomp,profile=builtin` was `seccomp`.
+        for option in
+            info.get_mut("SecurityOptions").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            let name = option.as_str().and_then(|o| o.strip_prefix("name="));
+            if let Some(name) = name.and_then(|n| n.split(',').next()).map(str::to_owned) {
+                *option = name.into();
+            }
+        }
+        info.insert("ExecutionDriver".into(), "<not supported>".into());
+    }
+}
+
+/// Body of a container create of an old client: what it could not mean is taken away, what it took for
+/// granted is put in.
+pub(crate) fn create(
+    config: &mut api::model::ContainerConfig,
+    host: &mut api::model::HostConfig,
+    version: Version,
+) -> Result<()> {
     // Below 1.40 a container without an IPC mode shares it; below 1.41 its cgroups are the host's.
     if version < Version(1, 40) && host.ipc_mode.is_empty() {
         host.ipc_mode = "shareable".into();
@@ -101,6 +166,39 @@ pub(crate) fn create(host: &mut api::model::HostConfig, version: Version) {
     if version < Version(1, 41) && host.cgroupns_mode.is_empty() {
         host.cgroupns_mode = "host".into();
     }
+    if version < Version(1, 42) {
+        host.console_size = [0, 0];
+    }
+    if version < Version(1, 43) {
+        host.annotations = None;
+    }
+    if version < Version(1, 44)
+        && let Some(health) = &mut config.healthcheck
+    {
+        health.start_interval = 0;
+    }
+    for mount in host.mounts.iter_mut().flatten() {
+        if let Some(bind) = &mut mount.bind_options {
+            bind.non_recursive &= version >= Version(1, 40);
+            bind.create_mountpoint &= version >= Version(1, 42);
+            if version < Version(1, 44) {
+                bind.read_only_non_recursive = false;
+                bind.read_only_force_recursive = false;
+            }
+        }
+        if version < Version(1, 45)
+            && let Some(volume) = &mut mount.volume_options
+        {
+            volume.subpath.clear();
+        }
+        if version < Version(1, 48) && mount.r#type == "image" {
+            return Err(Error::invalid("mount type image requires API version 1.48 or newer"));
+        }
+    }
+    // Kernel memory limits left the kernel; a limit that limits nothing counts as none.
+    host.kernel_memory_tcp = 0;
+    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -116,5 +214,54 @@ mod tests {
         let mut list = json!([{"Size": 5, "RepoTags": []}]);
         images(&mut list, Version(1, 51));
         assert_eq!(list, json!([{"Size": 5, "RepoTags": []}]));
+    }
+
+    #[test]
+    fn an_image_s_configuration_lost_what_only_containers_have() {
+        let whole = json!({"Config": {"Hostname": "", "Tty": false, "User": "", "Env": ["A=b"], "Cmd": null}});
+        let mut old = whole.clone();
+        image(&mut old, Version(1, 49));
+        assert_eq!(old["Config"], whole["Config"]);
+        let mut new = whole;
+        image(&mut new, Version(1, 50));
+        assert_eq!(new["Config"], json!({"Env": ["A=b"]}));
+    }
+
+    #[test]
+    fn old_information_has_bare_names_of_security_options() {
+        let whole = json!({"SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"], "FirewallBackend": {}, "RuncCommit": {"ID": "x"}});
+        let mut old = whole.clone();
+        info(&mut old, Version(1, 24));
+        assert_eq!(old["SecurityOptions"], json!(["seccomp", "cgroupns"]));
+        assert_eq!(old["RuncCommit"]["Expected"], "x");
+        let mut new = whole.clone();
+        info(&mut new, Version(1, 51));
+        assert_eq!(new, whole);
+    }
+
+    #[test]
+    fn old_creates_cannot_mean_what_came_later() {
+        let mount = api::model::Mount {
+            r#type: "volume".into(),
+            volume_options: Some(api::model::VolumeOptions {
+                subpath: "x".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut host = api::model::HostConfig {
+            mounts: Some(vec![mount]),
+            pids_limit: Some(0),
+            ..Default::default()
+        };
+        let mut config = api::model::ContainerConfig::default();
+        create(&mut config, &mut host, Version(1, 39)).unwrap();
+        assert_eq!((host.ipc_mode.as_str(), host.cgroupns_mode.as_str()), ("shareable", "host"));
+        assert_eq!(host.pids_limit, None);
+        let mounts = host.mounts.as_mut().unwrap();
+        assert_eq!(mounts[0].volume_options.as_ref().unwrap().subpath, "");
+        mounts[0].r#type = "image".into();
+        assert!(create(&mut config, &mut host, Version(1, 47)).is_err());
+        assert!(create(&mut config, &mut host, Version(1, 48)).is_ok());
     }
 }

@@ -37,14 +37,15 @@ struct CreateBody {
 }
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let bytes = call.json::<serde_json::Value>().await?;
-    if bytes.is_null() {
+    let Some(bytes) = call.document().await?.filter(|b| b.trim_ascii() != b"null") else {
         return Err(Error::invalid("config cannot be empty in order to create a container"));
-    }
-    let config: model::ContainerConfig = api::decode_value(bytes.clone())?;
-    let body: CreateBody = api::decode_value(bytes)?;
+    };
+    // One document holds both; decoding it twice keeps the field lists that case folding needs.
+    let mut config: model::ContainerConfig = api::decode(&bytes)?;
+    let body: CreateBody = api::decode(&bytes)?;
+    drop(bytes);
     let mut host = body.host_config;
-    shapes::create(&mut host, call.version);
+    shapes::create(&mut config, &mut host, call.version)?;
     let platform = call.query.text("platform").map(str::parse).transpose()?;
     let request = Create {
         name: call.query.text("name").map(str::to_owned),

@@ -4,13 +4,21 @@ use crate::{
     call::Call,
     reply::{self, Reply},
     router::no_content,
+    versions::Version,
 };
 use api::model;
 use base::Result;
 use http::StatusCode;
 
 pub(crate) async fn list(call: Call) -> Result<Reply> {
-    Ok(reply::ok(&call.engine.networks_list(&call.filters()?).await?))
+    let mut networks = call.engine.networks_list(&call.filters()?).await?;
+    if call.version < Version(1, 28) {
+        // Old lists show the containers of each network.
+        for network in &mut networks {
+            network.containers = call.engine.network_inspect(&network.id, false).await?.containers;
+        }
+    }
+    Ok(reply::ok(&networks))
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {

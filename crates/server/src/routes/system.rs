@@ -36,11 +36,7 @@ pub(crate) async fn version(call: Call) -> Result<Reply> {
 pub(crate) async fn info(call: Call) -> Result<Reply> {
     let mut value = serde_json::to_value(call.engine.info().await?)
         .map_err(|e| Error::internal("cannot encode the information").caused_by(e))?;
-    if call.version < Version(1, 50)
-        && let Some(info) = value.as_object_mut()
-    {
-        info.remove("FirewallBackend");
-    }
+    crate::shapes::info(&mut value, call.version);
     Ok(reply::ok(&value))
 }
 
