@@ -183,6 +183,18 @@ impl Content {
         Ok(damaged)
     }
 
+    /// Makes these blobs survive a power cut, whatever else the disk still has to write.
+    ///
+    /// # Errors
+    /// `NotFound` when one is not here; of the disk.
+    pub fn sync_blobs<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
+        let fail = |e| Error::io("cannot flush the content store", e);
+        for digest in digests {
+            self.blob(digest)?.0.sync_data().map_err(fail)?;
+        }
+        File::open(self.blobs()).and_then(|dir| dir.sync_all()).map_err(fail)
+    }
+
     /// Makes everything written so far on this disk survive a power cut.
     ///
     /// # Errors
@@ -327,6 +339,9 @@ mod tests {
         content.remove(&digest).unwrap();
         assert!(!content.has(&digest));
         content.sync().unwrap();
+        assert!(content.sync_blobs([&digest]).is_err());
+        content.put(b"hello").unwrap();
+        content.sync_blobs([&digest]).unwrap();
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Images {
             from: options.container.clone(),
             event: None,
         };
-        self.settle(std::slice::from_ref(&image))?;
+        self.settle(std::slice::from_ref(&image), true)?;
         self.register(&image, by)?;
         self.store.flush()?;
         Ok(image.config.id().clone())

@@ -65,7 +65,7 @@ impl Images {
             from: options.source.clone(),
             event: Some("import"),
         };
-        self.settle(std::slice::from_ref(&image))?;
+        self.settle(std::slice::from_ref(&image), true)?;
         self.register(&image, by)?;
         self.store.flush()?;
         Ok(id)

@@ -41,8 +41,9 @@ impl Images {
             }
         };
         let images = image::load(source, &self.content.ingest(), &hold, &reading, &mut progress)?;
+        let fresh = images.iter().any(|i| i.layers.iter().any(|l| l.fresh));
         let images: Vec<NewImage> = images.into_iter().map(new_image).collect();
-        self.settle(&images)?;
+        self.settle(&images, fresh)?;
         for image in &images {
             let (id, references) = (image.config.id(), &image.references);
             for moved in self.register(image, by)? {

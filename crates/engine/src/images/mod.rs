@@ -298,14 +298,21 @@ impl Images {
         })
     }
 
-    /// Stores the blobs of images to be registered and makes them and all layers survive a power cut,
-    /// so that what is acknowledged afterwards is whole.
+    /// Stores the blobs of images to be registered and makes them survive a power cut, with their layers
+    /// when `fresh` says that any is new; so what is acknowledged afterwards is whole.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn settle(&self, images: &[NewImage]) -> Result<()> {
+    pub fn settle(&self, images: &[NewImage], fresh: bool) -> Result<()> {
         images.iter().try_for_each(|image| self.put_blobs(image))?;
-        self.layers.sync()
+        if fresh {
+            // The whole file system at once: cheaper than a flush for each of thousands of files.
+            return self.layers.sync();
+        }
+        let blobs = images
+            .iter()
+            .flat_map(|i| i.manifests.iter().map(|(digest, _)| digest).chain([i.config.id()]));
+        self.content.sync_blobs(blobs)
     }
 
     fn put_blobs(&self, image: &NewImage) -> Result<()> {
