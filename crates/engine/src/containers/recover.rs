@@ -70,6 +70,7 @@ impl Engine {
             }
         }
         self.remove_half_made(&found).await;
+        self.start_by_policy(&found);
         self.sweep_folders();
         self.sweep_volumes()
     }
@@ -138,6 +139,25 @@ impl Engine {
                         "an --rm container stays"
                     );
                 }
+            }
+        }
+    }
+
+    /// `always` starts with the daemon, even what was stopped by hand; `unless-stopped` does not start that.
+    fn start_by_policy(self: &Arc<Self>, found: &[Arc<Container>]) {
+        for container in found {
+            let record = container.record();
+            let wanted = match record.host.restart_policy.name.as_str() {
+                "always" => true,
+                "unless-stopped" => !record.state.stopped_by_hand,
+                _ => false,
+            };
+            if !wanted || record.state.status != Status::Exited || container.watch().borrow().removed {
+                continue;
+            }
+            match container.change(&self.store, |r| r.state.status = Status::Restarting, |_, _| Ok(())) {
+                Ok(_) => self.restart_later(container, Duration::ZERO),
+                Err(err) => tracing::error!(ctr = record.id.short(), err = err.chain(), "the container was not started"),
             }
         }
     }
