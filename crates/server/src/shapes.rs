@@ -116,9 +116,11 @@ pub(crate) fn images(value: &mut Value, version: Version) {
             image.insert("VirtualSize".into(), size);
         }
         if version < Version(1, 43) {
-            for (key, none) in [("RepoTags", "<none>:<none>"), ("RepoDigests", "<none>@<none>")] {
-                let empty = image.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty);
-                if empty {
+            let empty =
+                |key: &str| image.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty);
+            if empty("RepoTags") && empty("RepoDigests") {
+                for (key, none) in [("RepoTags", "<none>:<none>"), ("RepoDigests", "<none>@<none>")]
+                {
                     image.insert(key.into(), Value::Array(vec![none.into()]));
                 }
             }

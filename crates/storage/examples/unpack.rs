@@ -3,8 +3,8 @@
 //! `cargo run --release -p gantry-storage --example unpack -- FILE.tar FOLDER [ROUNDS]`
 #![allow(clippy::print_stdout, reason = "a tool for the terminal")]
 
-use std::{fs::File, path::Path, time::Instant};
 use gantry_storage::{Commit, Layers, Limits, Snapshots, Trash};
+use std::{fs::File, path::Path, time::Instant};
 
 fn main() -> base::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

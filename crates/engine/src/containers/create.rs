@@ -59,12 +59,13 @@ impl Engine {
         }
         let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
         settle::check(&request.config, &host)?;
-        // Its layers are held until the container's row names them.
-        let image = self.images.take(&request.config.image, request.platform.as_ref())?;
-        let config = merge(request.config, &to_api(&image.config.config().config))?;
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             self.containers.find(other)?;
         }
+        settle::networks(&host, &request.endpoints)?;
+        // Its layers are held until the container's row names them.
+        let image = self.images.take(&request.config.image, request.platform.as_ref())?;
+        let config = merge(request.config, &to_api(&image.config.config().config))?;
         settle::check(&config, &host)?;
 
         let id = ContainerId::random();
@@ -172,10 +173,16 @@ impl Engine {
                 return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
             }
             let read_only = mode.split(',').any(|m| m == "ro");
-            for mount in self.containers.find(name)?.record().mounts.iter().filter(|m| m.kind != "tmpfs") {
+            for mount in
+                self.containers.find(name)?.record().mounts.iter().filter(|m| m.kind != "tmpfs")
+            {
                 inherited.retain(|m| m.target != mount.target);
                 // The volume stays its first owner's: it does not go with this container.
-                inherited.push(Mounted { read_only: mount.read_only || read_only, anonymous: false, ..mount.clone() });
+                inherited.push(Mounted {
+                    read_only: mount.read_only || read_only,
+                    anonymous: false,
+                    ..mount.clone()
+                });
             }
         }
         Ok(inherited)
@@ -273,7 +280,11 @@ fn named(
 }
 
 /// All mounts asked for: `-v`, `--mount`, `--tmpfs`, then the image's volumes that nothing covers.
-fn requests(config: &model::ContainerConfig, host: &model::HostConfig, inherited: &[Mounted]) -> Result<Vec<Request>> {
+fn requests(
+    config: &model::ContainerConfig,
+    host: &model::HostConfig,
+    inherited: &[Mounted],
+) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     for text in host.binds.iter().flatten() {
         requests.push(mounts::parse_bind(text)?);

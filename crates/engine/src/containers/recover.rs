@@ -152,12 +152,23 @@ impl Engine {
                 "unless-stopped" => !record.state.stopped_by_hand,
                 _ => false,
             };
-            if !wanted || record.state.status != Status::Exited || container.watch().borrow().removed {
+            if !wanted
+                || record.state.status != Status::Exited
+                || container.watch().borrow().removed
+            {
                 continue;
             }
-            match container.change(&self.store, |r| r.state.status = Status::Restarting, |_, _| Ok(())) {
+            match container.change(
+                &self.store,
+                |r| r.state.status = Status::Restarting,
+                |_, _| Ok(()),
+            ) {
                 Ok(_) => self.restart_later(container, Duration::ZERO),
-                Err(err) => tracing::error!(ctr = record.id.short(), err = err.chain(), "the container was not started"),
+                Err(err) => tracing::error!(
+                    ctr = record.id.short(),
+                    err = err.chain(),
+                    "the container was not started"
+                ),
             }
         }
     }

@@ -1,9 +1,11 @@
 //! A host configuration made complete and checked: docker's defaults filled in, contradictions refused,
 //! what the kernel lacks named in warnings.
 
+use super::devices;
 use crate::Config;
-use api::model::{ContainerConfig, HostConfig};
+use api::model::{ContainerConfig, EndpointSettings, HostConfig};
 use base::{Error, Result, signal};
+use std::collections::BTreeMap;
 
 const MIN_MEMORY: i64 = 6 << 20;
 const MIN_SHARES: i64 = 2;
@@ -59,6 +61,12 @@ pub(crate) fn settle(
         return Err(Error::invalid(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
         ));
+    }
+    for device in host.devices.iter().flatten() {
+        devices::asked(&device.path_on_host, &device.path_on_host, &device.cgroup_permissions)?;
+    }
+    for rule in host.device_cgroup_rules.iter().flatten() {
+        devices::parse_rule(rule)?;
     }
     for option in host.security_opt.iter().flatten() {
         security_option(option)?;
@@ -186,7 +194,7 @@ fn resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
                 limit.soft, limit.hard
             ));
         }
-        if super::devices::rlimit(&limit.name).is_none() {
+        if devices::rlimit(&limit.name).is_none() {
             return refuse(format!("invalid ulimit type: {}", limit.name));
         }
     }
@@ -232,6 +240,26 @@ fn security_option(text: &str) -> Result<()> {
         ))),
         _ => Err(Error::invalid(format!("invalid --security-opt: {text:?}"))),
     }
+}
+
+/// One network for a container, until user-defined ones are there.
+///
+/// # Errors
+/// `Invalid` with docker's wording.
+pub(crate) fn networks(
+    host: &HostConfig,
+    endpoints: &BTreeMap<String, EndpointSettings>,
+) -> Result<()> {
+    if endpoints.len() <= 1 {
+        return Ok(());
+    }
+    let names = || endpoints.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    if host.network_mode == "none" || endpoints.contains_key("none") {
+        return Err(Error::invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ));
+    }
+    Err(Error::invalid(format!("Container cannot be connected to network endpoints: {}", names())))
 }
 
 /// Checks what depends on both configurations.

@@ -62,7 +62,7 @@ pub(crate) fn spec(
         process,
         hostname: if own_uts { config.hostname.clone() } else { String::new() },
         domainname: if own_uts { config.domainname.clone() } else { String::new() },
-        mounts: mounts_of(record, places, engine, &security, &namespaces)?,
+        mounts: mounts_of(record, places, engine, &security)?,
         devices: security.devices.clone(),
         masked_paths: if security.masks {
             host.masked_paths.clone().unwrap_or_default()
@@ -331,7 +331,6 @@ fn mounts_of(
     places: &Places,
     engine: &Engine,
     security: &Security,
-    namespaces: &Namespaces,
 ) -> Result<Vec<Mount>> {
     let host = &record.host;
     let covered = |target: &str| record.mounts.iter().any(|m| m.target == target);
@@ -349,16 +348,18 @@ fn mounts_of(
             match host.ipc_mode.as_str() {
                 "host" => mount = Mount::bind("/dev/shm", "/dev/shm", &["rw"]),
                 "none" => continue,
+                // Memory that others may share is a folder on the exec root's tmpfs.
+                "shareable" => mount = Mount::bind(places.exec.join("shm"), "/dev/shm", &["rw"]),
                 mode if mode.starts_with("container:") => {
-                    if let Namespace::Path(path) = &namespaces.ipc {
-                        let pid = path
-                            .components()
-                            .nth(2)
-                            .map(|c| c.as_os_str().to_owned())
-                            .unwrap_or_default();
-                        let source = PathBuf::from("/proc").join(pid).join("root/dev/shm");
-                        mount = Mount::bind(source, "/dev/shm", &["rw"]);
+                    let other = engine.containers.find(&mode["container:".len()..])?.record();
+                    if other.host.ipc_mode != "shareable" {
+                        return Err(Error::invalid(format!(
+                            "cannot join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                            other.id
+                        )));
                     }
+                    let theirs = Places::of(&engine.config, &other.id).exec.join("shm");
+                    mount = Mount::bind(theirs, "/dev/shm", &["rw"]);
                 }
                 _ => {
                     mount.options.retain(|o| !o.starts_with("size="));

@@ -163,6 +163,9 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
                 _ => {}
             }
             crate::lifecycle::private_dir(&cx.places.exec)?;
+            if cx.record.host.ipc_mode == "shareable" {
+                shared_memory(&cx.places.exec.join("shm"))?;
+            }
             cx.engine.write_names(&cx.record, &cx.places, &[])
         })
     }
@@ -177,6 +180,14 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
             }
         })
     }
+}
+
+/// A folder that anyone in the container may write to, as `/dev/shm` is.
+fn shared_memory(dir: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made = fs::create_dir(dir)
+        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)));
+    made.map_err(|e| Error::io(format!("cannot make shared memory in {}", dir.display()), e))
 }
 
 /// The shim and, inside it, the first process with its namespaces, not yet let loose.
@@ -248,8 +259,16 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
                 .map(|m| m.parse())
                 .transpose()?;
             let path = format!("/proc/{}/ns/net", cx.pid);
-            let netns =
-                fs::File::open(&path).map_err(|e| Error::io(format!("cannot open {path}"), e))?;
+            let netns = match fs::File::open(&path) {
+                Ok(netns) => netns,
+                Err(err) => {
+                    // It failed while it prepared itself; the shim knows why.
+                    if let Some(shim) = &cx.shim {
+                        shim.release().await.map_err(|e| failed(&mut cx.failure, e))?;
+                    }
+                    return Err(Error::io(format!("cannot open {path}"), err));
+                }
+            };
             let wish = network::Attach {
                 container: &cx.record.id,
                 name: &cx.record.name,
