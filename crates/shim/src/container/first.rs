@@ -45,25 +45,27 @@ impl First<'_> {
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Child, Sync)> {
         let (ours, theirs) = sync;
-        let own_pids = File::open("/proc/self/ns/pid")?;
-        if let Some(space) = &self.prepared.pid_ns {
-            kernel::join(space, ns::PID)?;
+        // Only a container that shares pids makes the shim point its children elsewhere for a moment.
+        let back = match &self.prepared.pid_ns {
+            Some(space) => {
+                let own = File::open("/proc/self/ns/pid")?;
+                kernel::join(space, ns::PID)?;
+                Some(own)
+            }
+            None => None,
+        };
+        let forked = kernel::clone(Prepared::clone_flags(self.plan), cgroup);
+        if let (Some(own), Ok(Forked::Parent(_)) | Err(_)) = (&back, &forked) {
+            kernel::join(own, ns::PID)?;
         }
-        match kernel::clone(Prepared::clone_flags(self.plan), cgroup) {
-            Ok(Forked::Child) => {
-                drop(ours);
+        match forked? {
+            Forked::Child => {
+                drop((ours, back));
                 let Err(err) = self.become_it(&theirs);
                 let _ = theirs.send(&Message::Failed(err), None);
                 kernel::exit(1)
             }
-            Ok(Forked::Parent(child)) => {
-                kernel::join(&own_pids, ns::PID)?;
-                Ok((child, ours))
-            }
-            Err(err) => {
-                kernel::join(&own_pids, ns::PID)?;
-                Err(err)
-            }
+            Forked::Parent(child) => Ok((child, ours)),
         }
     }
 

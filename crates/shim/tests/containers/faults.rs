@@ -92,21 +92,21 @@ async fn failed_starts_leave_nothing_wherever_they_fail() {
     type Break = fn(&mut Rig);
     let breaks: &[(&str, Break)] = &[
         ("bind source", |r| {
-            r.spec.mounts.push(runtime::spec::Mount::bind("/does/not/exist", "/x", &[]))
+            r.spec.mounts.push(runtime::spec::Mount::bind("/does/not/exist", "/x", &[]));
         }),
         ("lower", |r| fs::remove_dir_all(r.path("lower")).unwrap()),
         ("user", |r| r.spec.process.user.name = "nobody".into()),
         ("cwd", |r| r.spec.process.cwd = "/etc/passwd".into()),
         ("proc is a link", |r| std::os::unix::fs::symlink("/tmp", r.path("lower/proc")).unwrap()),
         ("bind over file", |r| {
-            r.spec.mounts.push(runtime::spec::Mount::bind("/tmp", "/etc/passwd", &[]))
+            r.spec.mounts.push(runtime::spec::Mount::bind("/tmp", "/etc/passwd", &[]));
         }),
         ("tmpfs option", |r| {
-            r.spec.mounts.push(runtime::spec::Mount::of("tmpfs", "/x", &["nonsense=1"]))
+            r.spec.mounts.push(runtime::spec::Mount::of("tmpfs", "/x", &["nonsense=1"]));
         }),
         ("sysctl", |r| drop(r.spec.sysctl.insert("net.ipv4.no_such".into(), "1".into()))),
         ("namespace", |r| {
-            r.spec.namespaces.net = runtime::spec::Namespace::Path("/proc/self/status".into())
+            r.spec.namespaces.net = runtime::spec::Namespace::Path("/proc/self/status".into());
         }),
         ("log", |r| fs::create_dir(r.path("json.log")).unwrap()),
     ];
