@@ -60,6 +60,7 @@ impl View {
     pub(crate) fn attach(&self, root: &Root, path: &Path, set: u64) -> Step {
         let what = || format!("error mounting \"cgroup\" to rootfs at \"{}\"", path.display());
         let target = mounts::folder(root, path).tried(what)?;
+        mounts::allowed(path, &target)?;
         if self.v2 {
             let tree = mount::new_fs("cgroup2", "cgroup", &[], set).tried(what)?;
             return mount::attach(&tree, &target).tried(what);

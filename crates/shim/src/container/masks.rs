@@ -32,8 +32,8 @@ pub(crate) fn apply(root: &Root, plan: &Plan, null: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// Opens the target. What lies below `/proc` or `/sys` must be of the kernel's file system, not of a
-/// look-alike.
+/// Opens the target, if there is one. Nothing but the kernel's own file systems can lie at `/proc` and
+/// `/sys`: see `mounts::allowed` and the plan.
 fn target(root: &Root, path: &Path, what: &dyn Fn() -> String) -> Step<Option<File>> {
     match root.open_with(path, OFlags::PATH, 0) {
         Ok(file) => Ok(Some(file)),

@@ -93,7 +93,9 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
                 true => folder(root, &mount.target),
                 false => file(root, &mount.target, 0o755),
             };
-            mount::attach(&bind.tree, target.tried(what)?).tried(what)
+            let target = target.tried(what)?;
+            allowed(&mount.target, &target)?;
+            mount::attach(&bind.tree, &target).tried(what)
         }
         (MountKind::Bind { .. }, None) => Err(StartError::setup(what())),
         (MountKind::New { fs, source, options }, _) => {
@@ -101,6 +103,7 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
                 "proc" | "sysfs" => plain_folder(root, &mount.target, fs)?,
                 _ => folder(root, &mount.target).tried(what)?,
             };
+            allowed(&mount.target, &target)?;
             let options = with_mode(fs, options, &target).tried(what)?;
             let tree = mount::new_fs(fs, source, &options, mount.attach.set).tried(what)?;
             if mount.attach.propagation != 0 {
@@ -152,6 +155,24 @@ fn plain_folder(root: &Root, path: &Path, fs: &str) -> Step<File> {
             }
         }
         Err(_) => folder(root, path).tried(|| format!("mkdir {}", path.display())),
+    }
+}
+
+/// Whether a mount may go onto what was opened. The plan judged the path as it is written; a link of the
+/// image may have led it into `proc` or `sysfs` all the same, where a mount decides what the kernel's
+/// files seem to say, or where later writes to them go.
+pub(crate) fn allowed(path: &Path, target: &File) -> Step {
+    let magic = mount::fs_magic(target).tried(|| format!("stat {}", path.display()))?;
+    let (fs, place) = match magic {
+        mount::PROC_MAGIC => ("proc", "/proc"),
+        mount::SYSFS_MAGIC => ("sysfs", "/sys"),
+        _ => return Ok(()),
+    };
+    match path.starts_with(place) {
+        true => Ok(()),
+        false => {
+            Err(StartError::setup(format!("{path:?} cannot be mounted because it leads into {fs}")))
+        }
     }
 }
 

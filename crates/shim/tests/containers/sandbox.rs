@@ -129,6 +129,32 @@ async fn names_of_an_image_that_are_links_never_lead_to_the_host() {
     assert_eq!(fs::read_to_string(canary.path().join("file")).unwrap(), "safe");
 }
 
+/// The plan sees paths as they are written; where a link of the image leads, only the shim sees.
+#[tokio::test]
+async fn no_link_of_an_image_leads_a_mount_over_proc_or_sys() {
+    for (link, to, target) in [
+        ("foo", "/proc", "/foo"),
+        ("foo", "/proc", "/foo/self/attr"),
+        ("foo", "/proc/sys", "/foo/kernel"),
+        ("foo", "../../proc", "/foo/1"),
+        ("foo", "/sys", "/foo"),
+        ("foo", "/sys/kernel", "/foo"),
+    ] {
+        for kind in ["tmpfs", "bind"] {
+            let mut rig = Rig::args(&["true"]);
+            symlink(to, rig.path("lower").join(link)).unwrap();
+            fs::create_dir(rig.path("vol")).unwrap();
+            rig.spec.mounts.push(match kind {
+                "bind" => Mount::bind(rig.path("vol"), target, &[]),
+                other => Mount::of(other, target, &[]),
+            });
+            let err = rig.failure().await;
+            assert!(err.text.contains("cannot be mounted"), "{kind} at {target}: {err}");
+            rig.gone().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn odd_passwd_files_stop_the_start_and_nothing_else() {
     type Make = fn(&std::path::Path);
