@@ -74,9 +74,7 @@ impl Images {
             from: options.container.clone(),
             event: None,
         };
-        self.settle(std::slice::from_ref(&image), true)?;
-        self.register(&image, by)?;
-        self.store.flush()?;
+        self.register_for_good(std::slice::from_ref(&image), true, by)?;
         Ok(image.config.id().clone())
     }
 }

@@ -65,9 +65,7 @@ impl Images {
             from: options.source.clone(),
             event: Some("import"),
         };
-        self.settle(std::slice::from_ref(&image), true)?;
-        self.register(&image, by)?;
-        self.store.flush()?;
+        self.register_for_good(std::slice::from_ref(&image), true, by)?;
         Ok(id)
     }
 }

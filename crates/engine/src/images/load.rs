@@ -43,10 +43,10 @@ impl Images {
         let images = image::load(source, &self.content.ingest(), &hold, &reading, &mut progress)?;
         let fresh = images.iter().any(|i| i.layers.iter().any(|l| l.fresh));
         let images: Vec<NewImage> = images.into_iter().map(new_image).collect();
-        self.settle(&images, fresh)?;
-        for image in &images {
+        let moved = self.register_for_good(&images, fresh, by)?;
+        for (image, moved) in images.iter().zip(moved) {
             let (id, references) = (image.config.id(), &image.references);
-            for moved in self.register(image, by)? {
+            for moved in moved {
                 say(json!({"stream": format!(
                     "The image {} already exists, renaming the old one with ID {} to empty string\n",
                     moved.reference.familiar(), moved.from
@@ -61,7 +61,7 @@ impl Images {
                 );
             }
         }
-        self.store.flush()
+        Ok(())
     }
 }
 

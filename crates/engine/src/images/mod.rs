@@ -225,12 +225,54 @@ impl Images {
         }
     }
 
-    /// Stores a new image: blobs first, then row, tags and events in one transaction. An image that is
-    /// here already keeps its facts and gets the new names.
+    /// Stores a new image: blobs first, then row, tags and event in one transaction. An image that is
+    /// here already keeps its facts and gets the new names. A power cut may take it away again.
     ///
     /// # Errors
     /// Of disk and database; `Internal` when the config has another number of layers.
     pub fn register(&self, image: &NewImage, by: &Principal) -> Result<Vec<Moved>> {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        self.put_blobs(image)?;
+        self.store.write(|tx| self.put_rows(tx, image, by))
+    }
+
+    /// Stores new images, all or none, so that they survive a power cut once this returns: their blobs,
+    /// their layers when `fresh` says that any of those is new, and their rows.
+    ///
+    /// # Errors
+    /// As [`Images::register`].
+    pub fn register_for_good(
+        &self,
+        images: &[NewImage],
+        fresh: bool,
+        by: &Principal,
+    ) -> Result<Vec<Vec<Moved>>> {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        images.iter().try_for_each(|image| self.put_blobs(image))?;
+        if fresh {
+            // The whole file system at once: cheaper than a flush for each of thousands of files.
+            self.layers.sync()?;
+        } else {
+            let manifests = images.iter().flat_map(|i| &i.manifests).map(|(digest, _)| digest);
+            let configs = images.iter().map(|i| i.config.id());
+            self.content.sync_blobs(manifests.chain(configs))?;
+        }
+        let moved = self
+            .store
+            .write(|tx| images.iter().map(|image| self.put_rows(tx, image, by)).collect())?;
+        self.store.flush()?;
+        Ok(moved)
+    }
+
+    fn put_blobs(&self, image: &NewImage) -> Result<()> {
+        self.content.put(image.config.raw())?;
+        for (_, manifest) in &image.manifests {
+            self.content.put(manifest)?;
+        }
+        Ok(())
+    }
+
+    fn put_rows(&self, tx: &Tx<'_>, image: &NewImage, by: &Principal) -> Result<Vec<Moved>> {
         let config = image.config.config();
         if config.rootfs.diff_ids.len() != image.layers.len() {
             return Err(Error::internal(format!(
@@ -240,87 +282,58 @@ impl Images {
                 image.layers.len()
             )));
         }
-        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        self.put_blobs(image)?;
         let now = Timestamp::now();
         let id = image.config.id();
-        self.store.write(|tx| {
-            let layers: Vec<Digest> = image.layers.iter().map(|l| l.layer.clone()).collect();
-            let before = tx.image::<Record>(id)?;
-            let mut record = match &before {
-                Some(row) => row.doc.clone(),
-                None => Record {
-                    size: image.layers.iter().map(|l| l.size).sum(),
-                    created: config.created,
-                    labels: config.config.labels.clone(),
-                    came: Some(Came {
-                        how: image.how,
-                        at: now,
-                        by: by.clone(),
-                        from: image.from.clone(),
-                    }),
-                    base: facts::base(tx, image.parent.as_ref(), &layers)?,
-                    ..Record::default()
-                },
-            };
-            record.manifest = image.manifest.clone().or(record.manifest);
-            for (digest, _) in &image.manifests {
-                if !record.manifests.contains(digest) {
-                    record.manifests.push(digest.clone());
-                }
+        let layers: Vec<Digest> = image.layers.iter().map(|l| l.layer.clone()).collect();
+        let before = tx.image::<Record>(id)?;
+        let mut record = match &before {
+            Some(row) => row.doc.clone(),
+            None => Record {
+                size: image.layers.iter().map(|l| l.size).sum(),
+                created: config.created,
+                labels: config.config.labels.clone(),
+                came: Some(Came {
+                    how: image.how,
+                    at: now,
+                    by: by.clone(),
+                    from: image.from.clone(),
+                }),
+                base: facts::base(tx, image.parent.as_ref(), &layers)?,
+                ..Record::default()
+            },
+        };
+        record.manifest = image.manifest.clone().or(record.manifest);
+        for (digest, _) in &image.manifests {
+            if !record.manifests.contains(digest) {
+                record.manifests.push(digest.clone());
             }
-            if !image.references.is_empty() {
-                record.tagged = Some(now);
-            }
-            tx.put_image(&Image {
-                id: id.clone(),
-                seen: now,
-                used: now,
-                parent: image.parent.clone().filter(|parent| parent != id),
-                layers,
-                doc: record,
-            })?;
-            if let Some(event) = image.event {
-                tx.emit(self.event(event, id, id.as_str(), &config.config.labels).by(by));
-            }
-            let mut moved = Vec::new();
-            for reference in &image.references {
-                let before = tx.set_tag(&reference.to_string(), id, now)?;
-                if let Some(from) = before.clone().filter(|from| from != id) {
-                    moved.push(Moved { reference: reference.clone(), from });
-                }
-                if before.as_ref() != Some(id) {
-                    let name = reference.familiar();
-                    tx.emit(self.event("tag", id, &name, &config.config.labels).by(by));
-                }
-            }
-            Ok(moved)
-        })
-    }
-
-    /// Stores the blobs of images to be registered and makes them survive a power cut, with their layers
-    /// when `fresh` says that any is new; so what is acknowledged afterwards is whole.
-    ///
-    /// # Errors
-    /// Of the disk.
-    pub fn settle(&self, images: &[NewImage], fresh: bool) -> Result<()> {
-        images.iter().try_for_each(|image| self.put_blobs(image))?;
-        if fresh {
-            // The whole file system at once: cheaper than a flush for each of thousands of files.
-            return self.layers.sync();
         }
-        let blobs = images
-            .iter()
-            .flat_map(|i| i.manifests.iter().map(|(digest, _)| digest).chain([i.config.id()]));
-        self.content.sync_blobs(blobs)
-    }
-
-    fn put_blobs(&self, image: &NewImage) -> Result<()> {
-        self.content.put(image.config.raw())?;
-        for (_, manifest) in &image.manifests {
-            self.content.put(manifest)?;
+        if !image.references.is_empty() {
+            record.tagged = Some(now);
         }
-        Ok(())
+        tx.put_image(&Image {
+            id: id.clone(),
+            seen: now,
+            used: now,
+            parent: image.parent.clone().filter(|parent| parent != id),
+            layers,
+            doc: record,
+        })?;
+        if let Some(event) = image.event {
+            tx.emit(self.event(event, id, id.as_str(), &config.config.labels).by(by));
+        }
+        let mut moved = Vec::new();
+        for reference in &image.references {
+            let before = tx.set_tag(&reference.to_string(), id, now)?;
+            if let Some(from) = before.clone().filter(|from| from != id) {
+                moved.push(Moved { reference: reference.clone(), from });
+            }
+            if before.as_ref() != Some(id) {
+                let name = reference.familiar();
+                tx.emit(self.event("tag", id, &name, &config.config.labels).by(by));
+            }
+        }
+        Ok(moved)
     }
 
     /// The layers of a held image, as a new image on top of it names them.
