@@ -28,7 +28,7 @@ pub(crate) async fn answer(
     tcp: bool,
 ) -> Reply {
     let reply = route(site, by, request, peer, tcp).await;
-    decorate(reply, site.engine.config().experimental)
+    decorate(reply)
 }
 
 async fn route(
@@ -180,11 +180,11 @@ fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
 }
 
 /// The negotiation headers, on every response.
-fn decorate(mut reply: Reply, experimental: bool) -> Reply {
+fn decorate(mut reply: Reply) -> Reply {
     let headers = reply.headers_mut();
     headers.insert("api-version", HeaderValue::from_static(versions::NEWEST_TEXT));
-    let experimental = if experimental { "true" } else { "false" };
-    headers.insert("docker-experimental", HeaderValue::from_static(experimental));
+    // What Docker calls experimental (`build --squash`) works here always, and the CLI asks this header.
+    headers.insert("docker-experimental", HeaderValue::from_static("true"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     reply

@@ -34,7 +34,7 @@ pub fn extract_into(root: &Root, path: &Path, tar: &mut dyn Read, limits: &Limit
     root.mkdir_all(path, FOLDER, Some((0, 0)))
         .map_err(|e| io("cannot make the folder to unpack to", e))?;
     let root = root.subroot(path).map_err(|e| io("cannot open the folder to unpack to", e))?;
-    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, tar));
+    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, tar)).lenient();
     let mut extract = Extract { root, ours: Ours::now(), parent: None, folders: HashMap::new() };
     let mut entries = 0;
     while let Some(mut entry) = reader.next()? {
@@ -240,6 +240,23 @@ mod tests {
         });
         done.unwrap();
         assert!(dir.path().join("in/escaped").exists() && !Path::new("/escaped").exists());
+    }
+
+    #[test]
+    fn an_archive_may_end_behind_its_last_content_but_not_within() {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header(EntryType::Regular, 2), "f", &b"hi"[..]).unwrap();
+        let bytes = builder.into_inner().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let run = |end: usize| extract_into(&root, Path::new("/"), &mut &bytes[..end], &LIMITS);
+        for end in [514, 520, 1024, 1030 + 506] {
+            run(end).unwrap();
+            assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), b"hi");
+        }
+        for end in [100, 512, 513] {
+            assert!(run(end).is_err(), "{end}");
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Reader<R> {
     current: Vec<u8>,
     read: u64,
     ended: bool,
+    /// The padding behind the last payload may be missing.
+    lenient: bool,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -50,7 +52,14 @@ impl<R: BufRead> Reader<R> {
             current: Vec::new(),
             read: 0,
             ended: false,
+            lenient: false,
         }
+    }
+
+    /// Accepts an archive that ends right behind its last payload.
+    // compat(docker 28): the CLI sends such contexts for `-f -`, and Go reads them.
+    pub(crate) fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
     }
 
     /// Bytes of the archive read so far.
@@ -323,6 +332,10 @@ impl<R: BufRead> Reader<R> {
         let mut pad = Vec::with_capacity(self.padding);
         while pad.len() < self.padding {
             let buffer = fill(&mut self.inner)?;
+            if buffer.is_empty() && self.lenient {
+                self.ended = true;
+                break;
+            }
             if buffer.is_empty() {
                 return Err(cut(&self.current));
             }
