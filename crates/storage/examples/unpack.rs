@@ -25,7 +25,7 @@ fn main() -> base::Result<()> {
         layers.write_tar(&applied.layer, &mut std::io::sink())?;
         let written = begin.elapsed();
         let begin = Instant::now();
-        let small = snapshots.prepare_build("bench", &[applied.layer.clone()])?;
+        let small = snapshots.prepare_build("bench", std::slice::from_ref(&applied.layer))?;
         let prepared = begin.elapsed();
         let begin = Instant::now();
         let mount = snapshots.mount(&small)?;

@@ -231,7 +231,7 @@ mod tests {
         assert!(done.unwrap_err().chain().contains("reaches outside"));
         assert!(!dir.path().join("x").exists());
         let (_dir, done) = unpack(|tar| {
-            tar.append(&raw("l", EntryType::Link, "../../etc/passwd"), &b""[..]).unwrap()
+            tar.append(&raw("l", EntryType::Link, "../../etc/passwd"), &b""[..]).unwrap();
         });
         assert!(done.unwrap_err().chain().contains("links outside"));
         let (dir, done) = unpack(|tar| {

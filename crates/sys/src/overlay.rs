@@ -1,21 +1,21 @@
 //! Detached overlay mounts: made by descriptor, attached nowhere, gone when the last descriptor is.
 //!
-//! Flow: fsopen("overlay"), one `lowerdir+` per layer (Linux 6.8; older kernels get the joined `lowerdir`
-//! with its escapes), fsconfig(CREATE), fsmount. Settings are pinned, whatever the kernel was built with:
+//! Flow: fsopen("overlay"), one `lowerdir+` per layer (Linux 6.8; older kernels get one `lowerdir` text), fsconfig(CREATE), fsmount. Settings are pinned, whatever the kernel was built with:
 //! no redirects, no metacopy, no index, so that an upper folder holds whole files that can become a layer.
 //! Invariants: nothing appears in any mount table; `upper` and `work` are on one file system.
 //! Source: Documentation/filesystems/overlayfs.rst, fsopen(2).
 
-use crate::dir::{Error, Result};
+use crate::dir::{Dir, Error, Result};
 use rustix::{
-    fd::OwnedFd,
+    fd::{AsRawFd as _, OwnedFd},
+    fs::{Mode, OFlags},
     io::Errno,
     mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags},
 };
 use std::{
-    ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    path::Path,
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
 };
 
 /// The folder that takes changes.
@@ -36,9 +36,39 @@ pub struct Upper<'p> {
 /// # Errors
 /// The kernel's, with its own words from the mount's log where it gave any in the subject.
 pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
+    let lower: Vec<&Path> = lower.iter().map(AsRef::as_ref).collect();
+    match mount_as(&lower, upper, Style::Single) {
+        Err(e) if e.call() == NO_SINGLE => mount_as(&lower, upper, Style::Joined),
+        done => done,
+    }
+}
+
+/// How the lower folders are told to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// One by one, `lowerdir+`: Linux 6.8.
+    Single,
+    /// All in one text.
+    Joined,
+}
+
+/// The call that fails on kernels without the single style.
+const NO_SINGLE: &str = "fsconfig lowerdir+";
+
+fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<OwnedFd> {
     let fail = |call| move |e| Error::new(call, "overlay", e);
     let fs = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail("fsopen"))?;
-    set_lower(&fs, lower)?;
+    let mut open = Vec::new();
+    match style {
+        Style::Single => {
+            for path in lower {
+                let path = short(path, &mut open)?;
+                mount::fsconfig_set_string(&fs, "lowerdir+", path.as_path())
+                    .map_err(|e| Error::new(NO_SINGLE, &path, e))?;
+            }
+        }
+        Style::Joined => set_joined(&fs, lower)?,
+    }
     for (key, value) in
         [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")]
     {
@@ -46,8 +76,11 @@ pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<Own
         let _ = mount::fsconfig_set_string(&fs, key, value);
     }
     if let Some(Upper { upper, work, volatile }) = upper {
-        set_path(&fs, "upperdir", upper)?;
-        set_path(&fs, "workdir", work)?;
+        for (key, path) in [("upperdir", upper), ("workdir", work)] {
+            let path = short(path, &mut open)?;
+            mount::fsconfig_set_string(&fs, key, path.as_path())
+                .map_err(|e| Error::new("fsconfig", &path, e))?;
+        }
         if volatile {
             mount::fsconfig_set_flag(&fs, "volatile").map_err(fail("fsconfig volatile"))?;
         }
@@ -58,57 +91,58 @@ pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<Own
     mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))
 }
 
+/// The longest text that fsconfig(2) takes.
+const TEXT: usize = 255;
+
+/// A path that fits, through a descriptor if need be; it stays open in `open`.
+fn short(path: &Path, open: &mut Vec<OwnedFd>) -> Result<PathBuf> {
+    if path.as_os_str().len() <= TEXT {
+        return Ok(path.to_owned());
+    }
+    let fd = handle(path)?;
+    let text = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    open.push(fd);
+    Ok(text.into())
+}
+
+fn handle(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::new("open", path, e))
+}
+
+/// Before Linux 6.8: one text with `:` between, so the folders are named by descriptor numbers, relative
+/// to `/proc/self/fd`. Some sixty layers fit. The working folder is changed in a thread of its own.
+fn set_joined(fs: &OwnedFd, lower: &[&Path]) -> Result<()> {
+    let open = lower.iter().map(|path| handle(path)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> = open.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let joined = names.join(":");
+    let fail = |e| Error::new("fsconfig lowerdir", format!("{} layers", lower.len()), e);
+    if joined.len() > TEXT {
+        return Err(fail(Errno::TOOBIG));
+    }
+    std::thread::scope(|scope| {
+        let set = scope.spawn(|| {
+            // SAFETY: unsharing the working folder affects this thread alone, which ends after the call.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?;
+            rustix::process::chdir("/proc/self/fd")?;
+            mount::fsconfig_set_string(fs, "lowerdir", joined.as_str())
+        });
+        set.join().map_err(|_| Errno::IO).and_then(|done| done)
+    })
+    .map_err(fail)
+}
+
 /// Removes the mark that a volatile mount leaves in its scratch folder and that forbids the next mount:
 /// for trees that no crash of the machine has touched since, or that are worth nothing after one.
 ///
 /// # Errors
 /// The kernel's.
 pub fn forget_volatile(work: &Path) -> Result<()> {
-    let mark = work.join("work/incompat/volatile");
-    match rustix::fs::rmdir(&mark) {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-        Err(e) => Err(Error::new("rmdir", mark, e)),
+    match Dir::open(&work.join("work/incompat")) {
+        Ok(marks) => marks.remove_all("volatile"),
+        Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(e) => Err(e),
     }
-}
-
-fn set_lower(fs: &OwnedFd, lower: &[impl AsRef<Path>]) -> Result<()> {
-    for (at, layer) in lower.iter().enumerate() {
-        match mount::fsconfig_set_string(fs, "lowerdir+", layer.as_ref()) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if at == 0 => return set_joined(fs, lower),
-            Err(e) => return Err(Error::new("fsconfig lowerdir+", layer.as_ref(), e)),
-        }
-    }
-    Ok(())
-}
-
-/// Before Linux 6.8: one text of at most a page, `:` and `\` escaped.
-fn set_joined(fs: &OwnedFd, lower: &[impl AsRef<Path>]) -> Result<()> {
-    let mut joined = Vec::new();
-    for layer in lower {
-        if !joined.is_empty() {
-            joined.push(b':');
-        }
-        joined.extend(escape(layer.as_ref().as_os_str()));
-    }
-    let joined = OsString::from_vec(joined);
-    mount::fsconfig_set_string(fs, "lowerdir", joined.as_os_str())
-        .map_err(|e| Error::new("fsconfig lowerdir", &joined, e))
-}
-
-fn set_path(fs: &OwnedFd, key: &'static str, path: &Path) -> Result<()> {
-    mount::fsconfig_set_string(fs, key, path).map_err(|e| Error::new("fsconfig", path, e))
-}
-
-fn escape(text: &OsStr) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for byte in text.as_bytes() {
-        if matches!(byte, b':' | b'\\' | b',') {
-            out.push(b'\\');
-        }
-        out.push(*byte);
-    }
-    out
 }
 
 /// What the kernel wrote into the mount's own log, one message a read.
@@ -126,4 +160,42 @@ fn describe(fs: &OwnedFd) -> OsString {
         }
     }
     OsString::from_vec(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::Root;
+    use std::fs;
+
+    #[test]
+    fn both_styles_mount_the_same_tree_with_paths_of_any_length() {
+        let dir = std::env::temp_dir().join(format!("gantry-overlay-{}", std::process::id()));
+        let long = dir.join("l".repeat(200)).join("m".repeat(200));
+        let mut lower = Vec::new();
+        for n in 0..40 {
+            let path = if n % 2 == 0 { dir.join(n.to_string()) } else { long.join(n.to_string()) };
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join(format!("f{n}")), b"").unwrap();
+            lower.push(path);
+        }
+        let (upper, work) = (long.join("upper"), long.join("work"));
+        fs::create_dir_all(&upper).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+        for style in [Style::Single, Style::Joined] {
+            let top = Upper { upper: &upper, work: &work, volatile: style == Style::Joined };
+            let root = Root::from(mount_as(&lower, Some(top), style).unwrap());
+            assert_eq!(root.read_dir("/").unwrap().len(), 40, "{style:?}");
+            drop(root.create("new", 0o600).unwrap());
+            drop(root);
+            fs::remove_file(upper.join("new")).unwrap();
+            forget_volatile(&work).unwrap();
+            let view = Root::from(mount_as(&lower, None, style).unwrap());
+            assert_eq!(view.mkdir("x", 0o700).unwrap_err().errno(), Errno::ROFS);
+        }
+        let missing = mount(&[dir.join("none"), dir.clone()], None).unwrap_err();
+        assert_eq!(missing.errno(), Errno::NOENT);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Step, Tried};
 use runtime::spec::Rootfs;
 use rustix::fs::OFlags;
-use std::{fs, io, os::fd::OwnedFd, path::Path};
+use std::{os::fd::OwnedFd, path::Path};
 use sys::{
     mount::{self, Depth, propagation},
     overlay,
@@ -22,19 +22,11 @@ pub(crate) fn make(source: &Rootfs) -> Step<OwnedFd> {
             Ok(tree)
         }
         Rootfs::Overlay { lower, upper, work, volatile } => {
-            forget_volatile(work).tried(|| format!("error cleaning {}", work.display()))?;
+            overlay::forget_volatile(work)
+                .tried(|| format!("error cleaning {}", work.display()))?;
             let upper = overlay::Upper { upper, work, volatile: *volatile };
             overlay::mount(lower, Some(upper)).tried(|| "error mounting root file system".into())
         }
-    }
-}
-
-/// A volatile mount leaves a mark that forbids the next one, for data may be missing after a crash of
-/// the machine. Whoever asked for it said that this is no matter.
-fn forget_volatile(work: &Path) -> io::Result<()> {
-    match fs::remove_dir(work.join("work/incompat/volatile")) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
     }
 }
 

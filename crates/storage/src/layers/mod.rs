@@ -12,6 +12,7 @@ mod bind;
 pub(crate) mod record;
 mod stream;
 mod unpack;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -159,6 +160,14 @@ impl Layers {
         let fs = own.open_dir("fs").map_err(fail)?;
         let spare = own.open_dir("spare").ok();
         record::Replay::new(meta, fs, spare, out)?.run()
+    }
+
+    /// Checks that the layer is what it was: reads all of it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Internal` with what has changed.
+    pub fn verify(&self, layer: &Digest) -> Result<()> {
+        verify::verify(self, layer)
     }
 
     /// What is known of a layer on disk.

@@ -145,7 +145,7 @@ fn whiteouts_become_overlayfs_marks_whatever_the_order() {
         .dir("e")
         .file("e/y", b"5")
         .end();
-    let top = host.layer(&[base.clone()], &top);
+    let top = host.layer(std::slice::from_ref(&base), &top);
     let view = host.snapshots.view(&[base.clone(), top.clone()]).unwrap();
     let names = |path: &str| {
         let list = view.read_dir(path).unwrap();
@@ -155,7 +155,7 @@ fn whiteouts_become_overlayfs_marks_whatever_the_order() {
     assert_eq!(names("d"), ["new"]);
     assert_eq!(names("e"), ["y"]);
     let hides_all = Smith::default().file(".wh..wh..opq", b"").file("only", b"6").end();
-    let hides_all = host.layer(&[base.clone()], &hides_all);
+    let hides_all = host.layer(std::slice::from_ref(&base), &hides_all);
     let view = host.snapshots.view(&[base, top, hides_all]).unwrap();
     let list = view.read_dir("/").unwrap();
     assert_eq!(list.iter().map(|(name, _)| name.to_str().unwrap()).collect::<Vec<_>>(), ["only"]);
@@ -171,7 +171,7 @@ fn implied_folders_and_links_come_from_below_and_bind_the_layer() {
     let tar = Smith::default().file("opt/app/new", b"n").link("opt/app/lib2", b"opt/app/lib").end();
     let err = host.layers.apply(&[], &mut &tar[..]).unwrap_err();
     assert_eq!(err.kind(), Kind::Invalid, "{}", err.chain());
-    let top = host.layers.apply(&[base.clone()], &mut &tar[..]).unwrap();
+    let top = host.layers.apply(std::slice::from_ref(&base), &mut &tar[..]).unwrap();
     assert!(top.bound);
     assert_ne!(top.layer, top.diff_id);
     let path = host.layers.path(&top.layer);
@@ -422,4 +422,38 @@ fn the_same_layer_many_times_at_once_is_one() {
     assert!(ids.iter().all(|id| *id == ids[0]));
     assert_eq!(host.layers.list().unwrap(), [ids[0].clone()]);
     assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_changed_layer_is_found_out() {
+    let host = Host::new();
+    let tree = host.dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    menagerie(&tree);
+    let tar = gnu_tar(&tree, &["--format=pax", "--xattrs", "--xattrs-include=*", "-c", "."]);
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 7] = [
+        ("digest", |p| fs::write(p.join("setgid/in"), b"IN").unwrap()),
+        ("mode", |p| {
+            fs::set_permissions(p.join("none"), fs::Permissions::from_mode(0o666)).unwrap();
+        }),
+        ("owner", |p| std::os::unix::fs::lchown(p.join("bin"), Some(5), None).unwrap()),
+        ("no such file", |p| fs::remove_file(p.join("pipe")).unwrap()),
+        ("target", |p| {
+            fs::remove_file(p.join("dangling")).unwrap();
+            std::os::unix::fs::symlink("/etc", p.join("dangling")).unwrap();
+        }),
+        ("too short", |p| drop(fs::File::create(p.join("large")).unwrap())),
+        ("record is damaged", |p| fs::write(p.join("../meta"), b"gantry1\nrubbish").unwrap()),
+    ];
+    for (what, change) in changes {
+        let layer = host.layer(&[], &tar);
+        host.layers.verify(&layer).unwrap();
+        change(&host.layers.path(&layer));
+        // A fresh look: trailers are remembered.
+        let again = crate::Layers::open(&host.root(), &host.trash, Limits::default()).unwrap();
+        let err = again.verify(&layer).unwrap_err();
+        assert!(err.chain().contains(what), "{what}: {}", err.chain());
+        host.layers.remove(&layer).unwrap();
+    }
 }

@@ -152,7 +152,7 @@ fn mount_points_lie_below_the_image_and_never_count() {
     let host = Host::new();
     let tar = Smith::default().dir("etc").symlink("etc/resolv.conf", b"../run/r").end();
     let layer = host.layer(&[], &tar);
-    let active = host.snapshots.prepare("c", &[layer.clone()]).unwrap();
+    let active = host.snapshots.prepare("c", std::slice::from_ref(&layer)).unwrap();
     let root = host.snapshots.mount(&active).unwrap();
     for path in ["/proc", "/sys", "/dev/pts", "/dev/shm", "/etc/hosts", "/etc/hostname"] {
         assert!(root.exists(path).unwrap(), "{path}");
