@@ -263,6 +263,19 @@ impl Pump {
     }
 }
 
+/// One of our outputs, without the buffer by lines that the standard library puts before it.
+struct Direct<T: AsFd>(T);
+
+impl<T: AsFd> Write for Direct<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Parts a framed stream into our two outputs; a terminal's stream has no frames.
 #[derive(Debug, Default)]
 pub(crate) struct Demux {
@@ -281,7 +294,7 @@ impl Demux {
 
     /// Takes bytes of the stream.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<()> {
-        self.feed_to(bytes, &mut io::stdout().lock(), &mut io::stderr().lock())
+        self.feed_to(bytes, &mut Direct(io::stdout()), &mut Direct(io::stderr()))
     }
 
     fn feed_to(
@@ -292,9 +305,10 @@ impl Demux {
     ) -> Result<()> {
         const HEAD: usize = 8;
         if self.tty {
-            out.write_all(bytes)?;
-            return Ok(out.flush()?);
+            return Ok(out.write_all(bytes)?);
         }
+        // Neighbouring frames of one stream go out together: lines come a frame each.
+        let mut together = Together { to: 1, held: Vec::with_capacity(bytes.len()) };
         while !bytes.is_empty() {
             let Some((stream, left)) = self.frame else {
                 let take = (HEAD - self.head.len()).min(bytes.len());
@@ -313,20 +327,46 @@ impl Demux {
             let take = left.min(bytes.len());
             let part = &bytes[..take];
             match stream {
-                0 | 1 => out.write_all(part)?,
-                2 => err.write_all(part)?,
+                0..=2 => together.add(stream, part, out, err)?,
                 3 => self.error.extend_from_slice(part),
                 other => return Err(Fail::new(format!("Unrecognized input header: {other}"))),
             }
             bytes = &bytes[take..];
             self.frame = (left > take).then_some((stream, left - take));
             if stream == 3 && self.frame.is_none() {
+                together.write(out, err)?;
                 let text = String::from_utf8_lossy(&self.error).into_owned();
                 return Err(Fail::new(format!("error from daemon in stream: {text}")));
             }
         }
-        out.flush()?;
-        Ok(err.flush()?)
+        Ok(together.write(out, err)?)
+    }
+}
+
+struct Together {
+    to: u8,
+    held: Vec<u8>,
+}
+
+impl Together {
+    fn add(
+        &mut self,
+        stream: u8,
+        part: &[u8],
+        out: &mut impl Write,
+        err: &mut impl Write,
+    ) -> io::Result<()> {
+        if (stream == 2) != (self.to == 2) {
+            self.write(out, err)?;
+            self.to = stream;
+        }
+        self.held.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn write(&mut self, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        if self.to == 2 { err.write_all(&held) } else { out.write_all(&held) }
     }
 }
 
