@@ -140,7 +140,7 @@ pub fn binary() -> Result<PathBuf> {
     let dir = exe.ancestors().find(|d| d.ends_with("debug") || d.ends_with("release"));
     let path = dir.context("find the target folder")?.join("gantry");
     if !path.exists() {
-        bail!("{} is missing: run `cargo xtask dist --debug` first", path.display());
+        bail!("{} is missing: run `scripts/build debug` first", path.display());
     }
     Ok(path)
 }

@@ -357,7 +357,7 @@ fn cgroup_parent_and_devices(cx: &Cx<'_>) {
         "1:3"
     );
     cx.run(&["--device", "/dev/no-such-device"], &["true"])
-        .fails_with(125, &["/dev/no-such-device", "no such file or directory"]);
+        .fails_with(127, &["/dev/no-such-device", "no such file or directory"]);
     let parent = format!("/gtk-parent-{}", std::process::id());
     let text = cx.busybox(
         &["--cgroup-parent", &parent, "--cgroupns", "host"],
