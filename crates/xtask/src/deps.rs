@@ -13,9 +13,6 @@ use std::{
 /// Crates that exist for development and may use any other.
 const DEV_ONLY: &[&str] = &["testkit", "xtask"];
 
-/// Crates below every arrow: all others may use them without being drawn.
-const GROUND: &[&str] = &["base", "sys"];
-
 pub(crate) fn run(_args: &[String]) -> Result<()> {
     let page =
         fs::read_to_string(project().join("ARCHITECTURE.md")).context("read ARCHITECTURE.md")?;
@@ -36,7 +33,7 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
             if !below {
                 faults
                     .push(format!("{krate} (level {level}) uses {target}, which is not below it"));
-            } else if !is_drawn && !GROUND.contains(&target.as_str()) {
+            } else if !is_drawn {
                 faults.push(format!(
                     "{krate} uses {target}, an arrow that ARCHITECTURE.md does not draw"
                 ));
@@ -61,15 +58,12 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
 type Levels = BTreeMap<String, u32>;
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// Reads lines like `    4  engine -> api build image` between the marks of the level picture; several
-/// groups on a line are apart by two spaces or more.
+/// Reads lines like `    4  engine -> api build image`, indented by four spaces and beginning with the level;
+/// several groups on a line are apart by two spaces or more.
 fn read_picture(page: &str) -> Result<(Levels, Arrows)> {
     let (mut levels, mut arrows) = (Levels::new(), Arrows::new());
-    let start =
-        page.find("<!-- levels -->").context("find the level picture in ARCHITECTURE.md")?;
-    let end = page.find("<!-- /levels -->").context("find the end of the level picture")?;
-    for line in page[start..end].lines().map(str::trim) {
-        let Some((number, rest)) = line.split_once(' ') else { continue };
+    for line in page.lines().filter_map(|l| l.strip_prefix("    ")) {
+        let Some((number, rest)) = line.split_once("  ") else { continue };
         let Ok(level) = number.parse::<u32>() else { continue };
         for group in rest.split("  ").map(str::trim).filter(|g| !g.is_empty()) {
             let (names, targets) = group.split_once("->").unwrap_or((group, ""));
@@ -79,6 +73,9 @@ fn read_picture(page: &str) -> Result<(Levels, Arrows)> {
                 arrows.insert(name.to_owned(), targets);
             }
         }
+    }
+    if levels.is_empty() {
+        bail!("ARCHITECTURE.md has no level picture");
     }
     Ok((levels, arrows))
 }
@@ -115,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_picture_is_read_by_level_and_arrow() {
-        let page = "x\n<!-- levels -->\n    2  a -> b c   d\n    1  b c\n<!-- /levels -->\n9 no\n";
+        let page = "x\n    2  a -> b c   d\n    1  b   c\n9 no\n    no\n";
         let (levels, arrows) = read_picture(page).unwrap();
         assert_eq!(levels["a"], 2);
         assert_eq!(levels["c"], 1);

@@ -1,7 +1,7 @@
 //! Paths, output and child processes for the commands.
 
-use anyhow::{Context as _, Result, bail};
-use std::{path::PathBuf, process::Command};
+use anyhow::{Context as _, Result};
+use std::path::PathBuf;
 
 /// The folder of the project.
 pub(crate) fn project() -> PathBuf {
@@ -12,15 +12,6 @@ pub(crate) fn project() -> PathBuf {
 /// The target folder.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project().join("target"), PathBuf::from)
-}
-
-/// Runs a program that must succeed, its output shown.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("run {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} ended with {status}");
-    }
-    Ok(())
 }
 
 /// Prints a line.
