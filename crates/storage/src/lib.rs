@@ -15,6 +15,7 @@
 
 mod copy;
 mod error;
+mod export;
 mod extract;
 mod folders;
 mod layers;
@@ -30,6 +31,7 @@ mod walk;
 #[cfg(test)]
 mod testing;
 
+pub use export::{export_path, export_tree};
 pub use extract::extract_into;
 pub use layers::{Applied, Layers, Limits};
 pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots};

@@ -1,0 +1,78 @@
+//! Archives of a tree or a part of it: `docker export`, `docker cp` out of a container.
+
+use crate::{
+    error::io,
+    pack::{self, Stream, Tree},
+};
+use base::Result;
+use std::{ffi::OsStr, io::Write, os::unix::ffi::OsStrExt as _, path::Path};
+use sys::root::{Kind, Root};
+
+/// Writes all below `root` as a tar.
+///
+/// # Errors
+/// Of the disk and of `out`.
+pub fn export_tree(root: &Root, out: &mut dyn Write) -> Result<()> {
+    let mut sink = Stream(out);
+    let dir = root.dir().map_err(|e| io("cannot read the tree", e))?;
+    pack::pack(&dir, b"", Tree::Plain, &mut sink)?;
+    pack::end(&mut sink)
+}
+
+/// Writes what is at `path`, a folder with all in it, as a tar whose first entry is `name`. A symlink at
+/// `path` is written as such.
+///
+/// # Errors
+/// `NotFound` when there is nothing at `path`; of the disk and of `out`.
+pub fn export_path(root: &Root, path: &Path, name: &OsStr, out: &mut dyn Write) -> Result<()> {
+    let mut sink = Stream(out);
+    let tried = |e: sys::root::Error| {
+        let text = format!("cannot read {}", path.display());
+        if e.is_missing() { base::Error::not_found(text).caused_by(e) } else { io(text, e) }
+    };
+    let stat = root.lstat(path).map_err(tried)?;
+    if stat.kind == Kind::Dir {
+        let dir = root.open_dir(path).map_err(tried)?;
+        pack::pack_folder(&dir, name.as_bytes(), &mut sink)?;
+        pack::pack(&dir, &[name.as_bytes(), b"/"].concat(), Tree::Plain, &mut sink)?;
+    } else {
+        let (dir, own) = root.parent(path).map_err(tried)?;
+        pack::pack_one(&dir, &own, name.as_bytes(), &mut sink)?;
+    }
+    pack::end(&mut sink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, Smith, gnu_tar};
+
+    #[test]
+    fn a_part_of_a_tree_is_named_as_asked() {
+        let host = Host::new();
+        let tar = Smith::default()
+            .dir("a")
+            .dir("a/b")
+            .file("a/b/f", b"content")
+            .link("a/b/g", b"a/b/f")
+            .symlink("a/s", b"/etc")
+            .end();
+        let view = host.snapshots.view(&[host.layer(&[], &tar)]).unwrap();
+        let names = |path: &str, name: &str| {
+            let mut out = Vec::new();
+            export_path(&view, Path::new(path), OsStr::new(name), &mut out).unwrap();
+            let file = host.dir.path().join("out.tar");
+            std::fs::write(&file, out).unwrap();
+            let list = gnu_tar(host.dir.path(), &["-tf", file.to_str().unwrap()]);
+            String::from_utf8(list).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(names("/a/b", "new"), ["new/", "new/f", "new/g"]);
+        assert_eq!(names("/a/b/f", "x"), ["x"]);
+        assert_eq!(names("a/s", "s"), ["s"]);
+        let none = export_path(&view, Path::new("/no"), OsStr::new("no"), &mut Vec::new());
+        assert_eq!(none.unwrap_err().kind(), base::Kind::NotFound);
+        let mut whole = Vec::new();
+        export_tree(&view, &mut whole).unwrap();
+        assert_eq!(host.layer(&[], &whole), base::Digest::sha256(&whole));
+    }
+}
