@@ -1,7 +1,7 @@
 //! The `gantry` command line: docker's commands, options, output and exit codes.
 //!
 //! Flow: [`main`] reads the global options, finds the command in `commands::COMMANDS`, reads its flags
-//! (`flags`), and runs it with a [`ui::Ui`]; commands talk to the engine through `client`.
+//! (`flags`), and runs it with a `ui::Ui`; commands talk to the engine through `client`.
 //! Everything is synchronous: a command is one thing done by one thread, and a thread that waits for the
 //! terminal and a socket at once uses poll(2) (`attach`). This keeps the start below a millisecond.
 //! Called as `docker`, the program says "docker" where it names itself.

@@ -12,6 +12,7 @@
 
 mod devices;
 mod files;
+mod hierarchy;
 mod resources;
 mod stats;
 #[cfg(test)]
@@ -20,12 +21,14 @@ mod v1;
 mod v2;
 
 pub use files::Error;
+pub use hierarchy::{Features, Hierarchy, Version};
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Resources, Throttle, WeightDevice,
 };
 pub use stats::{BlkioEntry, CpuStats, MemoryStats, PidsStats, Stats};
 
 use files::Result;
+use hierarchy::relative;
 use std::{
     fs::{self, OpenOptions},
     io,
@@ -33,218 +36,9 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-
-/// Which interface holds the controllers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// One tree per controller.
-    V1,
-    /// One tree.
-    V2,
-}
-
-/// Where the kernel shows control groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hierarchy {
-    version: Version,
-    mounts: Vec<Mount>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    folder: PathBuf,
-    controllers: Vec<String>,
-}
-
-/// What limits this machine can set; the words of `docker info`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features {
-    /// Memory limit.
-    pub memory: bool,
-    /// Limit of memory and swap.
-    pub swap: bool,
-    /// Switching the OOM killer off.
-    pub oom_kill_disable: bool,
-    /// CPU shares.
-    pub cpu_shares: bool,
-    /// CPU quota and period.
-    pub cpu_cfs: bool,
-    /// CPU and memory node sets.
-    pub cpuset: bool,
-    /// Limit of tasks.
-    pub pids: bool,
-    /// Block device weights and rates.
-    pub blkio: bool,
-    /// Device rules.
-    pub devices: bool,
-}
-
-/// The v1 trees a container is put into, where they are mounted.
-const V1_CONTROLLERS: &[&str] = &[
-    "memory",
-    "cpu",
-    "cpuacct",
-    "cpuset",
-    "devices",
-    "freezer",
-    "blkio",
-    "pids",
-    "hugetlb",
-    "name=systemd",
-];
-
-impl Hierarchy {
-    /// Finds the mounted trees of this process.
-    ///
-    /// # Errors
-    /// When `/proc/self/mountinfo` cannot be read or shows no control groups.
-    pub fn detect() -> Result<Self> {
-        let path = Path::new("/proc/self/mountinfo");
-        let text = fs::read_to_string(path).map_err(|e| Error::new("read", path, e))?;
-        Self::from_mountinfo(&text).ok_or_else(|| {
-            let missing =
-                io::Error::new(io::ErrorKind::Unsupported, "no control groups are mounted");
-            Error::new("find", path, missing)
-        })
-    }
-
-    fn from_mountinfo(text: &str) -> Option<Self> {
-        let mut v1: Vec<Mount> = Vec::new();
-        let mut v2 = None;
-        for line in text.lines() {
-            let Some((front, back)) = line.split_once(" - ") else { continue };
-            let mut back = back.split(' ');
-            let (kind, options) = (back.next(), back.nth(1).unwrap_or(""));
-            let Some(folder) = front.split(' ').nth(4).map(unescape) else { continue };
-            match kind {
-                Some("cgroup") => {
-                    let controllers: Vec<String> = options
-                        .split(',')
-                        .filter(|o| V1_CONTROLLERS.contains(o))
-                        .map(str::to_owned)
-                        .collect();
-                    // A tree mounted twice is used once.
-                    let known = v1.iter().any(|m| m.controllers == controllers);
-                    if !controllers.is_empty() && !known {
-                        v1.push(Mount { folder, controllers });
-                    }
-                }
-                Some("cgroup2") if v2.is_none() => v2 = Some(folder),
-                _ => {}
-            }
-        }
-        let holds = |name: &str| v1.iter().any(|m| m.controllers.iter().any(|c| c == name));
-        if holds("memory") || holds("pids") || holds("cpu") {
-            return Some(Self { version: Version::V1, mounts: v1 });
-        }
-        v2.map(Self::v2_at)
-    }
-
-    fn v2_at(folder: PathBuf) -> Self {
-        let controllers = files::read(&folder, "cgroup.controllers").unwrap_or_default();
-        let controllers = controllers.split_ascii_whitespace().map(str::to_owned).collect();
-        Self { version: Version::V2, mounts: vec![Mount { folder, controllers }] }
-    }
-
-    /// The version in use.
-    pub fn version(&self) -> Version {
-        self.version
-    }
-
-    /// What limits can be set.
-    pub fn features(&self) -> Features {
-        let has = |controller: &str, file: &str| {
-            self.mount(controller).is_some_and(|m| m.join(file).exists())
-        };
-        let named = |controller: &str| self.mount(controller).is_some();
-        match self.version {
-            Version::V1 => Features {
-                memory: has("memory", "memory.limit_in_bytes"),
-                swap: has("memory", "memory.memsw.limit_in_bytes"),
-                oom_kill_disable: has("memory", "memory.oom_control"),
-                cpu_shares: has("cpu", "cpu.shares"),
-                cpu_cfs: has("cpu", "cpu.cfs_quota_us"),
-                cpuset: has("cpuset", "cpuset.cpus"),
-                pids: named("pids"),
-                blkio: named("blkio"),
-                devices: named("devices"),
-            },
-            Version::V2 => Features {
-                memory: named("memory"),
-                swap: named("memory"),
-                oom_kill_disable: false,
-                cpu_shares: named("cpu"),
-                cpu_cfs: named("cpu"),
-                cpuset: named("cpuset"),
-                pids: named("pids"),
-                blkio: named("io"),
-                devices: true,
-            },
-        }
-    }
-
-    /// Removes the folders of `path` (the containers' parent) where they are empty.
-    ///
-    /// # Errors
-    /// When a folder can be neither removed nor is in use.
-    pub fn remove_parent(&self, path: &str) -> Result<()> {
-        for folder in self.folders(&relative(path)?) {
-            match fs::remove_dir(&folder) {
-                Ok(()) => {}
-                Err(e)
-                    if matches!(
-                        e.raw_os_error(),
-                        Some(libc::EBUSY | libc::ENOTEMPTY | libc::ENOENT)
-                    ) => {}
-                Err(e) => return Err(Error::new("remove", &folder, e)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the tree of `controller` is mounted.
-    fn mount(&self, controller: &str) -> Option<&Path> {
-        let holds = |m: &&Mount| m.controllers.iter().any(|c| c == controller);
-        self.mounts.iter().find(holds).map(|m| m.folder.as_path())
-    }
-
-    fn folders(&self, path: &Path) -> Vec<PathBuf> {
-        self.mounts.iter().map(|m| m.folder.join(path)).collect()
-    }
-}
-
-/// `\040` and its kin in mountinfo.
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = (bytes[at] == b'\\')
-            .then(|| bytes.get(at + 1..at + 4))
-            .flatten()
-            .and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
-        out.push(octal.unwrap_or(bytes[at]));
-        at += if octal.is_some() { 4 } else { 1 };
-    }
-    std::ffi::OsString::from_vec(out).into()
-}
-
-fn relative(path: &str) -> Result<PathBuf> {
-    let clean: PathBuf = Path::new(path.trim_start_matches('/')).to_owned();
-    let plain = clean.components().all(|c| matches!(c, Component::Normal(_)));
-    if clean.as_os_str().is_empty() || !plain {
-        let bad = io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the path must name a group below the root",
-        );
-        return Err(Error::new("use", Path::new(path), bad));
-    }
-    Ok(clean)
-}
 
 /// One container's control group.
 #[derive(Debug)]
