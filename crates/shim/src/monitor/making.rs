@@ -128,7 +128,8 @@ impl Monitor {
             self.launcher = None;
         }
         self.listen(target);
-        self.feed(target);
+        // Clients whose input had to wait for the start are listened to again.
+        self.input_ready(target);
         let ended = self.processes.get_mut(target).and_then(|p| p.ended_early.take());
         if let Some(ended) = ended {
             self.ended(target, ended);

@@ -212,7 +212,7 @@ impl Monitor {
             }
         }
         self.buffer = buffer;
-        self.feed(&target);
+        self.input_ready(&target);
         self.settle(token);
     }
 
