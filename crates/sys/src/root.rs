@@ -29,6 +29,9 @@ pub const PATH_MAX: usize = 4095;
 /// Resolution fails with `EAGAIN` when a rename or mount anywhere raced with a `..`.
 const RACES: usize = 128;
 
+/// Most symlinks that are followed by hand.
+const HOPS: usize = 40;
+
 /// The root of a tree.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
@@ -224,8 +227,22 @@ impl Root {
         mode: u32,
         owner: Option<(u32, u32)>,
     ) -> Result<Vec<PathBuf>> {
-        let path = path.as_ref();
         let mut made = Vec::new();
+        self.make_way(path.as_ref(), mode, owner, &mut made, 0)?;
+        Ok(made)
+    }
+
+    fn make_way(
+        &self,
+        path: &Path,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        made: &mut Vec<PathBuf>,
+        hops: usize,
+    ) -> Result<()> {
+        if hops > HOPS {
+            return Err(Error::new("mkdir", path, Errno::LOOP));
+        }
         let mut at = PathBuf::from("/");
         for part in path.components() {
             match part {
@@ -238,8 +255,12 @@ impl Root {
                 Err(e) if e.is_missing() => {}
                 Err(e) => return Err(e),
             }
-            // A dangling symlink is followed to the folder that it wants.
+            // A symlink to nothing is followed to the folder that it wants.
             let target = self.dangling(&at)?;
+            if target != at {
+                self.make_way(&target, mode, owner, made, hops + 1)?;
+                continue;
+            }
             let (dir, name) = self.parent(&target)?;
             match dir.mkdir(&name, mode) {
                 Ok(()) => {
@@ -254,13 +275,13 @@ impl Root {
                 Err(e) => return Err(e),
             }
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Follows a symlink that leads to nothing to the place where its target would be.
     fn dangling(&self, path: &Path) -> Result<PathBuf> {
         let mut at = path.to_owned();
-        for _ in 0..40 {
+        for _ in 0..HOPS {
             match self.readlink(&at) {
                 Ok(target) => at = at.parent().unwrap_or(Path::new("/")).join(target),
                 Err(e) if matches!(e.errno(), Errno::NOENT | Errno::INVAL) => return Ok(at),
@@ -385,3 +406,6 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     }
     Some((Path::new(OsStr::from_bytes(&bytes[..start])), OsStr::from_bytes(name)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -457,3 +457,83 @@ fn a_changed_layer_is_found_out() {
         host.layers.remove(&layer).unwrap();
     }
 }
+
+/// A small file system of its own, mounted nowhere.
+fn small_disk(size: &str) -> (rustix::fd::OwnedFd, std::path::PathBuf) {
+    use std::os::fd::AsRawFd as _;
+    let options = [("size".to_owned(), Some(size.to_owned()))];
+    let disk = sys::mount::new_fs("tmpfs", "", &options, 0).unwrap();
+    let path = format!("/proc/self/fd/{}/data", disk.as_raw_fd()).into();
+    (disk, path)
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing() {
+    let (_disk, root) = small_disk("8m");
+    let trash = crate::Trash::open(&root).unwrap();
+    let limits = Limits { reserve: 0, ..Limits::default() };
+    let layers = crate::Layers::open(&root, &trash, limits).unwrap();
+    for content in [5 << 20, 9 << 20] {
+        let tar = Smith::default().file("a", &vec![1; content]).file("b", &vec![2; content]).end();
+        let err = layers.apply(&[], &mut &tar[..]).unwrap_err();
+        assert_eq!(err.kind(), Kind::Exhausted, "{}", err.chain());
+        trash.settle();
+        assert_eq!(fs::read_dir(root.join("layers/tmp")).unwrap().count(), 0);
+        assert_eq!(layers.list().unwrap(), []);
+    }
+    let tar = Smith::default().file("a", &vec![1; 5 << 20]).end();
+    let layer = layers.apply(&[], &mut &tar[..]).unwrap().layer;
+    layers.verify(&layer).unwrap();
+    layers.remove(&layer).unwrap();
+    trash.settle();
+}
+
+#[test]
+fn a_stream_that_breaks_off_leaves_nothing() {
+    struct Breaks<'t>(&'t [u8]);
+    impl std::io::Read for Breaks<'_> {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            if self.0.is_empty() {
+                return Err(std::io::Error::other(base::Error::cancelled("the client left")));
+            }
+            self.0.read(out)
+        }
+    }
+    let host = Host::new();
+    let tar = Smith::default().file("a", &vec![1; 1 << 20]).file("b", b"x").end();
+    for length in [0, 1, 511, 512, 600, 300_000, tar.len() - 1, tar.len()] {
+        let err = host.layers.apply(&[], &mut Breaks(&tar[..length])).unwrap_err();
+        assert_eq!(err.kind(), Kind::Cancelled, "{length}: {}", err.chain());
+        assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+#[test]
+fn what_a_killed_engine_left_is_swept_at_the_next_start() {
+    let host = Host::new();
+    let half = host.root().join("layers/tmp/half/fs/deep");
+    fs::create_dir_all(&half).unwrap();
+    fs::write(half.join("f"), b"x").unwrap();
+    fs::create_dir_all(host.root().join("trash/old/fs")).unwrap();
+    let trash = crate::Trash::open(&host.root()).unwrap();
+    crate::Layers::open(&host.root(), &trash, Limits::default()).unwrap();
+    trash.settle();
+    assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn many_names_in_one_folder_and_names_at_their_longest() {
+    let host = Host::new();
+    let mut tar = Smith::default();
+    for n in 0..20_000 {
+        tar = tar.file(format!("d/{n}"), b"");
+    }
+    let longest = format!("{}f", "p/".repeat(2047));
+    let tar = tar.file(&longest, b"end").file("new\nline", b"1").file([0xff, 0xfe], b"2").end();
+    let applied = host.layers.apply(&[], &mut &tar[..]).unwrap();
+    host.layers.verify(&applied.layer).unwrap();
+    assert_eq!(fs::read_dir(host.layers.path(&applied.layer).join("d")).unwrap().count(), 20_000);
+    let mut again = Vec::new();
+    host.layers.write_tar(&applied.layer, &mut again).unwrap();
+    assert!(again == tar);
+}
