@@ -149,7 +149,7 @@ impl Engine {
             _lock: lock,
         });
         engine.recover_containers().await?;
-        engine.recover_builds()?;
+        engine.recover_builds().await?;
         engine.recover_images();
         engine.upkeep();
         engine.watch_networks();

@@ -20,7 +20,7 @@ mod stream;
 pub use record::{Outcome, Record};
 pub use request::BuildRequest;
 
-use crate::{Engine, images::Bytestream};
+use crate::{Engine, containers::RemoveOptions, images::Bytestream};
 use api::model;
 use base::{ContainerId, Error, Principal, Result, Timestamp};
 use build::{
@@ -29,11 +29,17 @@ use build::{
 };
 use host::BuildHost;
 use serde_json::Value;
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use stream::Stream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// Folder of a build with a file for each of its containers.
+const CONTAINERS: &str = "containers";
 /// Messages that may wait for a slow client.
 const MESSAGES: usize = 256;
 
@@ -248,21 +254,58 @@ impl Engine {
         Ok(model::BuildCachePruned::default())
     }
 
-    /// Sweeps what builds of a killed daemon left.
+    /// Sweeps what builds of a killed daemon left: their containers, then their folders.
     ///
     /// # Errors
     /// Of the disk.
-    pub(crate) fn recover_builds(&self) -> Result<()> {
-        let dir = self.config.data_root.join("builds");
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(err) => return Err(Error::io(format!("cannot list {}", dir.display()), err)),
-        };
-        for entry in entries.flatten() {
-            self.trash_path(&entry.path())?;
+    pub(crate) async fn recover_builds(self: &Arc<Self>) -> Result<()> {
+        for build in entries(&self.config.data_root.join("builds"))? {
+            for container in entries(&build.join(CONTAINERS))? {
+                let id = container.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let options = RemoveOptions { force: true, volumes: true };
+                match self.container_remove(&id, options, &Principal::daemon()).await {
+                    Err(err) if err.kind() != base::Kind::NotFound => {
+                        let err = err.chain();
+                        tracing::warn!(
+                            ctr = id,
+                            err,
+                            "a container of a killed build was not removed"
+                        );
+                    }
+                    _ => {}
+                }
+            }
+            self.trash_path(&build)?;
         }
         Ok(())
+    }
+}
+
+/// What is in a folder; nothing when it is not there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let fail = |e| Error::io(format!("cannot list {}", dir.display()), e);
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(fail),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(err) => Err(fail(err)),
+    }
+}
+
+impl Job {
+    /// Writes down that container `id` is the build's, so that it goes with it even if the daemon dies.
+    fn note_container(&self, id: &str) -> Result<()> {
+        let dir = self.dir.join(CONTAINERS);
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::write(dir.join(id), ""))
+            .map_err(|e| Error::io("cannot note the container of a build step", e))
+    }
+
+    fn forget_container(&self, id: &str) {
+        // It goes with the folder of the build anyway, and a container that is gone is fine.
+        let _left = std::fs::remove_file(self.dir.join(CONTAINERS).join(id));
     }
 }
 

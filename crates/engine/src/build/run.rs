@@ -49,6 +49,7 @@ impl RunContainer {
         let created = engine.container_create(create, &job.by).await?;
         let id = created.id.to_string();
         let layers = engine.containers.find(&id)?.record().layers.clone();
+        job.note_container(&id)?;
         Ok(Self {
             engine: Arc::clone(engine),
             job: Arc::clone(job),
@@ -114,11 +115,14 @@ impl host::Container for RunContainer {
     async fn remove(mut self) -> Result<()> {
         self.settled = true;
         let options = RemoveOptions { force: true, volumes: true };
-        self.engine.container_remove(&self.id, options, &self.job.by).await
+        self.engine.container_remove(&self.id, options, &self.job.by).await?;
+        self.job.forget_container(&self.id);
+        Ok(())
     }
 
     fn keep(mut self) {
         self.settled = true;
+        self.job.forget_container(&self.id);
     }
 }
 

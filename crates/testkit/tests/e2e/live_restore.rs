@@ -272,7 +272,7 @@ fn names_and_addresses_stay_taken(cx: &Cx<'_>) {
 fn kill_during_builds_leaves_nothing(cx: &Cx<'_>) {
     let daemon = daemon(cx);
     let cx = Cx::new(&daemon, "building");
-    cx.write("Dockerfile", "FROM busybox\nRUN echo started; sleep 600\n");
+    cx.write("Dockerfile", "FROM busybox\nRUN echo started; sleep 600; true\n");
     let mut build = cx.command();
     build
         .args(["build", "."])
