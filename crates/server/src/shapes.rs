@@ -210,9 +210,14 @@ mod tests {
 
     #[test]
     fn old_clients_get_the_shapes_they_know() {
-        let mut list = json!([{"Size": 5, "RepoTags": []}]);
+        let mut list = json!([{"Size": 5, "RepoTags": [], "RepoDigests": []}]);
         images(&mut list, Version(1, 41));
-        assert_eq!(list, json!([{"Size": 5, "RepoTags": ["<none>:<none>"], "VirtualSize": 5}]));
+        assert_eq!(list[0]["RepoTags"], json!(["<none>:<none>"]));
+        assert_eq!(list[0]["RepoDigests"], json!(["<none>@<none>"]));
+        assert_eq!(list[0]["VirtualSize"], 5);
+        let mut list = json!([{"Size": 5, "RepoTags": [], "RepoDigests": ["x@sha256:1"]}]);
+        images(&mut list, Version(1, 41));
+        assert_eq!(list[0]["RepoTags"], json!([]));
         let mut list = json!([{"Size": 5, "RepoTags": []}]);
         images(&mut list, Version(1, 51));
         assert_eq!(list, json!([{"Size": 5, "RepoTags": []}]));
