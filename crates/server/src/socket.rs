@@ -24,13 +24,15 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
     sync::Notify,
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 /// A request's head must be whole within this time of its first byte.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this time.
 pub(crate) const IDLE: Duration = Duration::from_secs(600);
+/// A first head up to this many bytes is waited for before HTTP's buffers are made.
+const PEEKED: usize = 4096;
 /// Requests shorter than this are not watched for their client's going.
 const WATCHED: Duration = Duration::from_millis(100);
 
@@ -51,8 +53,41 @@ macro_rules! either {
 }
 
 impl Stream {
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        either!(self, s => s.readable().await)
+    /// Waits until a request's head has come, without taking it; false when there will be none. A head
+    /// longer than [`PEEKED`] counts as come: the rest is for HTTP to wait for.
+    pub(crate) async fn speaks(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let mut begun = None;
+        loop {
+            // Readiness is a guess at first; only a look into the socket says.
+            let ready = async { either!(self, s => s.readable().await) };
+            let limit = if begun.is_some() { HEAD } else { IDLE };
+            let since = begun.unwrap_or_else(Instant::now);
+            match tokio::time::timeout_at(since + limit, ready).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+            let look = || {
+                let mut bytes = [0; PEEKED];
+                let (count, _) = recv(self, &mut bytes[..], RecvFlags::PEEK)?;
+                let come = &bytes[..count];
+                let whole = come.windows(4).any(|end| end == b"\r\n\r\n")
+                    || come.windows(2).any(|end| end == b"\n\n");
+                // What is no method's name is no HTTP, and told so at once.
+                let odd = come.first().is_none_or(|first| !first.is_ascii_uppercase());
+                if whole || odd || count == PEEKED {
+                    return Ok(count > 0);
+                }
+                begun.get_or_insert_with(Instant::now);
+                // A part of a head: news is what comes next.
+                Err(io::ErrorKind::WouldBlock.into())
+            };
+            match either!(self, s => s.try_io(Interest::READABLE, look)) {
+                Ok(come) => return come,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+        }
     }
 
     /// The same socket under a descriptor of its own, watched apart.
