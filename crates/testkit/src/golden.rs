@@ -75,7 +75,7 @@ pub fn normalise(value: &mut Value) {
 }
 
 fn is_time_key(key: &str) -> bool {
-    matches!(key, "Created" | "time" | "timeNano" | "LastTagTime" | "Pid" | "Size" | "VirtualSize")
+    matches!(key, "Created" | "time" | "timeNano" | "LastTagTime" | "Pid")
 }
 
 /// One text with ids, times, paths and addresses replaced.

@@ -99,7 +99,9 @@ pub fn run(areas: &[&'static [Case]]) -> ExitCode {
         results.push((case.name, judge(&daemon, case)));
     }
     if daemon.is_own() {
-        results.push(("nothing_is_left_behind", nothing_left(&daemon, &before)));
+        let verdict = catch_unwind(AssertUnwindSafe(|| nothing_left(&daemon, &before)));
+        let verdict = verdict.unwrap_or_else(|cause| verdict_of(&*cause));
+        results.push(("nothing_is_left_behind", verdict));
     }
     report(&results, began)
 }

@@ -90,8 +90,9 @@ fn page(path: &Path, name: &str, text: &str, faults: &mut Vec<String>) {
 
 fn changelog(root: &Path, faults: &mut Vec<String>) -> Result<()> {
     let text = fs::read_to_string(root.join("CHANGELOG.md")).context("read CHANGELOG.md")?;
-    if !text.contains("\n## Unreleased") {
-        faults.push("CHANGELOG.md: no `## Unreleased`".to_owned());
+    let heading = |l: &str| l.starts_with("## ") && l.to_lowercase().contains("unreleased");
+    if !text.lines().any(heading) {
+        faults.push("CHANGELOG.md: no heading for what is unreleased".to_owned());
     }
     Ok(())
 }

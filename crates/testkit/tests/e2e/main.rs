@@ -13,6 +13,7 @@ mod cli_20_10;
 mod containers;
 mod daemon;
 mod exec;
+mod golden;
 mod images;
 mod isolation;
 mod live_restore;
@@ -41,5 +42,6 @@ fn main() -> ExitCode {
         isolation::CASES,
         cli_20_10::CASES,
         sdk_docker_py::CASES,
+        golden::CASES,
     ])
 }

@@ -237,7 +237,7 @@ fn hosts_and_resolv_conf(cx: &Cx<'_>) {
     for line in [
         "127.0.0.1\tlocalhost",
         "::1\tlocalhost ip6-localhost ip6-loopback",
-        "fe00::0\tip6-localnet",
+        "ff02::1\tip6-allnodes",
         &format!("{}\thosty", ip(cx, &name)),
     ] {
         assert!(hosts.lines().any(|l| l == line), "{line:?} in {hosts}");
