@@ -117,7 +117,12 @@ mod tests {
         let store = Arc::new(Store::open(&dir.path().join("db")).unwrap());
         let events = Events::new(&store);
         let emit = |n: usize| {
-            store.write(|tx| Ok(tx.emit(Event::new("container", n.to_string(), "x")))).unwrap()
+            store
+                .write(|tx| {
+                    let _: () = tx.emit(Event::new("container", n.to_string(), "x"));
+                    Ok(())
+                })
+                .unwrap();
         };
         (0..700).for_each(emit);
         let mut reader = events.subscribe(Some(Timestamp::ZERO), None);

@@ -46,7 +46,12 @@ fn a_failed_change_leaves_nothing_and_says_nothing() {
     assert!(failed.is_err());
     assert!(store.read(|tx| tx.containers::<Value>()).unwrap().is_empty());
     assert_eq!(*heard.lock().unwrap(), 0);
-    store.write(|tx| Ok(tx.emit(Event::new("container", "create", "x")))).unwrap();
+    store
+        .write(|tx| {
+            let _: () = tx.emit(Event::new("container", "create", "x"));
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(*heard.lock().unwrap(), 1);
 }
 
@@ -95,7 +100,12 @@ fn tags_move_and_leave_a_history() {
 fn the_event_log_is_chained_and_trimmed() {
     let (_dir, store) = store();
     for n in 0..10 {
-        store.write(|tx| Ok(tx.emit(Event::new("container", format!("act{n}"), "x")))).unwrap();
+        store
+            .write(|tx| {
+                let _: () = tx.emit(Event::new("container", format!("act{n}"), "x"));
+                Ok(())
+            })
+            .unwrap();
     }
     let all = |tx: &Tx<'_>| tx.events(0, Timestamp::ZERO, Timestamp::now(), 100);
     assert_eq!(store.read(all).unwrap().len(), 10);

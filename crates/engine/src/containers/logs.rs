@@ -160,15 +160,11 @@ impl Pump {
         let wake = self.reader.wake().and_then(|fd| fd.as_fd().try_clone_to_owned().ok());
         let Some(wake) = wake.and_then(|fd| waker(fd).ok()) else { return };
         loop {
-            let (pump, batch) = match tokio::task::spawn_blocking(move || {
+            let reading = tokio::task::spawn_blocking(move || {
                 let batch = self.batch();
                 (self, batch)
-            })
-            .await
-            {
-                Ok(done) => done,
-                Err(_) => return,
-            };
+            });
+            let Ok((pump, batch)) = reading.await else { return };
             self = pump;
             match batch {
                 Ok(Batch::Lines(lines)) => {
@@ -259,7 +255,7 @@ fn escape(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(byte as char)
+                out.push(byte as char);
             }
             b' ' => out.push('+'),
             other => out.push_str(&format!("%{other:02X}")),

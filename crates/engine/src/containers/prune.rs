@@ -59,7 +59,11 @@ impl Engine {
                     pruned.deleted.push(id);
                 }
                 Err(err) => {
-                    tracing::warn!(ctr = id.short(), err = err.chain(), "prune skips the container")
+                    tracing::warn!(
+                        ctr = id.short(),
+                        err = err.chain(),
+                        "prune skips the container"
+                    );
                 }
             }
         }

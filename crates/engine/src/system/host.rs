@@ -59,7 +59,7 @@ pub(crate) fn filesystem(path: &std::path::Path) -> String {
         (0x2FC1_2FC1, "zfs"),
         (0xF2F5_2010, "f2fs"),
     ];
-    let kind = rustix::fs::statfs(path).map_or(0, |s| s.f_type as i64);
+    let kind = rustix::fs::statfs(path).map_or(0, |s| s.f_type);
     NAMES.iter().find(|(magic, _)| *magic == kind).map_or("<unknown>", |(_, name)| name).to_owned()
 }
 

@@ -285,7 +285,7 @@ impl Engine {
                     deleted.push(row.name);
                 }
                 Err(err) => {
-                    tracing::warn!(vol = row.name, err = err.chain(), "prune skips the volume")
+                    tracing::warn!(vol = row.name, err = err.chain(), "prune skips the volume");
                 }
             }
         }
