@@ -7,10 +7,6 @@ mod daemon;
 use daemon::Role;
 use std::process::ExitCode;
 
-/// Gives memory back after a burst of connections or a large image; the C library's keeps it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
     let name = arguments.next().unwrap_or_default();
