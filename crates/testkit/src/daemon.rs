@@ -2,7 +2,7 @@
 //!
 //! Works for every binary that takes dockerd's flags. The bridge is made here and handed in by
 //! `--bridge`, so that two daemons never meet. What the daemon leaves behind when it stops is for the
-//! census to find: only then [`Daemon::remove`] (or drop) takes folders and bridge away.
+//! census to find: only then `Daemon::remove` (or drop) takes folders and bridge away.
 
 use crate::{command, http, image};
 use anyhow::{Context as _, Result, bail};

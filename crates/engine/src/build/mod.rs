@@ -1,7 +1,7 @@
 //! `POST /build`: the classic builder over this engine.
 //!
 //! Flow of [`Engine::image_build`]: the request is checked; the body (or the remote place) becomes a context
-//! folder ([`context`]); crate `build` solves the Dockerfile through [`host::BuildHost`]; the image gets its
+//! folder (`context`); crate `build` solves the Dockerfile through `host::BuildHost`; the image gets its
 //! names; a [`Record`] of it all goes to the store. Failures before the first message are the request's
 //! answer, later ones a message of the stream.
 //!
