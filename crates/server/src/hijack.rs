@@ -110,6 +110,7 @@ async fn run(
     let signal = detached.clone();
     let keys = attached.detach_keys.clone();
     let pump = tokio::spawn(async move { feed(&mut reader, input, keys, &signal).await });
+    peer.caught_up().await;
     let gone = peer.gone();
     let mut gone = std::pin::pin!(gone);
     loop {

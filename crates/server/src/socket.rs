@@ -142,6 +142,26 @@ impl Peer {
         self.phase.now.store(TAKEN, Ordering::Relaxed);
     }
 
+    /// Waits, briefly, until the client has read all that was sent. docker-py reads the head of a takeover
+    /// through a buffer that it then throws away, with whatever came behind the head.
+    pub(crate) async fn caught_up(&self) {
+        const TURNS: u32 = 100;
+        const TURN: std::time::Duration = std::time::Duration::from_micros(200);
+        for turn in 0..TURNS {
+            let Some(stream) = self.stream.upgrade() else { return };
+            let unread = either!(&*stream, s => sys::fdpass::unread(s));
+            drop(stream);
+            if matches!(unread, Ok(0) | Err(_)) {
+                return;
+            }
+            if turn < 3 {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(TURN).await;
+            }
+        }
+    }
+
     /// Ends when the client has closed the connection wholly.
     pub(crate) async fn gone(&self) {
         let watched = self.stream.upgrade().and_then(|stream| stream.again().ok());

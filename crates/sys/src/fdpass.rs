@@ -71,6 +71,23 @@ pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
 }
 
+/// Bytes that were sent on a socket and that the other end has not read yet (unix: SIOCOUTQ, unix(7)).
+///
+/// # Errors
+/// Of the kernel, for what is no socket.
+pub fn unread(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the call, and the kernel writes one int to the place given.
+    let done = unsafe {
+        libc::ioctl(
+            std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd()),
+            libc::TIOCOUTQ,
+            &raw mut bytes,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,6 +98,7 @@ pub fn run(areas: &[&'static [Case]]) -> ExitCode {
     for case in cases.iter().filter(|c| c.alone) {
         results.push((case.name, judge(&daemon, case)));
     }
+    again(&daemon, &cases, &mut results);
     if daemon.is_own() {
         let verdict = catch_unwind(AssertUnwindSafe(|| nothing_left(&daemon, &before)));
         let verdict = verdict.unwrap_or_else(|cause| verdict_of(&*cause));
@@ -132,7 +133,39 @@ fn side_by_side(daemon: &Daemon, cases: &[Case], threads: usize) -> Vec<(&'stati
     results.into_inner().expect("no verdict panics")
 }
 
+/// What failed beside others is tried once more alone: a fault fails twice, a busy machine does not. The
+/// second try is said.
+fn again(daemon: &Daemon, cases: &[Case], results: &mut [(&'static str, Verdict)]) {
+    for (name, verdict) in results {
+        if !matches!(verdict, Verdict::Failed(_)) {
+            continue;
+        }
+        if let Some(case) = cases.iter().find(|c| c.name == *name) {
+            say(&format!("second try of {}", short(name)));
+            *verdict = judge(daemon, case);
+        }
+    }
+}
+
+/// Cases that Gantry is known not to pass yet, `area::case: reason` by line; a line may name an area.
+const GAPS: &str = include_str!("../known-gaps.txt");
+
+/// Why `case` is known to fail.
+fn gap(case: &str) -> Option<&'static str> {
+    GAPS.lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| short(case).starts_with(name))
+        .map(|(_, reason)| reason)
+}
+
 fn judge(daemon: &Daemon, case: &Case) -> Verdict {
+    if daemon.engine() == Engine::Gantry
+        && std::env::var_os("GANTRY_TEST_GAPS").is_none()
+        && let Some(reason) = gap(case.name)
+    {
+        say(&format!("skipped  {}", short(case.name)));
+        return Verdict::Skipped(format!("known gap: {reason}"));
+    }
     let began = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| {
         let cx = Cx::new(daemon, case.name);

@@ -59,9 +59,6 @@ impl Engine {
         }
         let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
         settle::check(&request.config, &host)?;
-        if let Some(other) = host.network_mode.strip_prefix("container:") {
-            self.containers.find(other)?;
-        }
         settle::networks(&host, &request.endpoints)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
@@ -118,10 +115,12 @@ impl Engine {
         crate::lifecycle::private_dir(&places.data)?;
         let active = self.snapshots.prepare(id.as_str(), layers)?;
         if let Some(other) = host.network_mode.strip_prefix("container:") {
-            // One network, one name.
-            let other = self.containers.find(other)?.record();
-            config.hostname.clone_from(&other.config.hostname);
-            config.domainname.clone_from(&other.config.domainname);
+            // One network, one name. Whether the other is there is asked at the start, as docker does.
+            if let Ok(other) = self.containers.find(other) {
+                let other = other.record();
+                config.hostname.clone_from(&other.config.hostname);
+                config.domainname.clone_from(&other.config.domainname);
+            }
         } else if config.hostname.is_empty() {
             config.hostname = match host.network_mode.as_str() {
                 "host" => crate::system::hostname(),
@@ -173,9 +172,9 @@ impl Engine {
                 return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
             }
             let read_only = mode.split(',').any(|m| m == "ro");
-            for mount in
-                self.containers.find(name)?.record().mounts.iter().filter(|m| m.kind != "tmpfs")
-            {
+            // Not "not found": clients would take it for a missing image and pull.
+            let other = self.containers.find(name).map_err(|e| Error::invalid(e.chain()))?.record();
+            for mount in other.mounts.iter().filter(|m| m.kind != "tmpfs") {
                 inherited.retain(|m| m.target != mount.target);
                 // The volume stays its first owner's: it does not go with this container.
                 inherited.push(Mounted {

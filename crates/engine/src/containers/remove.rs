@@ -49,22 +49,23 @@ impl Engine {
         {
             return Err(refuse_running(&record));
         }
+        if record.state.status.alive() || record.state.status == Status::Restarting {
+            // Its owner must not remove it a second time. The lock comes later: stopping may need it.
+            container.removing.store(true, std::sync::atomic::Ordering::SeqCst);
+            if let Err(err) = self.stop_container(container, Some(0), Some("KILL"), by).await {
+                container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
+                return Err(Error::wrap(format!("could not kill container {}", record.id), err));
+            }
+        }
         let _ops = container.ops.lock().await;
         let record = container.record();
         if container.watch().borrow().removed {
             return Err(Error::not_found(format!("No such container: {}", record.id)));
         }
-        if record.state.status.alive() || record.state.status == Status::Restarting {
-            if !options.force {
-                return Err(refuse_running(&record));
-            }
-            // Its owner must not remove it a second time.
-            container.removing.store(true, std::sync::atomic::Ordering::SeqCst);
-            let killed = self.stop_container(container, Some(0), Some("KILL"), by).await;
-            if let Err(err) = killed {
-                container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
-                return Err(Error::wrap(format!("could not kill container {}", record.id), err));
-            }
+        if record.state.status.alive() {
+            // It was started in the meantime.
+            container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
+            return Err(refuse_running(&record));
         }
         let outcome = self.forget(container, options.volumes, by).await;
         if let Err(err) = &outcome {
