@@ -1,7 +1,7 @@
 //! HTTP only: routes, versions, streams, status codes.
 //!
-//! Flow: a connection (`connection.rs`) gives requests to [`router`], which checks the version prefix and
-//! finds the handler in [`routes::ROUTES`]; a handler decodes, calls one engine method and encodes. Kinds of
+//! Flow: a connection (`connection.rs`) gives requests to `router`, which checks the version prefix and
+//! finds the handler in `routes::ROUTES`; a handler decodes, calls one engine method and encodes. Kinds of
 //! error become status codes in `reply.rs`, in one table.
 //!
 //! Invariants: a panic in a handler ends that request with 500 and nothing else; a changing request runs
