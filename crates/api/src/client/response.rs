@@ -60,7 +60,7 @@ impl Response {
         Ok(collected.map_err(broken)?.to_bytes())
     }
 
-    /// Reads the whole body as JSON, `null` and folded keys as in [`crate::decode`].
+    /// Reads the whole body as JSON, `null` and folded keys as in `crate::decode`.
     ///
     /// # Errors
     /// `Internal` when it is not what was expected.
