@@ -60,13 +60,13 @@ impl Stream {
         let mut begun = None;
         loop {
             // Readiness is a guess at first; only a look into the socket says.
-            let ready = async { either!(self, s => s.readable().await) };
+            let ready = async { either!(self, s => s.ready(Interest::READABLE).await) };
             let limit = if begun.is_some() { HEAD } else { IDLE };
             let since = begun.unwrap_or_else(Instant::now);
-            match tokio::time::timeout_at(since + limit, ready).await {
-                Ok(Ok(())) => {}
+            let closed = match tokio::time::timeout_at(since + limit, ready).await {
+                Ok(Ok(ready)) => ready.is_read_closed(),
                 Ok(Err(_)) | Err(_) => return false,
-            }
+            };
             let look = || {
                 let mut bytes = [0; PEEKED];
                 let (count, _) = recv(self, &mut bytes[..], RecvFlags::PEEK)?;
@@ -84,6 +84,8 @@ impl Stream {
             };
             match either!(self, s => s.try_io(Interest::READABLE, look)) {
                 Ok(come) => return come,
+                // Nothing follows half a head, and a closed socket is always ready: HTTP says what is wrong.
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock && closed => return true,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
