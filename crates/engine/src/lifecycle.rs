@@ -121,6 +121,12 @@ impl Engine {
             .map_err(|e| Error::internal("cannot find the cgroup hierarchy").caused_by(e))?;
         let features = Features { cgroup_v2: hierarchy.version() == Version::V2 };
         let shim = Binary::open(&config.shim)?;
+        if !shim.is_static()? {
+            return Err(Error::invalid(format!(
+                "{} is not a static program, so it cannot be a container's init: build it with scripts/build",
+                config.shim.display()
+            )));
+        }
         let id = identity(root)?;
         let reloadable = RwLock::new(Arc::new(Reloadable::of(&config)));
         let engine = Arc::new(Self {

@@ -282,15 +282,12 @@ fn ulimits(value: Option<&Value>) -> Result<Vec<(String, i64, i64)>> {
     }
 }
 
-/// The shim stands beside this binary; one of the same name in `libexec` is taken too.
+/// The shim stands in `../libexec`, else beside this binary. In this order because a build folder has one of
+/// the same name beside it that cargo made for its own tests, and that is no static program.
 fn shim() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/gantry".into());
-    let beside = own.with_file_name("gantry-shim");
     let libexec = own.parent().and_then(Path::parent).map(|p| p.join("libexec/gantry-shim"));
-    match libexec {
-        Some(libexec) if !beside.exists() && libexec.exists() => libexec,
-        _ => beside,
-    }
+    libexec.filter(|path| path.exists()).unwrap_or_else(|| own.with_file_name("gantry-shim"))
 }
 
 fn level(text: &str) -> Result<LevelFilter> {

@@ -49,10 +49,45 @@ impl Binary {
         Ok(Self(Arc::new(fd)))
     }
 
+    /// Whether it asks for no interpreter (`PT_INTERP`): one that does cannot be run inside a container's
+    /// root, where `--init` needs it.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no 64-bit little-endian ELF program.
+    pub fn is_static(&self) -> Result<bool> {
+        /// Program headers of one file: more than linkers write.
+        const MOST: usize = 256;
+        let bad = || Error::invalid("the shim's program is no 64-bit ELF file");
+        let file = std::fs::File::open(self.path())
+            .map_err(|e| Error::io("cannot read the shim's program", e))?;
+        let bytes = |at: u64, buffer: &mut [u8]| {
+            std::os::unix::fs::FileExt::read_exact_at(&file, buffer, at).map_err(|_| bad())
+        };
+        let mut header = [0; 64];
+        bytes(0, &mut header)?;
+        if header[..6] != [0x7f, b'E', b'L', b'F', 2, 1] {
+            return Err(bad());
+        }
+        let short = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let offset = u64::from_le_bytes(header[32..40].try_into().map_err(|_| bad())?);
+        let (size, count) = (u64::from(short(54)), usize::from(short(56)));
+        for n in 0..count.min(MOST) as u64 {
+            let mut kind = [0; 4];
+            bytes(n.saturating_mul(size).saturating_add(offset), &mut kind)?;
+            if u32::from_le_bytes(kind) == PT_INTERP {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 }
+
+/// The program header that names an interpreter (elf(5)).
+const PT_INTERP: u32 = 3;
 
 /// What a shim is started with.
 #[derive(Clone, Debug)]
@@ -317,4 +352,18 @@ async fn call(stream: &mut UnixStream, request: Request) -> Result<Reply> {
 
 fn unexpected(reply: &Reply) -> Error {
     Error::internal(format!("shim gave an answer that fits no question: {reply:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_an_interpreter_is_told_from_a_static_one() {
+        let check =
+            |path: &str| Binary(Arc::new(std::fs::File::open(path).unwrap().into())).is_static();
+        assert!(!check("/proc/self/exe").unwrap());
+        assert!(check("/bin/busybox").unwrap(), "Debian's busybox-static");
+        assert_eq!(check("/etc/passwd").unwrap_err().kind(), base::Kind::Invalid);
+    }
 }
