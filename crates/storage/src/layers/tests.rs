@@ -514,7 +514,9 @@ fn what_a_killed_engine_left_is_swept_at_the_next_start() {
     let half = host.root().join("layers/tmp/half/fs/deep");
     fs::create_dir_all(&half).unwrap();
     fs::write(half.join("f"), b"x").unwrap();
-    fs::create_dir_all(host.root().join("trash/old/fs")).unwrap();
+    // In one step: the fixture's own trash may be looking at this moment.
+    fs::create_dir_all(host.root().join("old/fs")).unwrap();
+    fs::rename(host.root().join("old"), host.root().join("trash/old")).unwrap();
     let trash = crate::Trash::open(&host.root()).unwrap();
     crate::Layers::open(&host.root(), &trash, Limits::default()).unwrap();
     trash.settle();
