@@ -42,10 +42,14 @@ pub(crate) fn container(value: &mut Value, version: Version) {
     {
         health.remove("StartInterval");
     }
-    if version < Version(1, 46)
-        && let Some(host) = object(value, &["HostConfig"])
-    {
-        host.remove("Annotations");
+    if let Some(host) = object(value, &["HostConfig"]) {
+        if version < Version(1, 46) {
+            host.remove("Annotations");
+        }
+        if version < Version(1, 42) {
+            host.insert("KernelMemory".into(), 0.into());
+            host.insert("KernelMemoryTCP".into(), 0.into());
+        }
     }
     if version < Version(1, 48)
         && let Some(whole) = value.as_object_mut()
@@ -139,6 +143,10 @@ pub(crate) fn info(value: &mut Value, version: Version) {
                 commit.insert("Expected".into(), id);
             }
         }
+    }
+    if version < Version(1, 42) {
+        info.insert("KernelMemory".into(), false.into());
+        info.insert("KernelMemoryTCP".into(), false.into());
     }
     if version < Version(1, 25) {
         // Names alone, before options had keys: `name=seccomp,profile=builtin` was `seccomp`.

@@ -596,7 +596,8 @@ pub struct ExecInspect {
     pub can_remove: bool,
     #[serde(rename = "ContainerID")]
     pub container_id: String,
-    pub detach_keys: Option<Vec<u8>>,
+    /// In base64, as Go writes bytes; empty for the default.
+    pub detach_keys: String,
     pub pid: i64,
 }
 

@@ -7,6 +7,7 @@ use super::{AttachStream, Container, Status, attach::detach_keys, merge::overlay
 use crate::Engine;
 use api::model;
 use base::{Error, ExecId, Principal, Result, Timestamp};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use runtime::{
     shim::{self, Target},
     spec::ConsoleSize,
@@ -280,8 +281,10 @@ impl Engine {
             open_stdout: c.attach_stdout,
             can_remove: false,
             container_id: container.id().to_string(),
-            detach_keys: (!c.detach_keys.is_empty())
-                .then(|| detach_keys(Some(&c.detach_keys)).unwrap_or_default()),
+            detach_keys: match c.detach_keys.as_str() {
+                "" => String::new(),
+                keys => STANDARD.encode(detach_keys(Some(keys)).unwrap_or_default()),
+            },
             pid: i64::from(phase.pid),
         })
     }

@@ -19,6 +19,15 @@ pub struct ListOptions {
     pub filters: Filters,
 }
 
+/// A mount as the list shows it: dockerd leaves out where a volume's folder is.
+fn mount(mounted: &Mounted) -> model::MountPoint {
+    let mut point = mounted.point();
+    if point.r#type == "volume" {
+        point.source.clear();
+    }
+    point
+}
+
 impl Engine {
     /// Lists containers, newest first.
     ///
@@ -89,7 +98,7 @@ impl Engine {
                 annotations: record.host.annotations.clone(),
             },
             network_settings: Some(model::SummaryNetworkSettings { networks: settings.networks }),
-            mounts: record.mounts.iter().filter(|m| m.shown()).map(Mounted::point).collect(),
+            mounts: record.mounts.iter().filter(|m| m.shown()).map(mount).collect(),
             image_manifest_descriptor: None,
         }
     }

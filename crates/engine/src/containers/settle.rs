@@ -5,6 +5,7 @@ use super::devices;
 use crate::Config;
 use api::model::{ContainerConfig, EndpointSettings, HostConfig};
 use base::{Error, Result, signal};
+use runtime::defaults::{Capabilities, Privileged};
 use std::collections::BTreeMap;
 
 const MIN_MEMORY: i64 = 6 << 20;
@@ -62,6 +63,7 @@ pub(crate) fn settle(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
         ));
     }
+    capabilities(&host)?;
     for device in host.devices.iter().flatten() {
         devices::asked(&device.path_on_host, &device.path_on_host, &device.cgroup_permissions)?;
     }
@@ -72,6 +74,16 @@ pub(crate) fn settle(
         security_option(option)?;
     }
     Ok((host, warnings))
+}
+
+/// The capabilities of the container.
+pub(super) fn capabilities(host: &HostConfig) -> Result<Capabilities> {
+    Capabilities::tweaked(
+        host.cap_add.as_deref().unwrap_or_default(),
+        host.cap_drop.as_deref().unwrap_or_default(),
+        if host.privileged { Privileged::Yes } else { Privileged::No },
+        Capabilities::available(),
+    )
 }
 
 fn owned(list: &[&str]) -> Vec<String> {
@@ -128,8 +140,10 @@ fn resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
             "Minimum memory limit can not be less than memory reservation limit, see usage".into(),
         );
     }
+    // What the CLI sends when nothing was asked for.
+    host.memory_swappiness = host.memory_swappiness.filter(|s| *s != -1);
     if let Some(swappiness) = host.memory_swappiness
-        && !(-1..=100).contains(&swappiness)
+        && !(0..=100).contains(&swappiness)
     {
         return refuse(format!(
             "Invalid value: {swappiness}, valid memory swappiness range is 0-100"

@@ -8,7 +8,7 @@ use crate::Engine;
 use api::model;
 use base::{Error, Result};
 use runtime::{
-    defaults::{self, Capabilities, Privileged},
+    defaults::{self, Capabilities},
     spec::{
         Cgroup, ConsoleSize, Device, Mount, Namespace, Namespaces, Process, Rlimit, Root, Rootfs,
         Spec, User,
@@ -155,14 +155,7 @@ struct Security {
 impl Security {
     fn of(record: &Record, engine: &Engine) -> Result<Self> {
         let host = &record.host;
-        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-        let privileged = if host.privileged { Privileged::Yes } else { Privileged::No };
-        let capabilities = Capabilities::tweaked(
-            &list(&host.cap_add),
-            &list(&host.cap_drop),
-            privileged,
-            Capabilities::available(),
-        )?;
+        let capabilities = super::settle::capabilities(host)?;
         let mut security = Self {
             seccomp: None,
             no_new_privileges: engine.config.no_new_privileges,

@@ -139,13 +139,16 @@ impl Engine {
                 insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
                 index_configs: [("docker.io".to_owned(), hub)].into_iter().collect(),
                 mirrors: now.registry_mirrors.clone(),
+                // Gone from the newest daemons; older ones show empty lists.
+                allow_nondistributable_artifacts_cidrs: Some(Vec::new()),
+                allow_nondistributable_artifacts_hostnames: Some(Vec::new()),
                 ..model::RegistryConfig::default()
             },
             ncpu: self.host.processors as i64,
             mem_total: self.host.memory as i64,
             docker_root_dir: config.data_root.display().to_string(),
             name: system::hostname(),
-            labels: (!now.labels.is_empty()).then(|| now.labels.clone()),
+            labels: Some(now.labels.clone()),
             experimental_build: config.experimental,
             server_version: VERSION.into(),
             runtimes,

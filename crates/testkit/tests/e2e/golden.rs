@@ -1,11 +1,15 @@
 //! Answers recorded from a real dockerd, compared field by field.
 //!
 //! `GANTRY_GOLDEN_RECORD=1 GANTRY_TEST_DAEMON=/usr/sbin/dockerd` records; every other run compares. What
-//! differs on purpose stands in `golden/differences.txt`: the answer's name, the path (`*` at the end for
-//! all below it), and why. A line there that nothing needs any more is a failure too.
+//! differs on purpose stands in `golden/differences.txt`: the answer's name, the path (`*` at the end of either for
+//! all that begin so), and why. A line there that nothing needs any more is a failure too.
 
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, path::PathBuf, sync::Mutex};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 use testkit::{
     Cx, cases,
     cx::skip,
@@ -75,20 +79,20 @@ fn list() -> Vec<(String, String)> {
 fn is_deliberate(name: &str, difference: &str) -> bool {
     let path = difference.split(": ").next().unwrap_or_default();
     list().into_iter().any(|(of, pattern)| {
-        let fits = match pattern.strip_suffix('*') {
-            Some(start) => path.starts_with(start),
-            None => path == pattern,
+        let fits = |text: &str, pattern: &str| match pattern.strip_suffix('*') {
+            Some(start) => text.starts_with(start),
+            None => text == pattern,
         };
-        let hit = (of == name || of == "*") && fits;
+        let hit = fits(name, &of) && fits(path, &pattern);
         if hit {
-            USED.lock().unwrap().insert(format!("{of} {pattern}"));
+            USED.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{of} {pattern}"));
         }
         hit
     })
 }
 
 fn the_list_of_differences_is_needed(cx: &Cx<'_>) {
-    let used = USED.lock().unwrap();
+    let used = USED.lock().unwrap_or_else(PoisonError::into_inner);
     if !cx.is_gantry() || used.is_empty() {
         skip("only after a whole comparison with Gantry");
     }
