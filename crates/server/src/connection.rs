@@ -4,6 +4,7 @@
 //! changes under way are finished, streams are cut after a moment.
 
 use crate::{
+    hijack::Takeover,
     router,
     socket::{Sent, Socket, Stream},
 };
@@ -148,7 +149,14 @@ async fn speak(site: Arc<Site>, stream: Stream, by: Principal) {
         let (site, by, peer) = (Arc::clone(&site), by.clone(), at.clone());
         async move {
             let busy = peer.busy();
-            let reply = router::answer(&site, by, request, peer, tcp).await;
+            let mut reply = router::answer(&site, by, request, peer.clone(), tcp).await;
+            if let Some(takeover) = reply.extensions_mut().remove::<Takeover>()
+                && let Some(socket) = peer.leave()
+            {
+                tokio::spawn(takeover.run(reply, socket, peer));
+                // HTTP is given up with this future.
+                return std::future::pending().await;
+            }
             Ok::<_, Infallible>(reply.map(|body| Sent::new(body, busy)))
         }
     });
@@ -165,6 +173,7 @@ async fn speak(site: Arc<Site>, stream: Stream, by: Principal) {
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,
         () = peer.gave_up() => return,
+        () = peer.left() => return,
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
             match tokio::time::timeout(CUT, served).await {

@@ -1,21 +1,24 @@
 //! Taking the connection over: attach and exec.
 //!
 //! With an `Upgrade` header the answer is `101 UPGRADED` and the socket is ours. Without it (old clients)
-//! the answer is 200 and the streams run in request and response body.
+//! the answer is 200 without a length, and the socket is ours as well: [`Takeover`] goes with the reply to the
+//! connection, which leaves HTTP (`connection.rs`). A request that brings a body of its own (curl) has that
+//! as its input, and its output in a chunked answer.
 //! Closing the sending half means end of input only; the output goes on.
 
 use crate::{
     call::Call,
     reply::{self, Reply},
-    socket::Peer,
+    socket::{Peer, Socket},
     versions::Version,
 };
 use bytes::Bytes;
 use engine::containers::{AttachStream, Input, Stream};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioIo;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Bytes read from a client at once.
@@ -57,18 +60,50 @@ pub(crate) fn take_over(call: &mut Call, attached: AttachStream) -> Reply {
             headers.insert(header::CONTENT_TYPE, content_type);
             reply
         }
-        _ => streamed(call.body.take(), attached, content_type),
+        _ => match call.body.take() {
+            Some(body) if !body.is_end_stream() => streamed(body, attached, content_type),
+            _ => {
+                let mut reply = Response::new(reply::full(Bytes::new()));
+                reply.headers_mut().insert(header::CONTENT_TYPE, content_type);
+                reply.extensions_mut().insert(Takeover(Arc::new(Mutex::new(Some(attached)))));
+                reply
+            }
+        },
     }
 }
 
-/// The old way: output as the response body, input from the request body.
-fn streamed(
-    body: Option<Incoming>,
-    mut attached: AttachStream,
-    content_type: HeaderValue,
-) -> Reply {
-    let input = attached.input.take();
-    if let (Some(mut body), Some(mut input)) = (body, input) {
+/// Part of a reply whose connection leaves HTTP without an upgrade.
+#[derive(Clone)]
+pub(crate) struct Takeover(Arc<Mutex<Option<AttachStream>>>);
+
+impl Takeover {
+    /// Sends the head of `reply` on `socket`, then runs the streams there.
+    pub(crate) async fn run(self, reply: Reply, socket: Socket, peer: Peer) {
+        let attached = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(attached) = attached else { return };
+        let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+        for (name, value) in reply.headers() {
+            // As hyper writes the others.
+            let mut start = true;
+            for byte in name.as_str().bytes() {
+                head.push(if start { byte.to_ascii_uppercase() } else { byte });
+                start = byte == b'-';
+            }
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        let (reader, mut writer) = tokio::io::split(socket);
+        if writer.write_all(&head).await.is_ok() {
+            run(attached, reader, writer, &peer).await;
+        }
+    }
+}
+
+/// Output as the response body, input from the request body.
+fn streamed(mut body: Incoming, mut attached: AttachStream, content_type: HeaderValue) -> Reply {
+    if let Some(mut input) = attached.input.take() {
         tokio::spawn(async move {
             while let Some(Ok(frame)) = body.frame().await {
                 if let Ok(data) = frame.into_data()

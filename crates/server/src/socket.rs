@@ -122,6 +122,7 @@ const TAKEN: u8 = 3;
 struct Phase {
     now: AtomicU8,
     began: Notify,
+    left: Notify,
 }
 
 /// The client's end, as requests know it.
@@ -142,6 +143,20 @@ impl Peer {
     /// The connection has left HTTP: no limits from here on.
     pub(crate) fn taken_over(&self) {
         self.phase.now.store(TAKEN, Ordering::Relaxed);
+    }
+
+    /// The socket out of HTTP's hands, which is told by [`Peer::left`]. Nothing is lost that came after the
+    /// request: while one is answered HTTP does not read on.
+    pub(crate) fn leave(&self) -> Option<Socket> {
+        let stream = self.stream.upgrade()?;
+        self.taken_over();
+        self.phase.left.notify_one();
+        Some(Socket { stream, phase: Arc::clone(&self.phase), timer: None })
+    }
+
+    /// Ends when the socket has left HTTP.
+    pub(crate) async fn left(&self) {
+        self.phase.left.notified().await;
     }
 
     /// Waits, briefly, until the client has read all that was sent. docker-py reads the head of a takeover

@@ -147,25 +147,7 @@ fn again(daemon: &Daemon, cases: &[Case], results: &mut [(&'static str, Verdict)
     }
 }
 
-/// Cases that Gantry is known not to pass yet, `area::case: reason` by line; a line may name an area.
-const GAPS: &str = include_str!("../known-gaps.txt");
-
-/// Why `case` is known to fail.
-fn gap(case: &str) -> Option<&'static str> {
-    GAPS.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(name, _)| short(case).starts_with(name))
-        .map(|(_, reason)| reason)
-}
-
 fn judge(daemon: &Daemon, case: &Case) -> Verdict {
-    if daemon.engine() == Engine::Gantry
-        && std::env::var_os("GANTRY_TEST_GAPS").is_none()
-        && let Some(reason) = gap(case.name)
-    {
-        say(&format!("skipped  {}", short(case.name)));
-        return Verdict::Skipped(format!("known gap: {reason}"));
-    }
     let began = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| {
         let cx = Cx::new(daemon, case.name);

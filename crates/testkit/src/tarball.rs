@@ -229,8 +229,7 @@ fn put(field: &mut [u8], value: &[u8]) {
 fn octal(field: &mut [u8], value: u64) {
     let width = field.len() - 1;
     let text = format!("{value:0width$o}");
-    let text = &text.as_bytes()[text.len() - width..];
-    field[..width].copy_from_slice(text);
+    field[..width].copy_from_slice(text.as_bytes()); // panics for what a tar cannot say
 }
 
 fn pax_record(key: &str, value: &[u8]) -> Vec<u8> {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
     time::Duration,
 };
 use testkit::{Cx, cases, cx::skip, suite::Case};
@@ -123,21 +124,34 @@ fn published_on_loopback_and_own_address(cx: &Cx<'_>) {
     assert_eq!(fetch(&format!("{gateway}:{port}")), None, "bound to loopback only");
 }
 
+/// A UDP socket at port 99 of a container's network: Debian's busybox has no program for that.
+fn socket_in(cx: &Cx<'_>, container: &str) -> UdpSocket {
+    let pid = cx.inspect(container)["State"]["Pid"].to_string();
+    let bind = move || {
+        let netns = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(netns.as_fd(), kind).unwrap();
+        UdpSocket::bind("0.0.0.0:99").unwrap()
+    };
+    // The namespace is the thread's, and goes with it.
+    std::thread::spawn(bind).join().unwrap()
+}
+
 fn published_udp(cx: &Cx<'_>) {
-    let name = cx.start(
-        "a",
-        &["-p", "127.0.0.1::99/udp"],
-        &["sh", "-c", "while :; do echo pong | nc -u -l -p 99 -w 1; done"],
-    );
+    let name = cx.sleeper("a", &["-p", "127.0.0.1::99/udp"]);
     let port = host_port(cx, &name, "99/udp");
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    cx.until("a datagram comes back", || {
-        socket.send_to(b"ping\n", ("127.0.0.1", port)).ok()?;
-        let mut buf = [0; 16];
-        let (n, _) = socket.recv_from(&mut buf).ok()?;
-        (&buf[..n] == b"pong\n").then_some(())
-    });
+    let inside = socket_in(cx, &name);
+    let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for socket in [&inside, &outside] {
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    }
+    outside.send_to(b"ping", ("127.0.0.1", port)).unwrap();
+    let mut buf = [0; 16];
+    let (n, from) = inside.recv_from(&mut buf).unwrap();
+    assert_eq!(&buf[..n], b"ping");
+    inside.send_to(b"pong", from).unwrap();
+    let (n, from) = outside.recv_from(&mut buf).unwrap();
+    assert_eq!((&buf[..n], from.port()), (&b"pong"[..], port));
 }
 
 fn ephemeral_ports_are_told(cx: &Cx<'_>) {
