@@ -76,6 +76,22 @@ impl Contestant {
         Ok(())
     }
 
+    /// One exec of `true` in container `bench` over the API: create, start and read to its end, inspect.
+    pub(crate) fn exec(&self) -> Result<()> {
+        let api = self.api();
+        let wish = json!({"Cmd": ["true"], "AttachStdout": true, "AttachStderr": true});
+        let made = api.post("/v1.41/containers/bench/exec", &wish);
+        let id = made.json()["Id"].as_str().unwrap_or_default().to_owned();
+        let mut stream =
+            api.stream("POST", &format!("/v1.41/exec/{id}/start"), true, &json!({"Detach": false}));
+        stream.frames();
+        let after = api.get(&format!("/v1.41/exec/{id}/json")).json();
+        if after["ExitCode"] != 0 {
+            bail!("exec: {}{after}", made.text());
+        }
+        Ok(())
+    }
+
     /// Removes all containers.
     pub(crate) fn clear(&self) {
         let list = self.api().get("/v1.41/containers/json?all=1").json();
@@ -93,15 +109,19 @@ impl Contestant {
         }
         let mark = self.daemon.path("").display().to_string();
         let mark = mark.trim_end_matches('/');
+        let ids = self.daemon.container_ids();
         let (mut daemon, mut shims) = (0.0, 0.0);
         for entry in fs::read_dir("/proc").context("list processes")?.flatten() {
             let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
             let command = String::from_utf8_lossy(&read("cmdline")).into_owned();
             let folder = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-            if !command.contains(mark) && !folder.starts_with(mark) {
+            let is_shim = command.split('\0').next().is_some_and(|p| p.contains("shim"));
+            let ours = command.contains(mark)
+                || folder.starts_with(mark)
+                || is_shim && ids.iter().any(|id| command.contains(id.as_str()));
+            if !ours {
                 continue;
             }
-            let is_shim = command.split('\0').next().is_some_and(|p| p.contains("shim"));
             let rollup = String::from_utf8_lossy(&read("smaps_rollup")).into_owned();
             let bytes: f64 = rollup
                 .lines()

@@ -64,6 +64,24 @@ pub(crate) static ROWS: &[Row] = &[
         ..BASE
     },
     Row {
+        name: "API exec: create, start to the end, inspect",
+        wanted: "",
+        prepare: sleeper,
+        measure: |c| {
+            let began = Instant::now();
+            c.exec()?;
+            Ok(milliseconds(began))
+        },
+        ..BASE
+    },
+    Row {
+        name: "docker port: the client and one API call",
+        wanted: "",
+        prepare: sleeper,
+        measure: |c| c.docker(&["port", "bench"]),
+        ..BASE
+    },
+    Row {
         name: "docker ps -a, 200 containers",
         wanted: "",
         prepare: two_hundred,
