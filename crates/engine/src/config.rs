@@ -69,3 +69,42 @@ pub struct Config {
 
 /// Version of this engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Config {
+    /// Settings as far as they need no decision: folders below `dir`, no network, Docker's defaults. What
+    /// tests start from; the daemon decides every field by itself.
+    pub fn bare(dir: &std::path::Path, shim: PathBuf) -> Self {
+        Self {
+            data_root: dir.join("root"),
+            exec_root: dir.join("exec"),
+            shim,
+            cgroup_parent: String::new(),
+            bridge: "none".into(),
+            bip: None,
+            mtu: 0,
+            dns: Vec::new(),
+            dns_options: Vec::new(),
+            dns_search: Vec::new(),
+            ip_forward: false,
+            ip_masquerade: false,
+            iptables: false,
+            icc: true,
+            default_publish_ip: "0.0.0.0".into(),
+            log_driver: "json-file".into(),
+            log_options: Default::default(),
+            default_ulimits: Vec::new(),
+            default_shm_bytes: 64 << 20,
+            init: false,
+            no_new_privileges: false,
+            default_cgroupns: String::new(),
+            labels: Vec::new(),
+            experimental: false,
+            debug: false,
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            shutdown_timeout: 1,
+            live_restore: false,
+            event_retention: std::time::Duration::from_secs(60),
+        }
+    }
+}

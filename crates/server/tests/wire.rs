@@ -66,39 +66,9 @@ impl Site {
 }
 
 fn config(dir: &std::path::Path) -> Config {
-    Config {
-        data_root: dir.join("root"),
-        exec_root: dir.join("exec"),
-        // No container is started here.
-        shim: "/bin/busybox".into(),
-        cgroup_parent: "/gantry-wire-test".into(),
-        bridge: "none".into(),
-        bip: None,
-        mtu: 0,
-        dns: Vec::new(),
-        dns_options: Vec::new(),
-        dns_search: Vec::new(),
-        ip_forward: false,
-        ip_masquerade: false,
-        iptables: false,
-        icc: true,
-        default_publish_ip: "0.0.0.0".into(),
-        log_driver: "json-file".into(),
-        log_options: Default::default(),
-        default_ulimits: Vec::new(),
-        default_shm_bytes: 64 << 20,
-        init: false,
-        no_new_privileges: false,
-        default_cgroupns: String::new(),
-        labels: Vec::new(),
-        experimental: false,
-        debug: false,
-        insecure_registries: Vec::new(),
-        registry_mirrors: Vec::new(),
-        shutdown_timeout: 1,
-        live_restore: false,
-        event_retention: Duration::from_secs(60),
-    }
+    // No container is started here.
+    let shim = "/bin/busybox".into();
+    Config { cgroup_parent: "/gantry-wire-test".into(), ..Config::bare(dir, shim) }
 }
 
 #[track_caller]

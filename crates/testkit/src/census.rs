@@ -123,12 +123,15 @@ fn rules(lines: &mut BTreeSet<String>) {
         }
     }
     let Ok(output) = Command::new("nft").args(["list", "maps"]).output() else { return };
-    let mut place = String::new();
+    let (mut table, mut map) = (String::new(), String::new());
     for line in String::from_utf8_lossy(&output.stdout).lines().map(str::trim) {
-        if line.starts_with("table") || line.starts_with("map") {
-            place = line.trim_end_matches(" {").to_owned();
+        let head = line.trim_end_matches(" {");
+        if line.starts_with("table") {
+            table = head.to_owned();
+        } else if line.starts_with("map") {
+            map = head.to_owned();
         } else if line.contains(" : ") {
-            lines.insert(format!("nft: {place}: {line}"));
+            lines.insert(format!("nft: {table} {map}: {line}"));
         }
     }
 }
