@@ -1,6 +1,5 @@
-//! The Docker Engine contract for both ends: wire types, decoding as lenient as Go's, a typed client.
+//! The Docker Engine contract for both ends: wire types of the newest version and lenient decoding.
 
-pub mod client;
 pub mod decode;
 pub mod model;
 
