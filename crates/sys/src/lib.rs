@@ -20,3 +20,4 @@ pub mod pty;
 mod remove;
 pub mod root;
 pub mod seccomp;
+pub mod system;

@@ -1,7 +1,7 @@
 //! Detached overlay mounts: made by descriptor, attached nowhere, gone when the last descriptor is.
 //!
-//! Flow: fsopen("overlay"), one `lowerdir+` per layer (Linux 6.8; older kernels get one `lowerdir` text), fsconfig(CREATE), fsmount. Settings are pinned, whatever the kernel was built with:
-//! no redirects, no metacopy, no index, so that an upper folder holds whole files that can become a layer.
+//! Flow: fsopen("overlay"), one `lowerdir+` per layer (Linux 6.8; older kernels get one `lowerdir` text),
+//! fsconfig(CREATE), fsmount. Settings are pinned, whatever the kernel was built with: no redirects, no metacopy, no index, so that an upper folder holds whole files that can become a layer.
 //! Invariants: nothing appears in any mount table; `upper` and `work` are on one file system.
 //! Source: Documentation/filesystems/overlayfs.rst, fsopen(2).
 
@@ -37,8 +37,13 @@ pub struct Upper<'p> {
 /// The kernel's, with its own words from the mount's log where it gave any in the subject.
 pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
     let lower: Vec<&Path> = lower.iter().map(AsRef::as_ref).collect();
+    // Below 6.5 overlayfs takes any option and says only in the end, with a line in the kernel's log, which
+    // it does not know.
+    if crate::system::kernel() < (6, 8) {
+        return mount_joined(&lower, upper);
+    }
     match mount_as(&lower, upper, Style::Single) {
-        Err(e) if e.call() == NO_SINGLE => mount_as(&lower, upper, Style::Joined),
+        Err(e) if e.call() == NO_SINGLE => mount_joined(&lower, upper),
         done => done,
     }
 }
@@ -48,12 +53,39 @@ pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<Own
 enum Style {
     /// One by one, `lowerdir+`: Linux 6.8.
     Single,
-    /// All in one text.
+    /// All in one text, relative to `/proc/self/fd`.
     Joined,
 }
 
 /// The call that fails on kernels without the single style.
 const NO_SINGLE: &str = "fsconfig lowerdir+";
+
+/// Before Linux 6.8: one text with `:` between, so the folders are named by descriptor numbers, relative
+/// to `/proc/self/fd`. Some sixty layers fit. The working folder is changed for all of it: before 6.5 the
+/// names are looked up by the last call.
+fn mount_joined(lower: &[&Path], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
+    let there = || {
+        let dir = "/proc/self/fd";
+        rustix::process::chdir(dir).map_err(|e| Error::new("chdir", dir, e))?;
+        mount_as(lower, upper, Style::Joined)
+    };
+    // A process of one thread, such as the shim, must stay one: a thread is seen for a moment after its end.
+    if crate::process::alone().is_ok() {
+        let back = handle(Path::new("."))?;
+        let done = there();
+        rustix::process::fchdir(&back).map_err(|e| Error::new("fchdir", "working folder", e))?;
+        return done;
+    }
+    let aside = || {
+        let fail = |e| Error::new("unshare", "working folder", e);
+        // SAFETY: unsharing the working folder affects this thread alone, which ends after the call.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }
+            .map_err(fail)?;
+        there()
+    };
+    let done = std::thread::scope(|scope| scope.spawn(aside).join());
+    done.unwrap_or_else(|_| Err(Error::new("mount", "overlay", Errno::IO)))
+}
 
 fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<OwnedFd> {
     let fail = |call| move |e| Error::new(call, "overlay", e);
@@ -67,13 +99,27 @@ fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<O
                     .map_err(|e| Error::new(NO_SINGLE, &path, e))?;
             }
         }
-        Style::Joined => set_joined(&fs, lower)?,
+        Style::Joined => {
+            let mut names = Vec::new();
+            for path in lower {
+                let fd = handle(path)?;
+                names.push(fd.as_raw_fd().to_string());
+                open.push(fd);
+            }
+            let joined = names.join(":");
+            let fail = |e| Error::new("fsconfig lowerdir", format!("{} layers", lower.len()), e);
+            if joined.len() > TEXT {
+                return Err(fail(Errno::TOOBIG));
+            }
+            mount::fsconfig_set_string(&fs, "lowerdir", joined.as_str()).map_err(fail)?;
+        }
     }
-    for (key, value) in
-        [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")]
-    {
-        // A kernel without the option has it off.
-        let _ = mount::fsconfig_set_string(&fs, key, value);
+    for (key, value) in SETTINGS {
+        match mount::fsconfig_set_string(&fs, key, value) {
+            // A kernel without the option has it off.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(e) => return Err(Error::new("fsconfig", key, e)),
+        }
     }
     if let Some(Upper { upper, work, volatile }) = upper {
         for (key, path) in [("upperdir", upper), ("workdir", work)] {
@@ -90,6 +136,10 @@ fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<O
         if upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))
 }
+
+/// Pinned settings of every mount.
+const SETTINGS: [(&str, &str); 4] =
+    [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
 
 /// The longest text that fsconfig(2) takes.
 const TEXT: usize = 255;
@@ -108,28 +158,6 @@ fn short(path: &Path, open: &mut Vec<OwnedFd>) -> Result<PathBuf> {
 fn handle(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::new("open", path, e))
-}
-
-/// Before Linux 6.8: one text with `:` between, so the folders are named by descriptor numbers, relative
-/// to `/proc/self/fd`. Some sixty layers fit. The working folder is changed in a thread of its own.
-fn set_joined(fs: &OwnedFd, lower: &[&Path]) -> Result<()> {
-    let open = lower.iter().map(|path| handle(path)).collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> = open.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-    let joined = names.join(":");
-    let fail = |e| Error::new("fsconfig lowerdir", format!("{} layers", lower.len()), e);
-    if joined.len() > TEXT {
-        return Err(fail(Errno::TOOBIG));
-    }
-    std::thread::scope(|scope| {
-        let set = scope.spawn(|| {
-            // SAFETY: unsharing the working folder affects this thread alone, which ends after the call.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?;
-            rustix::process::chdir("/proc/self/fd")?;
-            mount::fsconfig_set_string(fs, "lowerdir", joined.as_str())
-        });
-        set.join().map_err(|_| Errno::IO).and_then(|done| done)
-    })
-    .map_err(fail)
 }
 
 /// Removes the mark that a volatile mount leaves in its scratch folder and that forbids the next mount:
@@ -184,14 +212,21 @@ mod tests {
         fs::create_dir_all(&work).unwrap();
         let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
         for style in [Style::Single, Style::Joined] {
+            if style == Style::Single && crate::system::kernel() < (6, 8) {
+                continue;
+            }
             let top = Upper { upper: &upper, work: &work, volatile: style == Style::Joined };
-            let root = Root::from(mount_as(&lower, Some(top), style).unwrap());
+            let mount = |upper| match style {
+                Style::Single => mount_as(&lower, upper, style).unwrap(),
+                Style::Joined => mount_joined(&lower, upper).unwrap(),
+            };
+            let root = Root::from(mount(Some(top)));
             assert_eq!(root.read_dir("/").unwrap().len(), 40, "{style:?}");
             drop(root.create("new", 0o600).unwrap());
             drop(root);
             fs::remove_file(upper.join("new")).unwrap();
             forget_volatile(&work).unwrap();
-            let view = Root::from(mount_as(&lower, None, style).unwrap());
+            let view = Root::from(mount(None));
             assert_eq!(view.mkdir("x", 0o700).unwrap_err().errno(), Errno::ROFS);
         }
         let missing = mount(&[dir.join("none"), dir.clone()], None).unwrap_err();

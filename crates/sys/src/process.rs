@@ -133,8 +133,9 @@ fn number(pid: libc::c_long) -> io::Result<u32> {
     u32::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
 }
 
-/// A folder's link count is two and one for each folder in it, here one for each thread.
-fn alone() -> io::Result<()> {
+/// `EBUSY` when this process has other threads. A folder's link count is two and one for each folder in it,
+/// here one for each thread.
+pub(crate) fn alone() -> io::Result<()> {
     match rustix::fs::stat("/proc/thread-self/../") {
         Ok(stat) if stat.st_nlink > 3 => Err(io::Error::from_raw_os_error(libc::EBUSY)),
         // Without /proc there is no container either, and no threads were made in that case.

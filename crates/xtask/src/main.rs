@@ -8,6 +8,7 @@ mod deps;
 mod shell;
 mod survive;
 mod tidy;
+mod vm;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -44,6 +45,11 @@ static COMMANDS: &[Command] = &[
         name: "tidy",
         help: "check headers, names, leftovers and sizes of source files",
         run: tidy::run,
+    },
+    Command {
+        name: "vm",
+        help: "run the end-to-end suite under cgroup v2 in an emulated machine: [--minutes N] [WORD...]",
+        run: vm::run,
     },
 ];
 

@@ -1,0 +1,29 @@
+//! What the running kernel says of itself.
+
+use std::sync::OnceLock;
+
+/// Major and minor version of the kernel, (0, 0) when its release says neither. Read once.
+pub fn kernel() -> (u32, u32) {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| version(&rustix::system::uname().release().to_string_lossy()))
+}
+
+/// `6.1.0-57-cloud-amd64` is (6, 1).
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_begins_with_two_numbers() {
+        assert_eq!(version("6.1.0-57-cloud-amd64"), (6, 1));
+        assert_eq!(version("6.18.44-fc-v782"), (6, 18));
+        assert_eq!(version("7-rc1"), (7, 0));
+        assert_eq!(version(""), (0, 0));
+        assert!(kernel() >= (5, 0));
+    }
+}

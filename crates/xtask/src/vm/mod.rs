@@ -1,0 +1,183 @@
+//! `cargo xtask vm`: the end-to-end suite inside an emulated machine with Debian's kernel and pure cgroup v2.
+//!
+//! Flow: fetch the kernel's package (kept in the target folder), build the suite, write an initial file
+//! system with the modules that are needed to reach the host's files, share those read-only by virtiofs,
+//! boot under QEMU without KVM, and pass on what the suite prints and its exit code. The guest has two
+//! processors, a layer in memory over the host's files, no network and no disk: nothing outlives it.
+//! Arguments: those of the suite (words that names must hold), `--minutes N` (default 60) before them.
+//! Needs `scripts/setup --tests` and root.
+
+mod cpio;
+mod kernel;
+
+use crate::shell::{number, project, say, target};
+use anyhow::{Context as _, Result, bail, ensure};
+use kernel::Kernel;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What the guest's last line begins with.
+const END: &str = "gantry-vm: exit ";
+/// Memory of the guest; its files are in there too.
+const MEMORY: &str = "4G";
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let minutes = number(args, "--minutes", 60)?;
+    let words = match args.iter().position(|a| a == "--minutes") {
+        Some(at) => &args[(at + 2).min(args.len())..],
+        None => args,
+    };
+    let folder = target().join("testkit/vm");
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let kernel = Kernel::fetch(&folder)?;
+    let suite = suite()?;
+    let script = folder.join("run.sh");
+    fs::write(&script, guest_script(&suite, words))
+        .with_context(|| format!("write {}", script.display()))?;
+    let initial = folder.join("initial.cpio");
+    fs::write(&initial, initial_files(&kernel, &script)?)
+        .with_context(|| format!("write {}", initial.display()))?;
+    let code = Machine::boot(&folder, &kernel, &initial)?
+        .end(Instant::now() + Duration::from_secs(minutes * 60))?;
+    ensure!(code == 0, "the suite ended with code {code} in the guest");
+    Ok(())
+}
+
+/// Builds the daemon, the shim and the suite; gives the suite's program.
+fn suite() -> Result<PathBuf> {
+    let build = project().join("scripts/build");
+    let status = Command::new(&build).arg("debug").status().context("run scripts/build")?;
+    ensure!(status.success(), "scripts/build failed");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--quiet", "--package", "gantry-testkit", "--test", "e2e", "--no-run"]);
+    cargo.args(["--message-format", "json"]).current_dir(project()).stderr(Stdio::inherit());
+    let output = cargo.output().context("run cargo")?;
+    ensure!(output.status.success(), "the suite was not built");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let built = messages.filter(|m| m["target"]["name"] == "e2e");
+    let path = built.filter_map(|m| m["executable"].as_str().map(PathBuf::from)).last();
+    path.context("cargo does not say where the suite is")
+}
+
+/// What the guest runs once it has the host's files.
+fn guest_script(suite: &Path, words: &[String]) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let words: Vec<String> = words.iter().map(|w| quoted(w)).collect();
+    format!(
+        "cd {}\nCARGO_TARGET_DIR={} {} {}\necho \"{END}$?\"\nbusybox poweroff -f\n",
+        quoted(&project().display().to_string()),
+        quoted(&target().display().to_string()),
+        quoted(&suite.display().to_string()),
+        words.join(" "),
+    )
+}
+
+/// The initial file system: busybox, the first program, and the modules that it loads.
+fn initial_files(kernel: &Kernel, script: &Path) -> Result<Vec<u8>> {
+    let mut files = cpio::Writer::default();
+    for dir in ["bin", "dev", "host", "memory", "modules", "proc", "root", "sys"] {
+        files.dir(dir);
+    }
+    let busybox = fs::read("/bin/busybox").context("read /bin/busybox (busybox-static)")?;
+    files.file("bin/busybox", 0o755, &busybox);
+    for (n, module) in
+        kernel.modules_for(&["virtio_pci", "virtiofs", "overlay"])?.iter().enumerate()
+    {
+        let name = module.file_name().context("a module has a name")?.to_string_lossy();
+        let bytes = fs::read(module).with_context(|| format!("read {}", module.display()))?;
+        files.file(&format!("modules/{n:02}-{name}"), 0o644, &bytes);
+    }
+    let relative = |path: &Path| path.display().to_string().trim_start_matches('/').to_owned();
+    let init = include_str!("init.sh")
+        .replace("$MODULES", &relative(&kernel.modules))
+        .replace("$SCRIPT", &format!("/{}", relative(script)));
+    files.file("init", 0o755, init.as_bytes());
+    Ok(files.finish())
+}
+
+/// A guest that runs, and the process that shares the host's files with it.
+struct Machine {
+    share: Child,
+    guest: Child,
+}
+
+impl Machine {
+    fn boot(folder: &Path, kernel: &Kernel, initial: &Path) -> Result<Self> {
+        let socket = folder.join("share.sock");
+        _ = fs::remove_file(&socket);
+        let log = fs::File::create(folder.join("share.log")).context("make share.log")?;
+        let mut share = Command::new("/usr/lib/qemu/virtiofsd");
+        share.arg(format!("--socket-path={}", socket.display()));
+        for option in ["source=/", "cache=always", "sandbox=chroot", "no_posix_lock"] {
+            share.args(["-o", option]);
+        }
+        share.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let share = share.spawn().context("start virtiofsd (qemu-system-common)")?;
+        let mut guest = Command::new("qemu-system-x86_64");
+        guest.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", MEMORY, "-nodefaults"]);
+        guest.args(["-display", "none", "-no-reboot", "-serial", "stdio"]);
+        guest.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initial);
+        guest.args(["-append", "console=ttyS0 quiet loglevel=0 panic=-1 cgroup_no_v1=all"]);
+        guest.arg("-object");
+        guest.arg(format!("memory-backend-memfd,id=memory,size={MEMORY},share=on"));
+        guest.args(["-numa", "node,memdev=memory"]);
+        guest.arg("-chardev").arg(format!("socket,id=share,path={}", socket.display()));
+        guest.args(["-device", "vhost-user-fs-pci,chardev=share,tag=host"]);
+        guest.stdin(Stdio::null()).stdout(Stdio::piped());
+        // The share listens once its socket is there.
+        let began = Instant::now();
+        while !socket.exists() && began.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut machine = Self { share, guest: guest.spawn().context("start qemu-system-x86_64")? };
+        if let Ok(Some(status)) = machine.share.try_wait() {
+            let said = fs::read_to_string(folder.join("share.log")).unwrap_or_default();
+            bail!("virtiofsd ended ({status}): {}", said.trim());
+        }
+        Ok(machine)
+    }
+
+    /// Passes on what the guest prints, until its end or `limit`; gives the suite's exit code.
+    fn end(mut self, limit: Instant) -> Result<i32> {
+        let output = self.guest.stdout.take().context("the guest has an output")?;
+        let (line, lines) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            for text in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                if line.send(String::from_utf8_lossy(&text).trim_end().to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut code = None;
+        loop {
+            let left = limit.saturating_duration_since(Instant::now());
+            match lines.recv_timeout(left) {
+                Ok(text) => match text.strip_prefix(END) {
+                    Some(number) => code = number.parse().ok(),
+                    None => say(&text),
+                },
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    bail!("the guest did not end in time: give it more --minutes")
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        code.context("the guest ended without the suite's end: it crashed or did not boot")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for child in [&mut self.guest, &mut self.share] {
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+}
