@@ -61,8 +61,8 @@ fn suite() -> Result<PathBuf> {
     ensure!(output.status.success(), "the suite was not built");
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let built = messages.filter(|m| m["target"]["name"] == "e2e");
-    let path = built.filter_map(|m| m["executable"].as_str().map(PathBuf::from)).last();
+    let mut built = messages.filter(|m| m["target"]["name"] == "e2e");
+    let path = built.find_map(|m| m["executable"].as_str().map(PathBuf::from));
     path.context("cargo does not say where the suite is")
 }
 
