@@ -5,7 +5,7 @@ use super::{
     facts::Deed,
     merge::merge,
     mounts::{self, Request, Source},
-    settle,
+    networking, settle,
 };
 use crate::{Engine, images::to_api};
 use api::model;
@@ -24,7 +24,7 @@ pub struct Create {
     /// Host configuration.
     pub host: model::HostConfig,
     /// Networks.
-    pub endpoints: BTreeMap<String, model::EndpointSettings>,
+    pub endpoints: networking::Asked,
     /// Not listed and without events: a step of a build.
     pub hidden: bool,
 }
@@ -59,7 +59,7 @@ impl Engine {
         }
         let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
         settle::check(&request.config, &host)?;
-        settle::networks(&host, &request.endpoints)?;
+        networking::check(&host, &request.endpoints)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
         let config = merge(request.config, &to_api(&image.config.config().config))?;
@@ -106,7 +106,7 @@ impl Engine {
         places: &Places,
         mut config: model::ContainerConfig,
         host: model::HostConfig,
-        endpoints: BTreeMap<String, model::EndpointSettings>,
+        endpoints: networking::Asked,
         image: &base::ImageId,
         layers: &[base::Digest],
         by: &Principal,
@@ -140,13 +140,13 @@ impl Engine {
             image: image.clone(),
             image_reference: config.image.clone(),
             platform: Platform::host(),
+            endpoints: networking::asked(&host, endpoints),
             config,
             host,
-            endpoints: named(endpoints),
             layers: layers.to_vec(),
             mounts,
             state: State::default(),
-            endpoint: None,
+            attached: Vec::new(),
             facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },
             hidden,
         };
@@ -268,14 +268,6 @@ impl Engine {
 fn host_covers(host: &model::HostConfig, target: &str) -> bool {
     let none = model::ContainerConfig::default();
     requests(&none, host, &[]).is_ok_and(|list| list.iter().any(|r| r.target == target))
-}
-
-/// `default` is the bridge.
-fn named(
-    endpoints: BTreeMap<String, model::EndpointSettings>,
-) -> BTreeMap<String, model::EndpointSettings> {
-    let name = |name: String| if name == "default" { "bridge".to_owned() } else { name };
-    endpoints.into_iter().map(|(key, value)| (name(key), value)).collect()
 }
 
 /// All mounts asked for: `-v`, `--mount`, `--tmpfs`, then the image's volumes that nothing covers.

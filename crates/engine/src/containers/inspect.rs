@@ -153,13 +153,6 @@ impl Record {
     pub(crate) fn published(&self) -> impl Iterator<Item = (u16, String)> + '_ {
         self.host.port_bindings.iter().flatten().filter_map(|(text, _)| port(text))
     }
-
-    /// Name and id of the networks that it is on.
-    pub(crate) fn networks(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
-        let name = super::spec::network_name(&self.host.network_mode);
-        let id = self.endpoint.as_ref().map_or("", |e| e.network.as_str());
-        std::iter::once((name, id)).filter(|(name, _)| !name.is_empty())
-    }
 }
 
 /// `80/tcp` as number and protocol.
@@ -172,56 +165,60 @@ pub(crate) fn port(text: &str) -> Option<(u16, String)> {
 pub(crate) fn network_settings(record: &Record) -> model::NetworkSettings {
     let mut settings =
         model::NetworkSettings { ports: Some(ports(record)), ..model::NetworkSettings::default() };
-    let name = super::spec::network_name(&record.host.network_mode);
-    let mut networks = BTreeMap::new();
-    if !name.is_empty() {
-        let asked = record.endpoints.get(name).cloned().unwrap_or_default();
-        networks.insert(name.to_owned(), endpoint_settings(record, asked));
-    }
-    if let Some(endpoint) = &record.endpoint {
+    let networks = record
+        .network_names()
+        .into_iter()
+        .map(|name| {
+            let asked = record.endpoints.get(name).cloned().unwrap_or_default();
+            (name.to_owned(), endpoint_settings(record.attached_to(name), asked))
+        })
+        .collect();
+    if !record.attached.is_empty() {
         settings.sandbox_id = record.id.to_string();
         settings.sandbox_key = format!("/proc/{}/ns/net", record.state.pid);
-        if name == "bridge" {
-            settings.endpoint_id = endpoint.id.to_string();
-            settings.gateway = endpoint.gateway.map(|g| g.to_string()).unwrap_or_default();
-            settings.ip_address =
-                endpoint.address.map(|a| a.address().to_string()).unwrap_or_default();
-            settings.ip_prefix_len = endpoint.address.map_or(0, |a| i64::from(a.prefix()));
-            settings.mac_address = endpoint.mac.map(|m| m.to_string()).unwrap_or_default();
-        }
+    }
+    // Clients of old versions read the addresses of the default network here.
+    if let Some(endpoint) = record.attached_to("bridge") {
+        let shown = endpoint_settings(Some(endpoint), model::EndpointSettings::default());
+        settings.endpoint_id = shown.endpoint_id;
+        settings.gateway = shown.gateway;
+        settings.ip_address = shown.ip_address;
+        settings.ip_prefix_len = shown.ip_prefix_len;
+        settings.mac_address = shown.mac_address;
     }
     settings.networks = Some(networks);
     settings
 }
 
-fn endpoint_settings(record: &Record, asked: model::EndpointSettings) -> model::EndpointSettings {
-    match &record.endpoint {
-        None => model::EndpointSettings {
-            ip_address: String::new(),
-            gateway: String::new(),
-            mac_address: String::new(),
-            ..asked
-        },
-        Some(endpoint) => model::EndpointSettings {
-            network_id: endpoint.network.to_string(),
-            endpoint_id: endpoint.id.to_string(),
-            gateway: endpoint.gateway.map(|g| g.to_string()).unwrap_or_default(),
-            ip_address: endpoint.address.map(|a| a.address().to_string()).unwrap_or_default(),
-            ip_prefix_len: endpoint.address.map_or(0, |a| i64::from(a.prefix())),
-            mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
-            ..asked
-        },
+fn endpoint_settings(
+    endpoint: Option<&network::Endpoint>,
+    asked: model::EndpointSettings,
+) -> model::EndpointSettings {
+    let Some(endpoint) = endpoint else {
+        // What was asked for is no address that it has.
+        return model::EndpointSettings { mac_address: String::new(), ..asked };
+    };
+    model::EndpointSettings {
+        network_id: endpoint.network.to_string(),
+        endpoint_id: endpoint.id.to_string(),
+        gateway: endpoint.gateway.map(|g| g.to_string()).unwrap_or_default(),
+        ip_address: endpoint.address.map(|a| a.address().to_string()).unwrap_or_default(),
+        ip_prefix_len: endpoint.address.map_or(0, |a| i64::from(a.prefix())),
+        mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+        ..asked
     }
 }
 
 fn ports(record: &Record) -> BTreeMap<String, Option<Vec<model::PortBinding>>> {
     let mut ports = BTreeMap::new();
     // A stopped container holds no port: docker shows {}.
-    let Some(endpoint) = &record.endpoint else { return ports };
+    if record.attached.is_empty() {
+        return ports;
+    }
     for (number, protocol) in record.exposed() {
         ports.insert(format!("{number}/{protocol}"), None);
     }
-    for bound in &endpoint.ports {
+    for bound in record.attached.iter().flat_map(|endpoint| &endpoint.ports) {
         ports
             .entry(format!("{}/{}", bound.container_port, bound.protocol))
             .or_insert(None)

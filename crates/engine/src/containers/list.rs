@@ -118,10 +118,13 @@ fn command(argv: &[String]) -> String {
 }
 
 fn ports(record: &Record) -> Vec<model::Port> {
-    let Some(endpoint) = &record.endpoint else { return Vec::new() };
-    let mut list: Vec<model::Port> = endpoint
-        .ports
+    if record.attached.is_empty() {
+        return Vec::new();
+    }
+    let mut list: Vec<model::Port> = record
+        .attached
         .iter()
+        .flat_map(|endpoint| &endpoint.ports)
         .map(|p| model::Port {
             ip: p.host_ip.to_string(),
             private_port: p.container_port,

@@ -21,6 +21,7 @@ mod list;
 mod logs;
 mod merge;
 mod mounts;
+mod networking;
 mod owner;
 mod pause;
 mod prune;
@@ -61,7 +62,6 @@ use base::{ContainerId, Digest, Platform, Result, Timestamp, event::Event};
 use runtime::shim::Shim;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
@@ -85,14 +85,14 @@ pub struct Record {
     pub(crate) host: model::HostConfig,
     /// Networks asked for, by name.
     #[serde(default)]
-    pub(crate) endpoints: BTreeMap<String, model::EndpointSettings>,
+    pub(crate) endpoints: networking::Asked,
     /// The image's layers, lowest first.
     pub(crate) layers: Vec<Digest>,
     pub(crate) mounts: Vec<Mounted>,
     pub(crate) state: State,
-    /// The address it holds while it runs.
-    #[serde(default)]
-    pub(crate) endpoint: Option<network::Endpoint>,
+    /// What it has on its networks while it runs, in the order of its links.
+    #[serde(default, alias = "endpoint", deserialize_with = "networking::several")]
+    pub(crate) attached: Vec<network::Endpoint>,
     #[serde(default)]
     pub(crate) facts: Facts,
     /// Steps of a build are not shown in lists.

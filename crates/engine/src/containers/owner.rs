@@ -1,7 +1,7 @@
 //! The one task that waits for a running container's end, and what follows it: record, event, network,
 //! `--rm`, restart policy.
 
-use super::{Container, Status, start::network_event};
+use super::{Container, Status, networking::network_event};
 use crate::Engine;
 use base::{Principal, Result, Timestamp};
 use runtime::shim::{Exit, Shim, Target};
@@ -58,7 +58,7 @@ impl Engine {
         }
         container.set_shim(None);
         let before = container.record();
-        if before.endpoint.is_some()
+        if !before.attached.is_empty()
             && let Err(err) = self.networks.detach(container.id())
         {
             tracing::warn!(
@@ -78,7 +78,7 @@ impl Engine {
                 r.state.oom_killed = exit.oom;
                 r.state.finished = exit.at;
                 r.state.ends += 1;
-                r.endpoint = None;
+                r.attached.clear();
             },
             |tx, r| {
                 if r.hidden {
@@ -87,7 +87,7 @@ impl Engine {
                 if exit.oom {
                     tx.emit(r.event("oom"));
                 }
-                if let Some(endpoint) = &before.endpoint {
+                for endpoint in &before.attached {
                     tx.emit(network_event("disconnect", r, endpoint));
                 }
                 tx.emit(

@@ -51,7 +51,10 @@ impl Engine {
         }
         let living: Vec<(ContainerId, network::Endpoint)> = waiting
             .iter()
-            .filter_map(|(c, _)| Some((c.id().clone(), c.record().endpoint.clone()?)))
+            .flat_map(|(c, _)| {
+                let attached = c.record().attached.clone();
+                attached.into_iter().map(|endpoint| (c.id().clone(), endpoint))
+            })
             .collect();
         let repair = self.networks.reconcile(living.iter().map(|(id, e)| (id, e)));
         if repair != network::Repair::default() {

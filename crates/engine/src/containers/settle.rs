@@ -3,10 +3,9 @@
 
 use super::devices;
 use crate::Config;
-use api::model::{ContainerConfig, EndpointSettings, HostConfig};
+use api::model::{ContainerConfig, HostConfig};
 use base::{Error, Result, signal};
 use runtime::defaults::{Capabilities, Privileged};
-use std::collections::BTreeMap;
 
 const MIN_MEMORY: i64 = 6 << 20;
 const MIN_SHARES: i64 = 2;
@@ -254,26 +253,6 @@ fn security_option(text: &str) -> Result<()> {
         ))),
         _ => Err(Error::invalid(format!("invalid --security-opt: {text:?}"))),
     }
-}
-
-/// One network for a container, until user-defined ones are there.
-///
-/// # Errors
-/// `Invalid` with docker's wording.
-pub(crate) fn networks(
-    host: &HostConfig,
-    endpoints: &BTreeMap<String, EndpointSettings>,
-) -> Result<()> {
-    if endpoints.len() <= 1 {
-        return Ok(());
-    }
-    let names = || endpoints.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    if host.network_mode == "none" || endpoints.contains_key("none") {
-        return Err(Error::invalid(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-        ));
-    }
-    Err(Error::invalid(format!("Container cannot be connected to network endpoints: {}", names())))
 }
 
 /// Checks what depends on both configurations.

@@ -439,46 +439,6 @@ fn root_propagation(mounts: &[Mounted]) -> String {
     }
 }
 
-/// The network whose endpoint the container gets; `None` when it shares another's or the host's.
-pub(crate) fn own_network(record: &Record) -> Option<String> {
-    match record.host.network_mode.as_str() {
-        "host" => None,
-        mode if mode.starts_with("container:") => None,
-        mode => Some(mode.to_owned()),
-    }
-}
-
-/// The network that inspect shows; empty for one shared with another container.
-pub(crate) fn network_name(mode: &str) -> &str {
-    if mode.starts_with("container:") { "" } else { mode }
-}
-
-/// Ports to publish: those asked for, and with `-P` all exposed ones.
-///
-/// # Errors
-/// `Invalid` with docker's words.
-pub(crate) fn published(record: &Record) -> Result<Vec<network::Publish>> {
-    let mut list = Vec::new();
-    for (key, bindings) in record.host.port_bindings.iter().flatten() {
-        let bindings = bindings.clone().unwrap_or_default();
-        if bindings.is_empty() {
-            list.push(network::Publish::parse(key, "", "")?);
-        }
-        for binding in bindings {
-            list.push(network::Publish::parse(key, &binding.host_ip, &binding.host_port)?);
-        }
-    }
-    if record.host.publish_all_ports {
-        for (number, protocol) in record.exposed() {
-            let key = format!("{number}/{protocol}");
-            if !record.host.port_bindings.as_ref().is_some_and(|p| p.contains_key(&key)) {
-                list.push(network::Publish::parse(&key, "", "")?);
-            }
-        }
-    }
-    Ok(list)
-}
-
 /// How the container's output is kept.
 ///
 /// # Errors

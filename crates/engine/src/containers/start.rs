@@ -4,12 +4,12 @@
 //! came early are connected; then the shim lets it run. Nothing here is synced to disk: a power cut loses
 //! at most the note that the container was started, and after one it runs no more anyway.
 
-use super::{Container, Places, Record, Status, facts::Deed};
+use super::{Container, Places, Record, Status, facts::Deed, networking};
 use crate::{
     Engine,
     saga::{self, Done, Fault, Step},
 };
-use base::{Error, Kind, Principal, Result, Timestamp, event::Event};
+use base::{Error, Kind, Principal, Result, Timestamp};
 use runtime::shim::{self, Class, Launch, Shim, StartError};
 use std::{
     fs,
@@ -119,7 +119,7 @@ impl Engine {
                 r.state.pid = 0;
                 r.state.exit_code = code;
                 r.state.error = text;
-                r.endpoint = None;
+                r.attached.clear();
                 if r.state.status == Status::Restarting {
                     r.state.status = Status::Exited;
                 }
@@ -250,14 +250,12 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
 
     fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
-            let Some(name) = super::spec::own_network(&cx.record) else { return Ok(()) };
-            let publish = super::spec::published(&cx.record)?;
-            let asked = cx.record.endpoints.get(&name).cloned().unwrap_or_default();
-            let mac = [&asked.mac_address, &cx.record.config.mac_address]
-                .into_iter()
-                .find(|m| !m.is_empty())
-                .map(|m| m.parse())
-                .transpose()?;
+            let record = Arc::clone(&cx.record);
+            let names = record.own_networks();
+            if names.is_empty() {
+                return Ok(());
+            }
+            let publish = networking::published(&record)?;
             let path = format!("/proc/{}/ns/net", cx.pid);
             let netns = match fs::File::open(&path) {
                 Ok(netns) => netns,
@@ -269,20 +267,22 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
                     return Err(Error::io(format!("cannot open {path}"), err));
                 }
             };
-            let wish = network::Attach {
-                container: &cx.record.id,
-                name: &cx.record.name,
-                netns: Some(netns.as_fd()),
-                interface: "eth0",
-                mac,
-                address: None,
-                publish: &publish,
-            };
-            let endpoint = cx.engine.networks.attach(&name, &wish)?;
-            // Kept before the program may run: whoever finds it running after a crash knows its address.
-            let kept = endpoint.clone();
-            cx.endpoints.push(endpoint);
-            cx.container.change(&cx.engine.store, |r| r.endpoint = Some(kept), |_, _| Ok(()))?;
+            for (n, name) in names.into_iter().enumerate() {
+                let interface = format!("eth{n}");
+                let wish = network::Attach {
+                    container: &record.id,
+                    name: &record.name,
+                    netns: Some(netns.as_fd()),
+                    interface: &interface,
+                    mac: mac(&record, name)?,
+                    address: None,
+                    publish: if n == 0 { &publish } else { &[] },
+                };
+                cx.endpoints.push(cx.engine.networks.attach(name, &wish)?);
+            }
+            // Kept before the program may run: whoever finds it running after a crash knows its addresses.
+            let kept = cx.endpoints.clone();
+            cx.container.change(&cx.engine.store, |r| r.attached = kept, |_, _| Ok(()))?;
             cx.engine.write_names(&cx.record, &cx.places, &cx.endpoints)
         })
     }
@@ -291,9 +291,19 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
         Box::pin(async move {
             cx.endpoints.clear();
             cx.engine.networks.detach(&cx.record.id)?;
-            cx.container.change(&cx.engine.store, |r| r.endpoint = None, |_, _| Ok(())).map(drop)
+            cx.container.change(&cx.engine.store, |r| r.attached.clear(), |_, _| Ok(())).map(drop)
         })
     }
+}
+
+/// The link address asked for on a network; the old field of the configuration means that of the mode.
+fn mac(record: &Record, network: &str) -> Result<Option<network::Mac>> {
+    let asked = record.endpoints.get(network).map_or("", |e| e.mac_address.as_str());
+    let own = match record.host.network_mode == network {
+        true => record.config.mac_address.as_str(),
+        false => "",
+    };
+    [asked, own].into_iter().find(|m| !m.is_empty()).map(str::parse).transpose()
 }
 
 /// The program runs.
@@ -327,7 +337,7 @@ impl<'e> Step<Start<'e>> for MarkRunning {
 
     fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
-            let (pid, endpoint, by) = (cx.pid as i32, cx.endpoints.first().cloned(), cx.by);
+            let (pid, endpoints, by) = (cx.pid as i32, &cx.endpoints, cx.by);
             let image = cx.record.image.clone();
             cx.container.change(
                 &cx.engine.store,
@@ -339,7 +349,7 @@ impl<'e> Step<Start<'e>> for MarkRunning {
                     r.state.oom_killed = false;
                     r.state.started = Timestamp::now();
                     r.state.stopped_by_hand = false;
-                    r.endpoint = endpoint.clone();
+                    r.attached.clone_from(endpoints);
                     r.facts.started = Some(Deed::now(by));
                     r.facts.ended = None;
                 },
@@ -348,8 +358,8 @@ impl<'e> Step<Start<'e>> for MarkRunning {
                     if r.hidden {
                         return Ok(());
                     }
-                    if let Some(endpoint) = &endpoint {
-                        tx.emit(network_event("connect", r, endpoint).by(by));
+                    for endpoint in endpoints {
+                        tx.emit(networking::network_event("connect", r, endpoint).by(by));
                     }
                     tx.emit(r.event("start").by(by));
                     Ok(())
@@ -362,14 +372,6 @@ impl<'e> Step<Start<'e>> for MarkRunning {
             Ok(())
         })
     }
-}
-
-/// `network connect` and `network disconnect`.
-pub(crate) fn network_event(action: &str, record: &Record, endpoint: &network::Endpoint) -> Event {
-    Event::new("network", action, endpoint.network.as_str())
-        .with("container", record.id.as_str())
-        .with("name", &endpoint.network_name)
-        .with("type", if endpoint.network_name == "none" { "null" } else { &endpoint.network_name })
 }
 
 /// Docker's sentence around the shim's reason; 400 for what the caller can mend.
