@@ -83,13 +83,14 @@ impl Repair {
         *self == Self::default()
     }
 
+    /// Whether rules or published ports had to be put right.
+    pub fn firewall(&self) -> bool {
+        self.table_made || self.ports_added > 0 || self.ports_removed > 0
+    }
+
     /// Writes what was done to the log.
     pub fn log(&self) {
-        if self.table_made
-            || self.ports_added > 0
-            || self.ports_removed > 0
-            || !self.links_removed.is_empty()
-        {
+        if self.firewall() || !self.links_removed.is_empty() {
             tracing::warn!(
                 table = self.table_made,
                 ports_added = self.ports_added,

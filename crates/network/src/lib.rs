@@ -15,6 +15,7 @@
 mod config;
 pub mod drivers;
 mod endpoint;
+mod instance;
 pub mod ipam;
 mod mac;
 pub mod names;

@@ -1,6 +1,8 @@
 //! The networks of one daemon and who is on them.
 
-use crate::{Attach, Config, Endpoint, Leftovers, Repair, Subnet, drivers, ports::Ports};
+use crate::{
+    Attach, Config, Endpoint, Leftovers, Repair, Subnet, drivers, instance::Claim, ports::Ports,
+};
 use base::{ContainerId, EndpointId, Error, NetworkId, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -20,6 +22,10 @@ const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), (
 const RESTLESS: Duration = Duration::from_secs(1);
 /// How often everything is looked after when nothing happens: elements that someone took one by one, say.
 const IDLE: Duration = Duration::from_secs(30);
+/// Pause after a repair, doubled while others go on taking: between these two.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// After this long without a repair the next one is made at once.
+const CALM: Duration = Duration::from_secs(10);
 
 /// What is kept of a network in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,6 +81,8 @@ struct Live {
 #[derive(Debug)]
 pub struct Networks {
     live: Vec<Live>,
+    /// Keeps other daemons off our bridge and its table.
+    _claim: Option<Claim>,
     endpoints: Mutex<HashMap<ContainerId, Vec<Endpoint>>>,
 }
 
@@ -82,8 +90,9 @@ impl Networks {
     /// Opens the predefined networks, making in the kernel what is missing.
     ///
     /// # Errors
-    /// `Invalid` for contradicting settings; of the store and the kernel otherwise.
+    /// `Invalid` for contradicting settings; `Conflict` when another daemon has the bridge; of the store and the kernel otherwise.
     pub fn open(config: &Config, store: &Store) -> Result<Self> {
+        let claim = config.bridge.as_ref().map(|b| Claim::take(&b.name)).transpose()?;
         let (mut live, ports) = (Vec::new(), Ports::default());
         for (name, driver) in PREDEFINED {
             if driver == "bridge" && config.bridge.is_none() {
@@ -113,7 +122,7 @@ impl Networks {
             };
             live.push(Live { network, plane });
         }
-        Ok(Self { live, endpoints: Mutex::new(HashMap::new()) })
+        Ok(Self { live, _claim: claim, endpoints: Mutex::new(HashMap::new()) })
     }
 
     /// All networks, by name.
@@ -229,22 +238,36 @@ impl Networks {
         };
         let tables: Vec<_> = self.live.iter().filter_map(|l| l.plane.table()).collect();
         let mut changes = Nft::watch().map_err(failed)?;
-        let mut mended = Instant::now();
+        let (mut mended, mut pause) = (Instant::now(), Duration::ZERO);
         loop {
             let restless = self.live.iter().any(|l| l.plane.restless());
             let patience = if restless { RESTLESS } else { IDLE };
-            let (stopped, changed) =
+            let wait = |patience| {
                 sys::port::wait(stop, changes.socket(), patience).map_err(|errno| {
                     Error::io("cannot wait for changes of the packet filter", errno.into())
-                })?;
+                })
+            };
+            let (stopped, changed) = wait(patience)?;
             if stopped {
                 return Ok(());
             }
             let ours = changed && changes.wait_for_change(&tables).map_err(failed)?;
-            if ours || mended.elapsed() >= patience {
-                self.mend().log();
-                mended = Instant::now();
+            if !ours && mended.elapsed() < patience {
+                continue;
             }
+            // Someone who takes our rules again and again gets them back slowly, or both would do nothing else.
+            let rest = pause.saturating_sub(mended.elapsed());
+            if ours && !rest.is_zero() && sys::port::wait(stop, stop, rest).is_ok_and(|(s, _)| s) {
+                return Ok(());
+            }
+            let repair = self.mend();
+            pause = match repair.firewall() {
+                true => (pause * 2).clamp(PAUSE.0, PAUSE.1),
+                false if mended.elapsed() > CALM => Duration::ZERO,
+                false => pause,
+            };
+            repair.log();
+            mended = Instant::now();
         }
     }
 

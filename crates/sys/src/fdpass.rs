@@ -71,6 +71,14 @@ pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
 }
 
+/// Process at the other end of a unix socket: who connected, or who began to listen.
+///
+/// # Errors
+/// The kernel's.
+pub fn peer_pid(socket: impl AsFd) -> io::Result<i32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.pid.as_raw_nonzero().get())
+}
+
 /// Bytes that were sent on a socket and that the other end has not read yet (unix: SIOCOUTQ, unix(7)).
 ///
 /// # Errors

@@ -397,10 +397,13 @@ fn the_machine_becomes_no_router_for_others() {
     let open = |store: &store::Store| {
         world.on_host(|| Networks::open(&Config { bridge: Some(config()) }, store)).unwrap()
     };
-    let again = open(&daemon.store);
+    let Daemon { networks, store, _dir } = daemon;
+    drop(networks);
+    let again = open(&store);
     assert!(!reach());
     world.on_host(|| again.remove_all()).unwrap();
-    let again = open(&daemon.store);
+    drop(again);
+    let again = open(&store);
     assert!(!reach());
     // That the way itself is sound shows when the rules are gone.
     world.on_host(|| again.remove_all()).unwrap();
@@ -502,6 +505,19 @@ fn a_flushed_table_comes_back_by_itself() {
         drop(stop);
         watcher.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn a_bridge_has_one_daemon() {
+    let world = World::new();
+    let first = world.networks(config());
+    let dir = tempfile::tempdir().unwrap();
+    let store = store::Store::open(&dir.path().join("db")).unwrap();
+    let open =
+        || world.on_host(|| Networks::open(&Config { bridge: Some(config()) }, &store).map(drop));
+    assert_eq!(open().unwrap_err().kind(), Kind::Conflict);
+    drop(first);
+    open().unwrap();
 }
 
 #[test]
@@ -792,6 +808,7 @@ fn a_bridge_made_by_hand_is_adopted_and_never_removed() {
     assert!(left.iter().all(|name| !name.starts_with("veth")), "{left:?}");
     assert!(world.on_host(|| Nft::open().unwrap().tables().unwrap()).is_empty());
     // One found again is still known as made here.
+    drop(own);
     drop(world.networks(config()));
     let again = world.networks(config());
     world.on_host(|| again.networks.remove_all()).unwrap();
