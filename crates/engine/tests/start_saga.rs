@@ -107,6 +107,7 @@ async fn a_start_that_fails_at_any_step_leaves_nothing() {
     let all = RemoveOptions { force: true, volumes: true, ..RemoveOptions::default() };
     engine.container_remove("saga", all, &by).await.unwrap();
     engine.shutdown(Duration::from_secs(5)).await;
+    drop(engine);
     let left = census(dir.path());
     assert!(left.is_empty(), "{left:#?}");
 }
