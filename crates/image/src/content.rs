@@ -6,6 +6,7 @@
 //! [`Content::read`]; a leftover of `ingest` is dropped at the next open.
 //! Durability: a rename alone may be lost by a power cut; [`Content::sync`] before the row that points to a
 //! blob is committed makes it last.
+//! A blob that is downloaded grows below `<root>/partial/` and is continued there ([`crate::download`]).
 //! Not here: who needs which blob (the engine's leases and rows decide; [`Content::remove`] asks nobody).
 
 use base::{Digest, Error, Result};
@@ -38,7 +39,7 @@ impl Content {
             }
             _ => {}
         }
-        for dir in [content.blobs(), ingest] {
+        for dir in [content.blobs(), ingest, content.partial()] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -57,7 +58,34 @@ impl Content {
         self.root.join("ingest")
     }
 
-    fn path(&self, digest: &Digest) -> Result<PathBuf> {
+    /// Folder of blobs that are not whole yet and may be continued, also by a later engine.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// Drops what was begun, not touched for `age`, and is not in `active`.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn drop_partial(&self, age: std::time::Duration, active: &[Digest]) -> Result<()> {
+        let fail = |e| Error::io("cannot clear unfinished blobs", e);
+        for entry in fs::read_dir(self.partial()).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let hex = name.split('.').next().unwrap_or_default();
+            if active.iter().any(|digest| digest.hex() == hex) {
+                continue;
+            }
+            let touched = entry.metadata().and_then(|m| m.modified()).ok();
+            let old = touched.and_then(|t| t.elapsed().ok()).is_none_or(|t| t >= age);
+            if old {
+                fs::remove_file(entry.path()).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn path(&self, digest: &Digest) -> Result<PathBuf> {
         match digest.algorithm() {
             "sha256" => Ok(self.blobs().join(digest.hex())),
             other => Err(Error::invalid(format!("unsupported digest algorithm {other}"))),

@@ -1,8 +1,10 @@
 //! The seam to layer storage: the engine implements these over `storage`, so that images and storage do
 //! not know each other.
 
-use base::{Digest, Result};
-use std::io::{Read, Write};
+use crate::{Limits, decompress};
+use base::{Digest, Error, Result};
+use sha2::{Digest as _, Sha256};
+use std::io::{self, Read, Write};
 
 /// A layer that is in storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,4 +57,75 @@ pub trait LayerSource: Sync {
     /// # Errors
     /// Of storage and of `out`.
     fn write_tar(&self, layer: &Digest, out: &mut dyn Write) -> Result<()>;
+}
+
+/// A layer that was unpacked from its blob, and the digest of that blob.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// The layer.
+    pub applied: Applied,
+    /// Digest of the bytes that were read.
+    pub blob: Digest,
+}
+
+/// What became of a blob that should be a layer: its digest, and the layer or why it is none.
+#[derive(Debug)]
+pub struct Tried {
+    /// Digest of the bytes that were read.
+    pub blob: Digest,
+    /// The layer.
+    pub applied: Result<Applied>,
+}
+
+/// Unpacks a blob, compressed or not, on top of `parents`, and hashes it on the way. A blob that is no layer
+/// is read to its end all the same: that it is not the blob which was promised is the better reason.
+///
+/// # Errors
+/// Of reading `source`.
+pub fn unpack(
+    source: impl Read + Send,
+    parents: &[Digest],
+    sink: &dyn LayerSink,
+    limits: &Limits,
+) -> Result<Tried> {
+    let mut hashed = Hashed::new(source);
+    let applied = decompress::piped(&mut hashed, limits, |tar| sink.apply(parents, tar));
+    if hashed.failed {
+        return Err(applied.err().unwrap_or_else(|| Error::internal("cannot read the layer")));
+    }
+    let blob = hashed.finish().map_err(|e| decompress::unwrap("cannot read the layer", e))?;
+    Ok(Tried { blob, applied })
+}
+
+/// Hashes what is read through it.
+#[derive(Debug)]
+pub(crate) struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+    /// Reading failed: whatever comes of it is the source's doing.
+    failed: bool,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new(), failed: false }
+    }
+
+    /// Reads the rest and gives the digest of all.
+    pub(crate) fn finish(&mut self) -> io::Result<Digest> {
+        // 256 KiB: fewer calls than 8 KiB, and still in the second-level cache.
+        let mut buf = vec![0; 256 << 10];
+        while self.read(&mut buf)? > 0 {}
+        Ok(Digest::from_sha256(self.hash.finalize_reset().into()))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf).inspect_err(|e| {
+            self.failed |= e.kind() != io::ErrorKind::Interrupted;
+        })?;
+        self.hash.update(&buf[..n]);
+        Ok(n)
+    }
 }

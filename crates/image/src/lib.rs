@@ -15,11 +15,13 @@ pub mod change;
 pub mod config;
 pub mod content;
 pub mod decompress;
+pub mod download;
 pub mod edit;
 pub mod layer;
 pub mod limits;
 pub mod lookup;
 pub mod manifest;
+pub mod registry;
 
 pub use archive::{LoadedImage, SavedImage, load, save};
 pub use config::{ConfigBlob, ImageConfig, RunConfig};

@@ -5,11 +5,12 @@ use super::{
     members::{self, clean, follow},
     oci,
     spool::Spool,
-    unpack::{Job, Outcomes, Queue, Unpacked, unpack},
+    unpack::{Job, Outcomes, Queue, unpack},
 };
 use crate::{
     Applied, ConfigBlob, LayerSink, Limits,
     decompress::{self, Kind},
+    layer::Unpacked,
     manifest,
 };
 use base::{Digest, Error, Platform, Reference, Result};

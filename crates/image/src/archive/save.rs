@@ -129,6 +129,7 @@ fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
         size,
         platform: None,
         annotations: BTreeMap::new(),
+        urls: Vec::new(),
     }
 }
 

@@ -6,14 +6,13 @@
 
 use super::spool::Spool;
 use crate::{
-    Applied, LayerSink, Limits,
+    LayerSink, Limits,
     decompress::{self, Kind},
+    layer::{self, Hashed, Unpacked},
 };
 use base::{Digest, Error, Result};
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::{HashMap, VecDeque},
-    io::{self, Read},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,13 +24,6 @@ pub(super) struct Job {
     pub(super) kind: Kind,
     /// Digest that the member's name promises.
     pub(super) promised: Option<Digest>,
-}
-
-/// A layer that was unpacked, and the digest of the member it came from.
-#[derive(Clone, Debug)]
-pub(super) struct Unpacked {
-    pub(super) applied: Applied,
-    pub(super) blob: Digest,
 }
 
 /// What became of the jobs, by offset.
@@ -132,36 +124,6 @@ pub(super) fn unpack(
         }
         return Ok(Unpacked { blob: applied.diff_id.clone(), applied });
     }
-    let mut hashed = Hashed::new(spool.reader(job.offset, job.size));
-    let applied = decompress::piped(&mut hashed, limits, |tar| sink.apply(parents, tar))?;
-    let blob = hashed.finish().map_err(|e| decompress::unwrap("cannot read the layer", e))?;
-    Ok(Unpacked { applied, blob })
-}
-
-/// Hashes what is read through it.
-struct Hashed<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Hashed<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new() }
-    }
-
-    /// Reads the rest and gives the digest of all.
-    fn finish(&mut self) -> io::Result<Digest> {
-        // 256 KiB: fewer calls than 8 KiB, and still in the second-level cache.
-        let mut buf = vec![0; 256 << 10];
-        while self.read(&mut buf)? > 0 {}
-        Ok(Digest::from_sha256(self.hash.finalize_reset().into()))
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.hash.update(&buf[..n]);
-        Ok(n)
-    }
+    let tried = layer::unpack(spool.reader(job.offset, job.size), parents, sink, limits)?;
+    Ok(Unpacked { applied: tried.applied?, blob: tried.blob })
 }
