@@ -104,6 +104,11 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The full name with its tag, if any, and without its digest.
+    pub fn repository_with_tag(&self) -> Self {
+        Self { digest: None, ..self.clone() }
+    }
+
     /// The repository alone.
     #[must_use]
     pub fn repository(&self) -> Self {

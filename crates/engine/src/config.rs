@@ -1,5 +1,6 @@
 //! What the engine is told at start; the binary reads flags and files and hands this in.
 
+pub use image::registry::{Mirror, Proxies, Settings as Registries};
 use std::path::PathBuf;
 
 /// Settings of one engine. Paths are absolute.
@@ -57,8 +58,16 @@ pub struct Config {
     pub debug: bool,
     /// Registries that may speak plain HTTP.
     pub insecure_registries: Vec<String>,
-    /// Mirrors of the default registry.
+    /// Mirrors of the default registry, as given.
     pub registry_mirrors: Vec<String>,
+    /// How registries are reached: the two above and all else, read.
+    pub registries: Registries,
+    /// Layers downloaded at once.
+    pub max_downloads: usize,
+    /// Tries of a download that makes no progress.
+    pub max_download_attempts: usize,
+    /// Layers pushed at once.
+    pub max_uploads: usize,
     /// Seconds that an ordered stop of the daemon gives containers when live restore is off.
     pub shutdown_timeout: u64,
     /// Whether running containers outlive an ordered stop of the daemon.

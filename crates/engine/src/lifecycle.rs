@@ -4,11 +4,11 @@ use crate::{
     Config,
     containers::{Confinement, Faults, Registry},
     events::Events,
-    images::Images,
+    images::{Images, transfers::Transfers},
     system::Host,
 };
 use base::{ContainerId, Error, ExecId, Result, Timestamp, event::Event};
-use image::Content;
+use image::{Content, registry::Registries};
 use network::{BridgeConfig, Networks};
 use runtime::{Features, shim::Binary};
 use std::{
@@ -39,6 +39,8 @@ pub struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) events: Events,
     pub(crate) images: Arc<Images>,
+    pub(crate) registries: Arc<Registries>,
+    pub(crate) transfers: Arc<Transfers>,
     pub(crate) layers: Layers,
     pub(crate) snapshots: Snapshots,
     pub(crate) volumes: Volumes,
@@ -128,6 +130,14 @@ impl Engine {
             )));
         }
         let id = identity(root)?;
+        let registries = Arc::new(Registries::new(config.registries.clone()));
+        let tasks = TaskTracker::new();
+        let transfers = Arc::new(Transfers::new(
+            Arc::clone(&images),
+            config.max_downloads,
+            config.max_download_attempts,
+            tasks.clone(),
+        ));
         let reloadable = RwLock::new(Arc::new(Reloadable::of(&config)));
         let engine = Arc::new(Self {
             config,
@@ -135,6 +145,8 @@ impl Engine {
             store,
             events,
             images,
+            registries,
+            transfers,
             layers,
             snapshots,
             volumes,
@@ -150,7 +162,7 @@ impl Engine {
             host: Host::read(),
             reloadable,
             faults: Faults::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             stop: CancellationToken::new(),
             _lock: lock,
         });
@@ -180,6 +192,7 @@ impl Engine {
             .with("live-restore", "true")
             .with("name", crate::system::hostname())
             .with("registry-mirrors", json_list(&new.registry_mirrors));
+        self.registries.reload(config.registries.clone());
         *self.reloadable.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         self.store.write(|tx| {
             tx.emit(event);

@@ -43,6 +43,8 @@ pub struct Tag {
     pub image: Digest,
     /// Since when.
     pub since: Timestamp,
+    /// The manifest or index that a registry resolved it to, when it came so.
+    pub target: Option<Digest>,
 }
 
 /// A tag that pointed to an image once.
@@ -275,13 +277,98 @@ impl Tx<'_> {
         if let Some(before) = &before {
             self.end_tag(before, now)?;
         }
+        self.run("cannot store the tag", "DELETE FROM variants WHERE reference = ?1", [reference])?;
         self.run(
             "cannot store the tag",
             "INSERT INTO tags (reference, image, since) VALUES (?1, ?2, ?3)
-             ON CONFLICT (reference) DO UPDATE SET image = ?2, since = ?3",
+             ON CONFLICT (reference) DO UPDATE SET image = ?2, since = ?3, target = NULL",
             (reference, image.as_str(), now.unix_nanos()),
         )?;
         Ok(before.map(|t| t.image))
+    }
+
+    /// Notes what a registry resolved a tag to.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn set_target(&self, reference: &str, target: Option<&Digest>) -> Result<()> {
+        self.run(
+            "cannot store the tag",
+            "UPDATE tags SET target = ?2 WHERE reference = ?1",
+            (reference, target.map(Digest::as_str)),
+        )?;
+        Ok(())
+    }
+
+    /// Adds an image that a tag means for another platform.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn add_variant(&self, reference: &str, image: &Digest) -> Result<()> {
+        self.run(
+            "cannot store the tag",
+            "INSERT OR IGNORE INTO variants (reference, image) VALUES (?1, ?2)",
+            (reference, image.as_str()),
+        )?;
+        Ok(())
+    }
+
+    /// Takes an image for another platform away from a tag.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn remove_variant(&self, reference: &str, image: &Digest) -> Result<bool> {
+        Ok(self.run(
+            "cannot store the tag",
+            "DELETE FROM variants WHERE reference = ?1 AND image = ?2",
+            (reference, image.as_str()),
+        )? > 0)
+    }
+
+    /// Images that a tag means for other platforms than its first.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn variants(&self, reference: &str) -> Result<Vec<Digest>> {
+        let found = self.many(
+            "cannot read the tag",
+            "SELECT image FROM variants WHERE reference = ?1 ORDER BY image",
+            [reference],
+            |row| row.get::<_, String>(0),
+        )?;
+        found.iter().map(|id| id.parse()).collect()
+    }
+
+    /// All images for other platforms, with their tags.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn all_variants(&self) -> Result<Vec<(String, Digest)>> {
+        let found = self.many(
+            "cannot list tags",
+            "SELECT reference, image FROM variants ORDER BY reference, image",
+            [],
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
+        )?;
+        found.into_iter().map(|(reference, id)| Ok((reference, id.parse()?))).collect()
+    }
+
+    /// Makes another of a tag's images its first; what was first stays as one of the others.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn prefer_variant(&self, reference: &str, image: &Digest, keep: bool) -> Result<()> {
+        let Some(before) = self.tag(reference)? else { return Ok(()) };
+        self.remove_variant(reference, image)?;
+        if keep {
+            self.add_variant(reference, &before.image)?;
+        }
+        self.run(
+            "cannot store the tag",
+            "UPDATE tags SET image = ?2 WHERE reference = ?1",
+            (reference, image.as_str()),
+        )?;
+        Ok(())
     }
 
     /// Removes a tag; its span goes to the history.
@@ -311,7 +398,7 @@ impl Tx<'_> {
     pub fn tag(&self, reference: &str) -> Result<Option<Tag>> {
         let found = self.one(
             "cannot read the tag",
-            "SELECT reference, image, since FROM tags WHERE reference = ?1",
+            "SELECT reference, image, since, target FROM tags WHERE reference = ?1",
             [reference],
             tag_columns,
         )?;
@@ -325,21 +412,22 @@ impl Tx<'_> {
     pub fn tags(&self) -> Result<Vec<Tag>> {
         let rows = self.many(
             "cannot list tags",
-            "SELECT reference, image, since FROM tags ORDER BY reference",
+            "SELECT reference, image, since, target FROM tags ORDER BY reference",
             [],
             tag_columns,
         )?;
         rows.into_iter().map(tag_from).collect()
     }
 
-    /// Tags of `image`, by reference.
+    /// Tags of `image`, those that mean it for a platform only too, by reference.
     ///
     /// # Errors
     /// Of the database.
     pub fn tags_of(&self, image: &Digest) -> Result<Vec<Tag>> {
         let rows = self.many(
             "cannot list tags",
-            "SELECT reference, image, since FROM tags WHERE image = ?1 ORDER BY reference",
+            "SELECT reference, image, since, target FROM tags WHERE image = ?1
+             OR reference IN (SELECT reference FROM variants WHERE image = ?1) ORDER BY reference",
             [image.as_str()],
             tag_columns,
         )?;
@@ -387,10 +475,17 @@ fn layer_from<T: DeserializeOwned>(columns: LayerColumns) -> Result<Layer<T>> {
     })
 }
 
-fn tag_columns(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, String, i64)> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+type TagColumns = (String, String, i64, Option<String>);
+
+fn tag_columns(row: &rusqlite::Row<'_>) -> rusqlite::Result<TagColumns> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
 }
 
-fn tag_from(columns: (String, String, i64)) -> Result<Tag> {
-    Ok(Tag { reference: columns.0, image: columns.1.parse()?, since: at(columns.2) })
+fn tag_from(columns: TagColumns) -> Result<Tag> {
+    Ok(Tag {
+        reference: columns.0,
+        image: columns.1.parse()?,
+        since: at(columns.2),
+        target: columns.3.map(|t| t.parse()).transpose()?,
+    })
 }

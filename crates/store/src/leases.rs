@@ -54,12 +54,70 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Gives back every lease: at start, when no operation can be running.
+    /// Takes a lease that outlives the engine: it ends at `until`, or when it is released.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn lease_until(&self, lease: &Lease, until: Timestamp) -> Result<()> {
+        self.run(
+            "cannot take a lease",
+            "INSERT INTO leases (holder, kind, object, since, until) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (holder, kind, object) DO UPDATE SET until = ?5",
+            (
+                &lease.holder,
+                &lease.kind,
+                &lease.object,
+                Timestamp::now().unix_nanos(),
+                until.unix_nanos(),
+            ),
+        )?;
+        Ok(())
+    }
+
+    /// Gives back one lease of `holder`.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn release_object(&self, holder: &str, kind: &str, object: &str) -> Result<()> {
+        self.run(
+            "cannot release leases",
+            "DELETE FROM leases WHERE holder = ?1 AND kind = ?2 AND object = ?3",
+            (holder, kind, object),
+        )?;
+        Ok(())
+    }
+
+    /// Ends leases whose time is over, or with `all` every lease that has a time.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn expire_leases(&self, now: Timestamp, all: bool) -> Result<usize> {
+        self.run(
+            "cannot release leases",
+            "DELETE FROM leases WHERE until IS NOT NULL AND (?2 OR until <= ?1)",
+            (now.unix_nanos(), all),
+        )
+    }
+
+    /// Objects of `kind` that anybody holds.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn leased_objects(&self, kind: &str) -> Result<Vec<String>> {
+        self.many(
+            "cannot read leases",
+            "SELECT DISTINCT object FROM leases WHERE kind = ?1",
+            [kind],
+            |row| row.get(0),
+        )
+    }
+
+    /// Gives back every lease of an operation of this engine: at start, when none can be running.
     ///
     /// # Errors
     /// Of the database.
     pub fn release_all(&self) -> Result<usize> {
-        self.run("cannot release leases", "DELETE FROM leases", [])
+        self.run("cannot release leases", "DELETE FROM leases WHERE until IS NULL", [])
     }
 
     /// Whether anybody holds `object`.

@@ -11,6 +11,7 @@
 //! Not here: what a container or an image means; rows carry a JSON document beside the columns that are
 //! looked up.
 
+mod blobs;
 mod builds;
 mod containers;
 mod events;
@@ -20,6 +21,7 @@ mod networks;
 mod schema;
 mod volumes;
 
+pub use blobs::Blob;
 pub use builds::{Build, CacheEntry};
 pub use containers::Container;
 pub use events::{Retention, Stored};

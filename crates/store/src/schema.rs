@@ -61,6 +61,25 @@ const MIGRATIONS: &[&str] = &[
         doc TEXT NOT NULL
     ) WITHOUT ROWID;
     ",
+    // What registries bring: compressed layers and where they are, one name for several platforms, what an
+    // unfinished pull keeps for a while.
+    "
+    ALTER TABLE leases ADD COLUMN until INTEGER;
+    ALTER TABLE tags ADD COLUMN target TEXT;
+    CREATE TABLE variants (
+        reference TEXT NOT NULL REFERENCES tags (reference) ON DELETE CASCADE,
+        image TEXT NOT NULL REFERENCES images (id), PRIMARY KEY (reference, image)
+    ) WITHOUT ROWID;
+    CREATE INDEX variants_image ON variants (image);
+    CREATE TABLE blobs (
+        digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX blobs_diff ON blobs (diff_id);
+    CREATE TABLE blob_places (
+        digest TEXT NOT NULL, registry TEXT NOT NULL, repository TEXT NOT NULL, seen INTEGER NOT NULL,
+        PRIMARY KEY (digest, registry, repository)
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings `db` to the newest version.

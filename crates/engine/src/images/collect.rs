@@ -1,7 +1,7 @@
 //! Dropping what nothing needs any more: layers without image, hold or container, blobs without row.
 
 use super::{Images, Record, User};
-use base::{Digest, ImageId, Result};
+use base::{Digest, ImageId, Result, Timestamp};
 use std::{
     collections::HashSet,
     sync::{PoisonError, TryLockError, atomic::Ordering},
@@ -64,6 +64,7 @@ impl Images {
             }
         };
         let mut collected = Collected::default();
+        self.store.write(|tx| tx.expire_leases(Timestamp::now(), false))?;
         let orphans = self.store.read(|tx| tx.orphan_layers())?;
         if !orphans.is_empty() {
             // Looked at and dropped under one lock: who takes hold of a layer later looks for its image
@@ -79,17 +80,21 @@ impl Images {
                 collected.layers += 1;
             }
         }
+        self.store.write(|tx| tx.forget_dead_blobs())?;
         let wanted = self.store.read(|tx| {
-            let mut wanted = HashSet::new();
+            let mut wanted: HashSet<Digest> = tx.live_blobs()?.into_iter().collect();
             for image in tx.images::<Record>()? {
                 wanted.extend(image.doc.manifests);
                 wanted.extend(image.doc.manifest);
+                wanted.extend(image.doc.blobs);
                 wanted.insert(image.id);
             }
+            wanted.extend(tx.leased_objects("blob")?.iter().filter_map(|d| d.parse().ok()));
             Ok(wanted)
         })?;
         for (blob, _) in self.content.list()? {
-            if !wanted.contains(&blob) {
+            // A hold is taken before its blob comes.
+            if !wanted.contains(&blob) && !self.holds().contains_key(&blob) {
                 self.content.remove(&blob)?;
                 collected.blobs += 1;
             }

@@ -20,6 +20,10 @@ impl LayerStore for Layers {
         Self::apply(self, parents, tar).map(Into::into)
     }
 
+    fn bound_id(&self, parents: &[Digest], diff_id: &Digest) -> Digest {
+        Self::bound_id(self, parents, diff_id)
+    }
+
     fn exists(&self, layer: &Digest) -> bool {
         Self::exists(self, layer)
     }

@@ -15,7 +15,7 @@ impl Images {
     /// # Errors
     /// `NotFound` when there is no such image, or not for `platform`.
     pub fn inspect(&self, name: &str, platform: Option<&Platform>) -> Result<ImageInspect> {
-        let id = self.resolve(name)?;
+        let id = self.resolve_for(name, platform)?;
         let blob = self.config(&id)?;
         let config = blob.config();
         fits(name, &blob, platform)?;
@@ -79,7 +79,7 @@ impl Images {
     /// `NotFound` when there is no such image, or not for `platform`; `Internal` when its history names
     /// more layers than it has.
     pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryItem>> {
-        let id = self.resolve(name)?;
+        let id = self.resolve_for(name, platform)?;
         let blob = self.config(&id)?;
         fits(name, &blob, platform)?;
         let (sizes, lineage) = self.store.read(|tx| {

@@ -33,6 +33,9 @@ pub trait LayerStore: Send + Sync {
     /// See [`LayerSink::apply`].
     fn apply(&self, parents: &[Digest], tar: &mut dyn Read) -> Result<NewLayer>;
 
+    /// The id that a layer bound to its chain has on top of `parents`.
+    fn bound_id(&self, parents: &[Digest], diff_id: &Digest) -> Digest;
+
     /// Whether the layer is on disk.
     fn exists(&self, layer: &Digest) -> bool;
 
@@ -64,7 +67,7 @@ pub trait LayerStore: Send + Sync {
     fn sync(&self) -> Result<()>;
 }
 
-/// Keeps layers from being collected until it is dropped.
+/// Keeps layers and blobs from being collected until it is dropped.
 pub struct Hold {
     images: Arc<Images>,
     layers: Mutex<Vec<Digest>>,
@@ -102,7 +105,7 @@ impl Hold {
         self.keep(layer);
     }
 
-    fn keep(&self, layer: &Digest) {
+    pub(super) fn keep(&self, layer: &Digest) {
         *self.images.holds().entry(layer.clone()).or_default() += 1;
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).push(layer.clone());
     }

@@ -2,12 +2,14 @@
 //!
 //! Flow of whatever makes an image (load, import, build, commit): its layers go through a [`Hold`], which
 //! keeps them while nothing points to them yet; [`Images::register`] stores config and manifests, then row,
-//! tags and event in one transaction; the hold is dropped. Removal deletes rows only; [`Images::collect`]
+//! tags and event in one transaction; the hold is dropped. A pull ([`pull`]) gets its layers from
+//! [`transfers`], which several pulls may share. Removal deletes rows only; [`Images::collect`]
 //! then drops layers and blobs that no row, hold or container needs.
 //!
 //! Invariants: an image's row exists only when all its layers and its config are on disk; a layer's row
 //! goes before its folder; reads take no lock.
-//! Not here: archive formats and configs (crate `image`), unpacking (crate `storage`), registries.
+//! Not here: archive formats and configs and the registry protocol (crate `image`), unpacking (crate
+//! `storage`).
 
 mod collect;
 mod commit;
@@ -20,11 +22,13 @@ mod layers;
 mod list;
 mod load;
 mod prune;
+pub mod pull;
 mod remove;
 mod requests;
 mod save;
 mod stream;
 mod tag;
+pub(crate) mod transfers;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +49,7 @@ use base::{
     Digest, Error, ImageId, Platform, Principal, Reference, Result, Timestamp, event::Event,
 };
 use image::{ConfigBlob, Content, Limits, lookup::Query};
+pub use image::registry::{Credentials, Known as KnownCredentials};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -87,6 +92,8 @@ pub struct Record {
     pub manifest: Option<Digest>,
     /// Manifests and indexes kept with it.
     pub manifests: Vec<Digest>,
+    /// Blobs of its attestations.
+    pub blobs: Vec<Digest>,
     /// When a tag was last set on it.
     pub tagged: Option<Timestamp>,
     /// How it came here first.
@@ -182,6 +189,29 @@ impl Images {
         self.store.read(|tx| resolve(tx, name))
     }
 
+    /// The id that `name` means for `platform`, when it stands for images of several: without one that fits,
+    /// what it means at first.
+    ///
+    /// # Errors
+    /// As [`Images::resolve`].
+    pub fn resolve_for(&self, name: &str, platform: Option<&Platform>) -> Result<ImageId> {
+        let (first, others) = self.store.read(|tx| {
+            let first = resolve(tx, name)?;
+            let reference = Query::parse(name)?.reference;
+            let others = match (platform, reference) {
+                (Some(_), Some(reference)) => tx.variants(&reference.to_string())?,
+                _ => Vec::new(),
+            };
+            Ok((first, others))
+        })?;
+        let Some(platform) = platform else { return Ok(first) };
+        let mut all = std::iter::once(&first).chain(&others);
+        let fits = |id: &&ImageId| {
+            self.config(id).is_ok_and(|c| c.config().platform().satisfies(platform))
+        };
+        Ok(all.find(fits).unwrap_or(&first).clone())
+    }
+
     /// The config of an image, checked against its id.
     ///
     /// # Errors
@@ -206,7 +236,7 @@ impl Images {
     /// `NotFound` for no such image, or one for another platform than asked for.
     pub fn take(self: &Arc<Self>, name: &str, platform: Option<&Platform>) -> Result<Held> {
         loop {
-            let id = self.resolve(name)?;
+            let id = self.resolve_for(name, platform)?;
             let row = self.row(&id)?;
             let mut hold = self.hold();
             // Held first and looked at again after: whoever removed it in between has won.

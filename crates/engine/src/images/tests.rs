@@ -31,6 +31,10 @@ impl LayerStore for Files {
         })
     }
 
+    fn bound_id(&self, _parents: &[Digest], diff_id: &Digest) -> Digest {
+        Digest::sha256(diff_id.as_str().as_bytes())
+    }
+
     fn exists(&self, layer: &Digest) -> bool {
         self.path(layer).exists()
     }

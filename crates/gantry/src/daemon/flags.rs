@@ -77,7 +77,6 @@ const NO_CONTAINERD: &str = "there is no containerd";
 const NO_SWARM: &str = "there is no swarm mode yet";
 const NO_TLS: &str = "TLS is not available yet";
 const NO_IPV6: &str = "IPv6 networks are not available yet";
-const NO_REGISTRY: &str = "there is no registry client yet";
 
 /// Every setting, in the order of the help text.
 pub(crate) static FLAGS: &[Flag] = &[
@@ -169,8 +168,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     short('h', flag("help", "", Switch, "Print usage")),
     short('H', flag("host", "hosts", List, "Daemon socket(s) to connect to")),
     ignored("host-gateway-ip", "host-gateway-ips", List, "host-gateway is the bridge's address"),
-    ignored("http-proxy", "proxies", Free, NO_REGISTRY),
-    ignored("https-proxy", "", Text, NO_REGISTRY),
+    flag("http-proxy", "", Text, "HTTP proxy URL to use for outgoing traffic"),
+    flag("https-proxy", "", Text, "HTTPS proxy URL to use for outgoing traffic"),
     flag(
         "icc",
         "icc",
@@ -221,15 +220,30 @@ pub(crate) static FLAGS: &[Flag] = &[
         ),
     ),
     flag("log-opt", "log-opts", Pairs, "Default log driver options for containers"),
-    ignored("max-concurrent-downloads", "max-concurrent-downloads", Number, NO_REGISTRY),
-    ignored("max-concurrent-uploads", "max-concurrent-uploads", Number, NO_REGISTRY),
-    ignored("max-download-attempts", "max-download-attempts", Number, NO_REGISTRY),
+    flag(
+        "max-concurrent-downloads",
+        "max-concurrent-downloads",
+        Number,
+        "Set the max concurrent downloads (default 6)",
+    ),
+    flag(
+        "max-concurrent-uploads",
+        "max-concurrent-uploads",
+        Number,
+        "Set the max concurrent uploads (default 5)",
+    ),
+    flag(
+        "max-download-attempts",
+        "max-download-attempts",
+        Number,
+        "Set the max download attempts for each pull (default 5)",
+    ),
     ignored("metrics-addr", "metrics-addr", Text, "there is no metrics endpoint yet"),
     ignored("min-api-version", "min-api-version", Text, "versions from 1.24 on are served"),
     flag("mtu", "mtu", Number, "Set the MTU of the default bridge network, in bytes"),
     ignored("network-control-plane-mtu", "network-control-plane-mtu", Number, NO_SWARM),
     ignored("network-diagnostic-port", "network-diagnostic-port", Number, NO_SWARM),
-    ignored("no-proxy", "", Text, NO_REGISTRY),
+    flag("no-proxy", "", Text, "Hosts or networks to reach without a proxy"),
     flag(
         "no-new-privileges",
         "no-new-privileges",
@@ -241,7 +255,25 @@ pub(crate) static FLAGS: &[Flag] = &[
     ignored("oom-score-adjust", "oom-score-adjust", Number, "the service manager sets it"),
     short('p', flag("pidfile", "pidfile", Text, "Path to use for daemon PID file")),
     flag("raw-logs", "raw-logs", Switch, "Full timestamps without ANSI coloring"),
-    flag("registry-mirror", "registry-mirrors", List, "Preferred registry mirror"),
+    flag("proxies", "proxies", Pairs, "The three proxy settings in the configuration file"),
+    flag(
+        "registry-certs-dir",
+        "registry-certs-dirs",
+        List,
+        "Folders with a folder of certificates for each registry",
+    ),
+    flag(
+        "registry-mirror",
+        "registry-mirrors",
+        List,
+        "Preferred mirror, URL or REGISTRY=URL",
+    ),
+    flag(
+        "registry-token-server",
+        "registry-token-servers",
+        List,
+        "Further hosts that may be shown a registry's credentials",
+    ),
     ignored("resolv-conf", "resolv-conf", Text, "the host's own is read"),
     ignored("restart", "restart", Switch, "restart policies decide"),
     refused("rootless", "rootless", Switch, "rootless mode is not available yet"),

@@ -73,6 +73,14 @@ impl Role {
         }
     }
 
+    /// Folders of registries' certificates. Docker's is looked at in both roles: that is where they are.
+    fn certificates(self) -> &'static [&'static str] {
+        match self {
+            Self::Gantry => &["/etc/gantry/certs.d", "/etc/docker/certs.d"],
+            Self::Dockerd => &["/etc/docker/certs.d"],
+        }
+    }
+
     fn bridge(self) -> &'static str {
         match self {
             Self::Gantry => "gantry0",

@@ -22,6 +22,12 @@ const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const SHM_BYTES: i64 = 64 << 20;
 /// dockerd's `--shutdown-timeout`, seconds.
 const SHUTDOWN_SECONDS: i64 = 15;
+/// Layers downloaded at once. dockerd's default is 3; here they are unpacked while they come.
+const MAX_DOWNLOADS: i64 = 6;
+/// dockerd's `--max-concurrent-uploads`.
+const MAX_UPLOADS: i64 = 5;
+/// dockerd's `--max-download-attempts`.
+const MAX_DOWNLOAD_ATTEMPTS: i64 = 5;
 
 /// Everything the daemon was told.
 #[derive(Debug)]
@@ -224,10 +230,61 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         debug,
         insecure_registries: given.list("insecure-registry"),
         registry_mirrors: given.list("registry-mirror"),
+        registries: registries(given, role)?,
+        max_downloads: positive(given, "max-concurrent-downloads", MAX_DOWNLOADS)?,
+        max_download_attempts: positive(given, "max-download-attempts", MAX_DOWNLOAD_ATTEMPTS)?,
+        max_uploads: positive(given, "max-concurrent-uploads", MAX_UPLOADS)?,
         // dockerd's -1: wait for ever.
         shutdown_timeout: u64::try_from(timeout).unwrap_or(u64::MAX),
         live_restore: given.switch("live-restore", false),
         event_retention: EVENT_RETENTION,
+    })
+}
+
+fn positive(given: &Given<'_>, name: &str, default: i64) -> Result<usize> {
+    let number = given.number(name, default);
+    usize::try_from(number).ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| {
+        Error::invalid(format!("invalid --{name}: {number}: want a number from 1 to 1000"))
+    })
+}
+
+/// How registries are reached. Proxies that were not given come from the environment.
+fn registries(given: &Given<'_>, role: Role) -> Result<engine::config::Registries> {
+    let in_file = given.pairs("proxies");
+    if let Some(unknown) =
+        in_file.keys().find(|k| !matches!(k.as_str(), "http-proxy" | "https-proxy" | "no-proxy"))
+    {
+        return Err(Error::invalid(format!("proxies: unknown setting {unknown:?}")));
+    }
+    let proxy = |name: &str| {
+        let variable = name.to_ascii_uppercase().replace('-', "_");
+        given
+            .text(name)
+            .map(str::to_owned)
+            .or_else(|| in_file.get(name).cloned())
+            .or_else(|| std::env::var(&variable).ok().filter(|v| !v.is_empty()))
+            .or_else(|| std::env::var(variable.to_ascii_lowercase()).ok())
+            .unwrap_or_default()
+    };
+    let proxies = engine::config::Proxies {
+        http: proxy("http-proxy"),
+        https: proxy("https-proxy"),
+        no_proxy: proxy("no-proxy"),
+    };
+    proxies.check().map_err(Error::from)?;
+    let mirrors = given.list("registry-mirror");
+    let folders = given.list("registry-certs-dir");
+    let certificates = if folders.is_empty() {
+        role.certificates().iter().map(PathBuf::from).collect()
+    } else {
+        folders.into_iter().map(PathBuf::from).collect()
+    };
+    Ok(engine::config::Registries {
+        mirrors: mirrors.iter().map(|m| engine::config::Mirror::parse(m)).collect::<Result<_>>()?,
+        insecure: given.list("insecure-registry"),
+        certificates,
+        proxies,
+        token_servers: given.list("registry-token-server"),
     })
 }
 

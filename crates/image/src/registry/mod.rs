@@ -27,6 +27,8 @@ mod token;
 mod upload;
 
 pub use blobs::Blob;
+pub use fetch::Proxies;
+
 pub use credentials::{Credentials, Known};
 pub use endpoint::Registries;
 pub use manifests::Fetched;

@@ -130,7 +130,7 @@ pub(crate) fn size(call: &Call) -> Result<(u16, u16)> {
                 "invalid resize {key} value: strconv.ParseUint: parsing \"{text}\": invalid syntax"
             ))
         })?;
-        Ok(u16::try_from(number).unwrap_or(u16::MAX))
+        Ok::<_, Error>(u16::try_from(number).unwrap_or(u16::MAX))
     };
     Ok((one("h")?, one("w")?))
 }

@@ -5,8 +5,11 @@ use crate::{
     reply::{self, Reply},
     shapes,
 };
-use base::{Error, Platform, Result};
-use engine::images::{Bytestream, ImportOptions, ListOptions, LoadOptions, RemoveOptions};
+use base::{Error, Platform, Reference, Result};
+use engine::images::{
+    Bytestream, Credentials, ImportOptions, ListOptions, LoadOptions, RemoveOptions,
+    pull::PullRequest,
+};
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -111,7 +114,7 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
                 "invalid reference format: nothing to pull or import is named",
             ));
         }
-        return Err(no_pull(image, call.query.get("tag").unwrap_or("")));
+        return pull(&call, image).await;
     };
     if source != "-" {
         return Err(Error::invalid(format!(
@@ -131,12 +134,29 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     Ok(reply::progress("application/json", receiver).await)
 }
 
-fn no_pull(image: &str, tag: &str) -> Error {
-    let separator = if tag.contains(':') { "@" } else { ":" };
-    let tag = if tag.is_empty() { String::new() } else { format!("{separator}{tag}") };
-    Error::not_found(format!(
-        "pull access denied for {image}{tag}, repository does not exist or may require 'docker login': this engine cannot pull yet, use docker load or docker import"
-    ))
+/// `POST /images/create?fromImage=`: by tag, by digest, or with neither all tags.
+async fn pull(call: &Call, image: &str) -> Result<Reply> {
+    let tag = call.query.get("tag").unwrap_or("");
+    let mut reference: Reference = image.parse()?;
+    // A tag that is its own parameter replaces what the name says.
+    if let Ok(digest) = tag.parse() {
+        reference = reference.with_digest(digest);
+    } else if !tag.is_empty() {
+        reference = reference.with_tag(tag)?;
+    }
+    let request = PullRequest {
+        all_tags: reference.is_name_only(),
+        reference,
+        platform: platform(call)?,
+        credentials: credentials(call),
+    };
+    Ok(reply::progress("application/json", call.engine.image_pull(request, &call.by)).await)
+}
+
+/// Who the client says it is to a registry.
+pub(crate) fn credentials(call: &Call) -> Credentials {
+    let header = call.headers.get("x-registry-auth").and_then(|v| v.to_str().ok());
+    Credentials::from_header(header)
 }
 
 /// The request body as a stream of pieces.

@@ -179,6 +179,11 @@ impl Layers {
         Ok(applied(layer.clone(), &trailer))
     }
 
+    /// The id that a layer bound to its chain has on top of `parents`.
+    pub fn bound_id(&self, parents: &[Digest], diff_id: &Digest) -> Digest {
+        bound_id(parents, diff_id)
+    }
+
     /// Whether the layer is on disk.
     pub fn exists(&self, layer: &Digest) -> bool {
         self.inner.dir.stat(layer.hex()).is_ok()
