@@ -2,40 +2,32 @@
 //!
 //! Bounds: size, time, number of redirects; only `http` and `https`, redirects included. A server may name
 //! the file, but only its last component counts. Link-local addresses, where clouds keep their credentials,
-//! are never connected to, whatever name leads there; addresses are checked where they are connected to,
-//! so that a second answer of the name server changes nothing. Loopback is allowed, as in Docker.
+//! are never connected to, whatever name leads there (crate `fetch`). Loopback is allowed, as in Docker.
+//! Everything here blocks, and runs on a thread of the runtime that may.
 
 use crate::{
     go, limits,
     output::{Message, Output},
 };
 use base::{Digest, Error, Result};
+use fetch::{Client, Pace, Redirects, Request, Response, Settings};
+use http::{Method, header};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, File},
-    io::{Read, Write as _},
-    net::{IpAddr, SocketAddr},
+    io::{self, Read, Write as _},
     path::Path,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
-use ureq::{
-    Agent,
-    config::Config,
-    http::{Response, Uri, header},
-    tls::{RootCerts, TlsConfig},
-    unversioned::{
-        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
-        transport::{DefaultConnector, NextTimeout},
-    },
-};
+use tokio::runtime::Handle;
 
 /// Name of a download whose name nobody tells.
 pub const UNNAMED: &str = "__unnamed__";
 /// How often progress is told, in bytes.
 const TELL_BYTES: u64 = 512 * 1024;
 /// How much of an error page is shown.
-const ERROR_BYTES: u64 = 1024;
+const ERROR_BYTES: usize = 1024;
 
 /// A finished download.
 #[derive(Debug)]
@@ -122,96 +114,115 @@ pub fn progress(what: &str, current: u64, total: Option<u64>) -> Message {
 /// # Errors
 /// `Invalid` when it is no URL, the server cannot be reached or refuses.
 pub fn open(url: &str) -> Result<Remote> {
-    let response = agent().get(url).call().map_err(|cause| {
+    let failed = |cause: fetch::Error| {
         Error::invalid(format!("Get {}", go::quote(&without_password(url))))
             .caused_by(reason(cause))
-    })?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(refused(url, response));
+    };
+    let runtime = Handle::try_current()
+        .map_err(|e| Error::internal("cannot download outside the runtime").caused_by(e))?;
+    let uri = fetch::url::parse(url).map_err(failed)?;
+    let request = Request::new(Method::GET, uri)
+        .redirects(Redirects::Follow(limits::REDIRECTS))
+        .answer_within(limits::DOWNLOAD_IDLE);
+    let client = client().map_err(failed)?;
+    let response = runtime.block_on(client.send(request)).map_err(failed)?;
+    if !response.status().is_success() {
+        return Err(refused(url, runtime.block_on(told(response))));
     }
-    let headers = response.headers();
-    let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let text = |name: header::HeaderName| response.header(name);
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
     let content_type =
         content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let name =
         name_of_path(url).or_else(|| text(header::CONTENT_DISPOSITION).and_then(disposition));
     let modified = text(header::LAST_MODIFIED).and_then(http_date);
-    let length = response.body().content_length();
+    let length = response.length();
     if length.is_some_and(|l| l > limits::DOWNLOAD_BYTES) {
-        return Err(Error::invalid(format!(
-            "{url} is larger than the {} bytes that are allowed",
-            limits::DOWNLOAD_BYTES
-        )));
+        return Err(too_large(url));
     }
-    let body = response.into_body().into_with_config().limit(limits::DOWNLOAD_BYTES).reader();
+    let body = Body {
+        response,
+        runtime,
+        piece: bytes::Bytes::new(),
+        left: limits::DOWNLOAD_BYTES,
+        until: Instant::now() + limits::DOWNLOAD_TOTAL,
+        url: without_password(url),
+    };
     Ok(Remote { body: Box::new(body), content_type, length, name, modified })
 }
 
-fn agent() -> Agent {
-    let config = Config::builder()
-        .http_status_as_error(false)
-        .max_redirects(limits::REDIRECTS)
-        .timeout_connect(Some(Duration::from_secs(30)))
-        .timeout_recv_response(Some(limits::DOWNLOAD_IDLE))
-        .timeout_global(Some(limits::DOWNLOAD_TOTAL))
-        .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
-        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
-        .build();
-    Agent::with_parts(config, DefaultConnector::default(), Checked(DefaultResolver::default()))
+/// A new client for each download: it keeps nothing that another could meet.
+fn client() -> std::result::Result<Client, fetch::Error> {
+    let pace = Pace { idle: limits::DOWNLOAD_IDLE, window: limits::DOWNLOAD_IDLE, floor_bytes: 1 };
+    Ok(Client::new(&Settings { proxies: proxies(), ..Settings::default() })?.with_pace(pace))
 }
 
-/// Resolves names and leaves out addresses that nobody may reach from here.
-#[derive(Debug)]
-struct Checked(DefaultResolver);
-
-impl Resolver for Checked {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let all = self.0.resolve(uri, config, timeout)?;
-        let mut allowed = self.empty();
-        all.iter().filter(|a| !is_link_local(a)).for_each(|a| allowed.push(*a));
-        if allowed.is_empty() && !all.is_empty() {
-            return Err(
-                std::io::Error::other("link-local addresses are not allowed in builds").into()
-            );
-        }
-        Ok(allowed)
+/// Builds fetch through the proxies of the daemon's environment, as Docker's do.
+fn proxies() -> fetch::Proxies {
+    let variable = |name: &str| {
+        let upper = std::env::var(name).ok().filter(|v| !v.is_empty());
+        upper.or_else(|| std::env::var(name.to_ascii_lowercase()).ok()).unwrap_or_default()
+    };
+    fetch::Proxies {
+        http: variable("HTTP_PROXY"),
+        https: variable("HTTPS_PROXY"),
+        no_proxy: variable("NO_PROXY"),
     }
 }
 
-fn is_link_local(address: &SocketAddr) -> bool {
-    match address.ip() {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => {
-            ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
+fn too_large(url: &str) -> Error {
+    Error::invalid(format!(
+        "{} is larger than the {} bytes that are allowed",
+        without_password(url),
+        limits::DOWNLOAD_BYTES
+    ))
+}
+
+/// An answer's body, read from a thread that may block.
+struct Body {
+    response: Response,
+    runtime: Handle,
+    piece: bytes::Bytes,
+    left: u64,
+    until: Instant,
+    url: String,
+}
+
+impl Read for Body {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            if Instant::now() > self.until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match self.runtime.block_on(self.response.piece())? {
+                None => return Ok(0),
+                Some(piece) => self.piece = piece,
+            }
+            self.left = self
+                .left
+                .checked_sub(self.piece.len() as u64)
+                .ok_or_else(|| io::Error::other(too_large(&self.url)))?;
         }
+        let n = buf.len().min(self.piece.len());
+        buf[..n].copy_from_slice(&self.piece.split_to(n));
+        Ok(n)
     }
 }
 
-fn reason(err: ureq::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    match err {
-        // As Go writes it: without the number, in lower case.
-        ureq::Error::Io(err) => {
-            let text = err.to_string().to_lowercase();
-            text.split(" (os error").next().unwrap_or_default().into()
-        }
-        other => Box::new(other),
-    }
+fn reason(err: fetch::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    // The request is named by whoever wraps this.
+    std::error::Error::source(&err)
+        .map_or_else(|| err.to_string().into(), |source| base::error::chain(source).into())
 }
 
-fn refused(url: &str, response: Response<ureq::Body>) -> Error {
+async fn told(response: Response) -> (http::StatusCode, String) {
     let status = response.status();
+    let page = response.beginning(ERROR_BYTES).await;
+    (status, String::from_utf8_lossy(&page).into_owned())
+}
+
+fn refused(url: &str, (status, page): (http::StatusCode, String)) -> Error {
     let reason = status.canonical_reason().unwrap_or_default();
-    let mut page = Vec::new();
-    let mut body = response.into_body().into_with_config().limit(limits::DOWNLOAD_BYTES).reader();
-    let _cut_short = (&mut body).take(ERROR_BYTES).read_to_end(&mut page);
-    let page = String::from_utf8_lossy(&page);
     let text =
         format!("failed to GET {} with status {} {reason}", without_password(url), status.as_u16());
     let kind = match status.as_u16() {

@@ -1,5 +1,6 @@
 //! What the engine is told at start; the binary reads flags and files and hands this in.
 
+pub use image::compress::form as push_form;
 pub use image::registry::{Mirror, Proxies, Settings as Registries};
 use std::path::PathBuf;
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub max_download_attempts: usize,
     /// Layers pushed at once.
     pub max_uploads: usize,
+    /// How layers are compressed for a push.
+    pub push_form: image::compress::Form,
     /// Seconds that an ordered stop of the daemon gives containers when live restore is off.
     pub shutdown_timeout: u64,
     /// Whether running containers outlive an ordered stop of the daemon.

@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod change;
+pub mod compress;
 pub mod config;
 pub mod content;
 pub mod decompress;

@@ -15,11 +15,13 @@ pub mod census;
 pub mod command;
 pub mod cx;
 pub mod daemon;
+pub mod evilreg;
 pub mod golden;
 pub mod host;
 pub mod http;
 pub mod image;
 pub mod pty;
+pub mod registry;
 pub mod suite;
 pub mod tarball;
 

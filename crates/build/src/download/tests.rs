@@ -25,6 +25,11 @@ fn answer(head: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+/// Downloads run inside the engine's runtime, on threads that may block.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
 fn output() -> (Output, mpsc::Receiver<Message>) {
     let (sender, receiver) = mpsc::channel(100);
     (Output::new(sender), receiver)
@@ -32,6 +37,8 @@ fn output() -> (Output, mpsc::Receiver<Message>) {
 
 #[test]
 fn a_file_is_fetched_with_its_time_and_name() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
     let (url, server) =
         serve(vec![answer("200 OK\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT", "content")]);
     let dir = tempfile::tempdir().unwrap();
@@ -48,6 +55,8 @@ fn a_file_is_fetched_with_its_time_and_name() {
 
 #[test]
 fn a_server_names_no_path() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
     let header = "200 OK\r\nContent-Disposition: attachment; filename=\"../../etc/x\"";
     let (url, server) = serve(vec![answer(header, "a")]);
     let dir = tempfile::tempdir().unwrap();
@@ -62,6 +71,8 @@ fn a_server_names_no_path() {
 
 #[test]
 fn refusals_and_wrong_places_are_errors() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
     let (url, server) = serve(vec![
         answer("404 Not Found", "nothing here\n"),
         answer("302 Found\r\nLocation: http://169.254.169.254/latest/meta-data/", ""),

@@ -3,12 +3,12 @@
 use super::{Job, run::RunContainer};
 use crate::{
     Engine,
-    images::{Held, Hold, How, NewImage, NewLayer, Record},
+    images::{Held, Hold, How, NewImage, NewLayer, Record, pull::PullRequest},
 };
-use base::{Digest, Error, ImageId, Result, Timestamp};
+use base::{Digest, Error, ImageId, Reference, Result, Timestamp};
 use build::{
     host::{CacheKey, Commit, Exec, Host, Image, Layer, Lookup, View, Workspace},
-    output::Output,
+    output::{Message, Output},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -101,6 +101,24 @@ impl BuildHost {
         }
     }
 
+    /// Pulls what a stage stands on; a name that can only be an id is looked for here alone.
+    async fn pull(&self, name: &str, lookup: &Lookup, output: &Output) -> Result<()> {
+        let reference: Reference = name.parse()?;
+        let request = PullRequest {
+            credentials: self.job.credentials.of(reference.domain()),
+            reference: reference.or_latest(),
+            all_tags: false,
+            platform: lookup.platform.clone(),
+        };
+        let mut messages = self.engine.image_pull(request, &self.job.by);
+        while let Some(message) = messages.recv().await {
+            if let Ok(json) = serde_json::from_slice(&message?) {
+                output.send(Message::Progress(json)).await;
+            }
+        }
+        Ok(())
+    }
+
     fn held_image(&self, name: &str, lookup: &Lookup) -> Result<Image> {
         let held = self.engine.images.take(name, lookup.platform.as_ref())?;
         let image = Image { id: Some(held.id.clone()), config: held.config.config().clone() };
@@ -115,8 +133,19 @@ impl Host for BuildHost {
     type Workspace = BuildTree;
     type Container = RunContainer;
 
-    async fn image(&self, name: &str, lookup: &Lookup, _output: &Output) -> Result<Image> {
-        let image = self.held_image(name, lookup)?;
+    async fn image(&self, name: &str, lookup: &Lookup, output: &Output) -> Result<Image> {
+        let found = if lookup.pull && !lookup.local {
+            Err(Error::not_found("to be asked for"))
+        } else {
+            self.held_image(name, lookup)
+        };
+        let image = match found {
+            Err(err) if err.kind() == base::Kind::NotFound && !lookup.local => {
+                self.pull(name, lookup, output).await?;
+                self.held_image(name, lookup)?
+            }
+            found => found?,
+        };
         if let Some(id) = &image.id {
             self.engine.images.used(id)?;
         }

@@ -20,7 +20,11 @@ mod stream;
 pub use record::{Outcome, Record};
 pub use request::BuildRequest;
 
-use crate::{Engine, containers::RemoveOptions, images::Bytestream};
+use crate::{
+    Engine,
+    containers::RemoveOptions,
+    images::{Bytestream, KnownCredentials},
+};
 use api::model;
 use base::{ContainerId, Error, Principal, Result, Timestamp};
 use build::{
@@ -71,6 +75,7 @@ pub(crate) struct Job {
     pub(crate) dir: PathBuf,
     pub(crate) started: Timestamp,
     pub(crate) host: model::HostConfig,
+    pub(crate) credentials: KnownCredentials,
 }
 
 impl Engine {
@@ -94,6 +99,7 @@ impl Engine {
             dir,
             started: Timestamp::now(),
             host: request.host_config(),
+            credentials: request.credentials.clone(),
         });
         let (sender, mut messages) = mpsc::channel(MESSAGES);
         let stop = self.stop.child_token();

@@ -1,5 +1,6 @@
 //! What `POST /build` asks for, besides the context in the body.
 
+use crate::images::KnownCredentials;
 use api::model::{HostConfig, Ulimit};
 use base::{Platform, Result};
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub struct BuildRequest {
     pub security_opt: Vec<String>,
     /// The name by which a client may cancel it.
     pub build_id: String,
+    /// Who the client is to which registry.
+    pub credentials: KnownCredentials,
 }
 
 impl BuildRequest {

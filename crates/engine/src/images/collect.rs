@@ -1,6 +1,6 @@
 //! Dropping what nothing needs any more: layers without image, hold or container, blobs without row.
 
-use super::{Images, Record, User};
+use super::{Images, Record, User, transfers::KEPT_FOR};
 use base::{Digest, ImageId, Result, Timestamp};
 use std::{
     collections::HashSet,
@@ -65,6 +65,7 @@ impl Images {
         };
         let mut collected = Collected::default();
         self.store.write(|tx| tx.expire_leases(Timestamp::now(), false))?;
+        self.content.drop_partial(KEPT_FOR, &[])?;
         let orphans = self.store.read(|tx| tx.orphan_layers())?;
         if !orphans.is_empty() {
             // Looked at and dropped under one lock: who takes hold of a layer later looks for its image

@@ -181,6 +181,7 @@ fn facts(
         "Base": row.doc.base,
         "Manifest": row.doc.manifest,
         "Manifests": row.doc.manifests,
+        "Pushed": row.doc.pushed,
         "Tags": tags.iter().map(|t| json!({"Reference": t.reference, "Since": t.since})).collect::<Vec<_>>(),
         "TagHistory": history
             .iter()

@@ -26,6 +26,8 @@ struct View {
     images: Vec<Image<Record>>,
     references: HashMap<ImageId, Vec<Reference>>,
     parents: HashSet<ImageId>,
+    /// Images that a name means for another platform only; they are no rows of their own, but with `all`.
+    variants: HashSet<ImageId>,
     /// Bytes of each layer and how many images have it.
     layers: HashMap<Digest, (u64, usize)>,
 }
@@ -37,6 +39,8 @@ impl View {
         for tag in tx.tags()? {
             references.entry(tag.image).or_default().push(tag.reference.parse()?);
         }
+        let variants = tx.all_variants()?.into_iter().map(|(_, image)| image);
+        let variants = variants.filter(|id| !references.contains_key(id)).collect();
         let parents = images.iter().filter_map(|i| i.parent.clone()).collect();
         let mut sizes = HashMap::new();
         if layers {
@@ -49,7 +53,7 @@ impl View {
                 sizes.insert(layer.id, (layer.size, users));
             }
         }
-        Ok(Self { images, references, parents, layers: sizes })
+        Ok(Self { images, references, parents, variants, layers: sizes })
     }
 
     fn shared(&self, image: &Image<Record>) -> i64 {
@@ -109,6 +113,9 @@ impl Images {
                 |r: &&Reference| patterns.is_empty() || patterns.iter().any(|p| p.matches(r));
             let shown: Vec<&Reference> = all.iter().filter(matching).collect();
             let tagged = shown.iter().any(|r| r.tag().is_some());
+            if view.variants.contains(&image.id) && (!options.all || dangling == Some(true)) {
+                continue;
+            }
             if shown.is_empty() {
                 let step = view.parents.contains(&image.id) && !options.all;
                 if !patterns.is_empty() || step || dangling == Some(false) {

@@ -23,6 +23,8 @@ mod list;
 mod load;
 mod prune;
 pub mod pull;
+pub mod push;
+mod registries;
 mod remove;
 mod requests;
 mod save;
@@ -48,8 +50,8 @@ pub use stream::{Bytestream, Messages, reader};
 use base::{
     Digest, Error, ImageId, Platform, Principal, Reference, Result, Timestamp, event::Event,
 };
-use image::{ConfigBlob, Content, Limits, lookup::Query};
 pub use image::registry::{Credentials, Known as KnownCredentials};
+use image::{ConfigBlob, Content, Limits, lookup::Query};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -94,6 +96,8 @@ pub struct Record {
     pub manifests: Vec<Digest>,
     /// Blobs of its attestations.
     pub blobs: Vec<Digest>,
+    /// Where it was pushed, last last.
+    pub pushed: Vec<push::Pushed>,
     /// When a tag was last set on it.
     pub tagged: Option<Timestamp>,
     /// How it came here first.

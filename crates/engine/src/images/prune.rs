@@ -33,6 +33,7 @@ impl Images {
         self.store.read(|tx| {
             let tags = tx.tags()?;
             let images = tx.images::<Record>()?;
+            let variants = tx.all_variants()?;
             let mut found = Vec::new();
             for image in &images {
                 let references: Vec<&str> = tags
@@ -41,7 +42,8 @@ impl Images {
                     .map(|t| t.reference.as_str())
                     .collect();
                 let child = images.iter().any(|i| i.parent.as_ref() == Some(&image.id));
-                let tagged = references.iter().any(|r| !r.contains('@'));
+                let variant = variants.iter().any(|(_, id)| *id == image.id);
+                let tagged = variant || references.iter().any(|r| !r.contains('@'));
                 let skipped = (child && (dangling_only || references.is_empty()))
                     || (tagged && dangling_only)
                     || until.is_some_and(|at| image.doc.created.is_none_or(|c| c > at))

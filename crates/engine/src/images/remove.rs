@@ -104,9 +104,16 @@ impl Removal<'_> {
                 )));
             }
             let reference = image::lookup::stored_form(&name.parse()?);
-            self.untag(&id, &reference)?;
+            // A name that goes, goes for all platforms.
+            let others = self.tx.variants(&reference.to_string())?;
+            self.untag_all(&id, &reference)?;
             if reference.digest().is_none() {
                 self.drop_digests(&id, &reference)?;
+            }
+            for other in others {
+                if self.references(&other)?.is_empty() {
+                    self.delete(&other, options, true)?;
+                }
             }
             if !self.references(&id)?.is_empty() {
                 return Ok(());
@@ -125,7 +132,7 @@ impl Removal<'_> {
             .collect();
         if same.iter().all(|r| r.digest().is_some()) {
             for reference in &same {
-                self.untag(id, reference)?;
+                self.untag_all(id, reference)?;
             }
         }
         Ok(())
@@ -213,7 +220,20 @@ impl Removal<'_> {
         Ok(None)
     }
 
+    /// Takes an image away from a name, which goes on to mean the images of other platforms, if any.
     fn untag(&mut self, id: &ImageId, reference: &Reference) -> Result<()> {
+        let text = reference.to_string();
+        if self.tx.remove_variant(&text, id)? {
+            return Ok(());
+        }
+        match self.tx.variants(&text)?.first() {
+            Some(next) => self.tx.prefer_variant(&text, next, false),
+            None => self.untag_all(id, reference),
+        }
+    }
+
+    /// Takes a name away, whatever it means.
+    fn untag_all(&mut self, id: &ImageId, reference: &Reference) -> Result<()> {
         if self.tx.remove_tag(&reference.to_string(), self.now)?.is_none() {
             return Ok(());
         }

@@ -107,8 +107,11 @@ impl Engine {
         by: &Principal,
     ) -> Result<model::ImagesPruned> {
         let (engine, by) = (Arc::clone(self), by.clone());
-        let pruned =
-            blocking(move || engine.images.prune(&filters, &engine.image_users(), &by)).await?;
+        let pruned = blocking(move || {
+            engine.images.forget_unfinished(&engine.transfers.active())?;
+            engine.images.prune(&filters, &engine.image_users(), &by)
+        })
+        .await?;
         self.collect_soon();
         Ok(pruned)
     }

@@ -2,6 +2,7 @@
 
 use super::{Images, Record, resolve};
 use base::{Error, Principal, Reference, Result, Timestamp};
+use image::lookup::Query;
 
 impl Images {
     /// Points `repository:tag` to the image `name`.
@@ -13,7 +14,19 @@ impl Images {
         self.store.write(|tx| {
             let id = resolve(tx, name)?;
             let now = Timestamp::now();
-            tx.set_tag(&reference.to_string(), &id, now)?;
+            let text = reference.to_string();
+            let source = Query::parse(name)?.reference.map(|r| r.to_string());
+            let known = source.as_deref().map(|source| tx.tag(source)).transpose()?.flatten();
+            tx.set_tag(&text, &id, now)?;
+            // A name of a name means the same for every platform.
+            if let (Some(source), Some(known)) = (source, known)
+                && source != text
+            {
+                for variant in tx.variants(&source)? {
+                    tx.add_variant(&text, &variant)?;
+                }
+                tx.set_target(&text, known.target.as_ref())?;
+            }
             if let Some(mut row) = tx.image::<Record>(&id)? {
                 row.doc.tagged = Some(now);
                 tx.put_image(&row)?;

@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long what an unfinished pull has verified is kept for the next try.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Who holds it meanwhile.
 pub(super) const HOLDER: &str = "unfinished pulls";
 
@@ -206,13 +206,8 @@ impl Transfers {
             // Whoever leaves, the thread behind must not wait for bytes that never come.
             let _end = EndOnDrop(Arc::clone(&incoming));
             let downloaded = Arc::new(AtomicU64::new(0));
-            let unpacking = self.unpack(
-                incoming.reader(),
-                wanted,
-                hold,
-                tell,
-                Some(Arc::clone(&downloaded)),
-            );
+            let unpacking =
+                self.unpack(incoming.reader(), wanted, hold, tell, Some(Arc::clone(&downloaded)));
             tokio::pin!(unpacking);
             let told = |step| match step {
                 Step::Bytes(here) => _ = tell.send_replace(Phase::Downloading(here)),

@@ -257,17 +257,18 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("raw-logs", "raw-logs", Switch, "Full timestamps without ANSI coloring"),
     flag("proxies", "proxies", Pairs, "The three proxy settings in the configuration file"),
     flag(
+        "push-compression",
+        "push-compression",
+        Text,
+        "Compression of layers that are pushed, gzip or zstd (default gzip)",
+    ),
+    flag(
         "registry-certs-dir",
         "registry-certs-dirs",
         List,
         "Folders with a folder of certificates for each registry",
     ),
-    flag(
-        "registry-mirror",
-        "registry-mirrors",
-        List,
-        "Preferred mirror, URL or REGISTRY=URL",
-    ),
+    flag("registry-mirror", "registry-mirrors", List, "Preferred mirror, URL or REGISTRY=URL"),
     flag(
         "registry-token-server",
         "registry-token-servers",

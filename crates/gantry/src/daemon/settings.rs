@@ -233,6 +233,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         registries: registries(given, role)?,
         max_downloads: positive(given, "max-concurrent-downloads", MAX_DOWNLOADS)?,
         max_download_attempts: positive(given, "max-download-attempts", MAX_DOWNLOAD_ATTEMPTS)?,
+        push_form: engine::config::push_form(given.text("push-compression").unwrap_or_default())?,
         max_uploads: positive(given, "max-concurrent-uploads", MAX_UPLOADS)?,
         // dockerd's -1: wait for ever.
         shutdown_timeout: u64::try_from(timeout).unwrap_or(u64::MAX),

@@ -27,7 +27,7 @@ mod token;
 mod upload;
 
 pub use blobs::Blob;
-pub use fetch::Proxies;
+pub use fetch::{Proxies, Upload};
 
 pub use credentials::{Credentials, Known};
 pub use endpoint::Registries;

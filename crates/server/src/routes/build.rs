@@ -7,7 +7,10 @@ use crate::{
 };
 use base::{Error, Result};
 use bytes::Bytes;
-use engine::{build::BuildRequest, images::Bytestream};
+use engine::{
+    build::BuildRequest,
+    images::{Bytestream, KnownCredentials},
+};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -100,6 +103,9 @@ fn request(call: &Call) -> Result<BuildRequest> {
         platform: query.text("platform").map(str::parse).transpose()?,
         security_opt: Vec::new(),
         build_id: text("buildid"),
+        credentials: KnownCredentials::from_header(
+            call.headers.get("x-registry-config").and_then(|v| v.to_str().ok()),
+        ),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::{
 use base::{Error, Platform, Reference, Result};
 use engine::images::{
     Bytestream, Credentials, ImportOptions, ListOptions, LoadOptions, RemoveOptions,
-    pull::PullRequest,
+    pull::PullRequest, push::PushRequest,
 };
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
@@ -151,6 +151,48 @@ async fn pull(call: &Call, image: &str) -> Result<Reply> {
         credentials: credentials(call),
     };
     Ok(reply::progress("application/json", call.engine.image_pull(request, &call.by)).await)
+}
+
+/// `POST /images/{name}/push`.
+pub(crate) async fn push(call: Call) -> Result<Reply> {
+    let mut reference: Reference = call.name(0).parse()?;
+    if let Some(tag) = call.query.text("tag") {
+        reference = reference.with_tag(tag)?;
+    }
+    let request =
+        PushRequest { reference, platform: platform(&call)?, credentials: credentials(&call) };
+    Ok(reply::progress("application/json", call.engine.image_push(request, &call.by)).await)
+}
+
+/// `GET /images/search`.
+pub(crate) async fn search(call: Call) -> Result<Reply> {
+    let limit = call.query.number("limit")?;
+    let (term, filters) = (call.query.get("term").unwrap_or(""), call.filters()?);
+    let credentials = credentials(&call);
+    let found = call.engine.image_search(term, limit, &filters, &credentials).await?;
+    let rows = found.iter().map(|one| {
+        serde_json::json!({
+            "name": one.name, "description": one.description, "star_count": one.star_count,
+            "is_official": one.is_official, "is_automated": one.is_automated,
+        })
+    });
+    Ok(reply::ok(&rows.collect::<Vec<_>>()))
+}
+
+/// `GET /distribution/{name}/json`.
+pub(crate) async fn distribution(call: Call) -> Result<Reply> {
+    let reference: Reference = call.name(0).parse()?;
+    let whole = call.query.flag("gantry");
+    Ok(reply::ok(&call.engine.distribution(&reference, &credentials(&call), whole).await?))
+}
+
+/// `POST /auth`.
+pub(crate) async fn auth(mut call: Call) -> Result<Reply> {
+    let body = call.document().await?.unwrap_or_default();
+    let credentials =
+        if body.is_empty() { Credentials::default() } else { Credentials::from_json(&body)? };
+    let token = call.engine.registry_login(&credentials).await?;
+    Ok(reply::ok(&serde_json::json!({ "Status": "Login Succeeded", "IdentityToken": token })))
 }
 
 /// Who the client says it is to a registry.

@@ -44,13 +44,6 @@ pub(crate) async fn options(_: Call) -> Result<Reply> {
     Ok(reply::empty(StatusCode::OK))
 }
 
-/// There is no registry to ask yet: a login is checked when it is used.
-pub(crate) async fn auth(_: Call) -> Result<Reply> {
-    Err(Error::not_implemented(
-        "registry logins are not checked by this engine yet: pull and push are not there",
-    ))
-}
-
 pub(crate) async fn df(call: Call) -> Result<Reply> {
     let types = call.query.all("type");
     if let Some(unknown) = types

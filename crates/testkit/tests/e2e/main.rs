@@ -19,6 +19,8 @@ mod isolation;
 mod live_restore;
 mod logs;
 mod network_ports;
+mod registry;
+mod registry_faults;
 mod run_options;
 mod sdk_docker_py;
 mod volumes;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         daemon::CASES,
         images::CASES,
         build::CASES,
+        registry::CASES,
+        registry_faults::CASES,
         containers::CASES,
         run_options::CASES,
         logs::CASES,

@@ -108,10 +108,18 @@ pub(super) async fn choose(
                     return Err(Error::invalid(format!("index nested more than {DEPTH} deep")));
                 }
                 let next = entry(&index.manifests, platform)?;
-                attestations.extend(index.manifests.iter().filter(|d| {
-                    d.is_attestation()
-                        && d.annotations.get(OF).is_some_and(|of| of == next.digest.as_str())
-                }).cloned());
+                attestations.extend(
+                    index
+                        .manifests
+                        .iter()
+                        .filter(|d| {
+                            d.is_attestation()
+                                && d.annotations
+                                    .get(OF)
+                                    .is_some_and(|of| of == next.digest.as_str())
+                        })
+                        .cloned(),
+                );
                 let next = next.clone();
                 let got = repository.manifest(next.digest.as_str(), limits).await;
                 let got = got.map_err(|e| e.of_pull(reference))?;
@@ -167,9 +175,9 @@ pub(super) fn check_config(descriptor: &Descriptor) -> Result<()> {
 pub(super) fn check_layer(descriptor: &Descriptor) -> Result<()> {
     let media_type = descriptor.media_type.as_str();
     let known = LAYERS.iter().any(|known| {
-        media_type.strip_prefix(known).is_some_and(|rest| {
-            matches!(rest, "" | ".gzip" | "+gzip" | ".zstd" | "+zstd")
-        })
+        media_type
+            .strip_prefix(known)
+            .is_some_and(|rest| matches!(rest, "" | ".gzip" | "+gzip" | ".zstd" | "+zstd"))
     });
     if known || media_type.is_empty() {
         return Ok(());
@@ -224,10 +232,16 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_refused() {
-        let of = |media_type: &str| Descriptor { media_type: media_type.into(), ..index(&[""]).remove(0) };
+        let of = |media_type: &str| Descriptor {
+            media_type: media_type.into(),
+            ..index(&[""]).remove(0)
+        };
         assert!(check_config(&of("application/vnd.cncf.helm.config.v1+json")).is_err());
         assert!(check_layer(&of("application/vnd.cncf.helm.chart.content.v1.tar+gzip")).is_err());
-        for fine in ["application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"] {
+        for fine in [
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ] {
             assert!(check_layer(&of(fine)).is_ok(), "{fine}");
         }
     }

@@ -139,8 +139,7 @@ impl Pull<'_> {
             return Ok(false);
         }
         let limits = &self.images.limits;
-        let top =
-            repository.manifest(name, limits).await.map_err(|e| e.of_pull(reference))?;
+        let top = repository.manifest(name, limits).await.map_err(|e| e.of_pull(reference))?;
         let from = format!("Pulling from {}", reference.familiar_name());
         self.voice.of(name, &from).await;
         let chosen = choose::choose(repository, reference, top, platform, limits).await?;

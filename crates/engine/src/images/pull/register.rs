@@ -1,9 +1,6 @@
 //! The end of a pull: image, name and facts in one transaction.
 
-use super::{
-    Arrived, Chosen, NewLayer,
-    choose::Further,
-};
+use super::{Arrived, Chosen, NewLayer, choose::Further};
 use crate::images::{Hold, How, Images, NewImage, Record, transfers::HOLDER};
 use base::{Digest, ImageId, Platform, Principal, Reference, Result, Timestamp, event::Event};
 use image::ConfigBlob;
@@ -58,7 +55,13 @@ impl Images {
             let id = image.config.id();
             if let Some(mut row) = tx.image::<Record>(id)? {
                 row.doc.tagged = Some(Timestamp::now());
-                row.doc.blobs.extend(small.iter().filter(|b| !row.doc.blobs.contains(b)).cloned().collect::<Vec<_>>());
+                row.doc.blobs.extend(
+                    small
+                        .iter()
+                        .filter(|b| !row.doc.blobs.contains(b))
+                        .cloned()
+                        .collect::<Vec<_>>(),
+                );
                 tx.put_image(&row)?;
             }
             let changed = self.point(tx, &stored, id, target)?;
