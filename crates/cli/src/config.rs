@@ -18,6 +18,12 @@ pub(crate) struct Config {
     pub detach_keys: String,
     pub current_context: String,
     pub proxies: BTreeMap<String, Proxy>,
+    /// Credentials by registry.
+    pub auths: BTreeMap<String, serde_json::Value>,
+    /// The helper that keeps them instead.
+    pub creds_store: String,
+    /// Helpers of single registries.
+    pub cred_helpers: BTreeMap<String, String>,
     #[serde(skip)]
     folder: PathBuf,
 }
@@ -51,6 +57,11 @@ impl Config {
         };
         config.folder = folder;
         Ok(config)
+    }
+
+    /// Where it is.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.join("config.json")
     }
 
     /// The engine address of a context.

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod connect;
 mod context;
+mod credentials;
 mod error;
 mod flags;
 mod format;

@@ -30,6 +30,32 @@ impl Drop for Raw {
     }
 }
 
+/// Standard input without echo, until dropped.
+#[derive(Debug)]
+pub(crate) struct Hidden(Termios);
+
+impl Hidden {
+    /// Switches the echo off, if standard input is a terminal.
+    pub(crate) fn enter() -> io::Result<Option<Self>> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(None);
+        }
+        let saved = termios::tcgetattr(&stdin)?;
+        let mut hidden = saved.clone();
+        hidden.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
+        Ok(Some(Self(saved)))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // The terminal may be gone; then there is nothing to restore.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
 /// Rows and columns of the terminal, zeros without one.
 pub(crate) fn size() -> (u16, u16) {
     termios::tcgetwinsize(io::stdout())

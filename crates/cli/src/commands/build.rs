@@ -4,6 +4,7 @@ use crate::{
     client::Query,
     command::{Command, Count},
     context::Context,
+    credentials,
     error::{Fail, Result, text},
     flags::{Flag, Given, Kind, Words, flag, hidden, short},
     http::{Produce, Send},
@@ -83,8 +84,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     let quiet = given.is("quiet");
     let source = source(given)?;
     let query = query(ui, given, &source)?;
-    // No credentials: an empty set, as base64 of `{}`.
-    let headers = [("X-Registry-Config".to_owned(), "e30=".to_owned())];
+    let headers = credentials::all(&ui.config);
     let compress = given.is("compress");
     let sent = std::sync::atomic::AtomicU64::new(0);
     let send = match &source.bytes {

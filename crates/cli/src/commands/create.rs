@@ -6,7 +6,7 @@ use crate::{
     error::{Fail, Result, text},
     flags::{Flag, Given, Kind, Words, flag},
     options::{container, container::Body, flags::CONTAINER},
-    progress::{Show, messages},
+    progress::Show,
     ui::Ui,
 };
 use api::model::ContainerCreated;
@@ -92,12 +92,10 @@ fn tagged(image: &str) -> String {
 }
 
 fn pull(ui: &mut Ui, given: &Given, image: &str) -> Result<()> {
-    let name = tagged(image);
-    let query =
-        Query::new().text("fromImage", &name).text("platform", &given.text_or_empty("platform"));
-    let client = ui.client()?;
-    let answer = client.send("POST", "/images/create", &query, &[], crate::http::Send::Nothing)?;
-    messages(ui, answer.body, Show::Nothing, |_| {})
+    let reference: base::Reference =
+        image.parse().map_err(|e: base::Error| Fail::new(e.chain()))?;
+    let platform = given.text_or_empty("platform");
+    super::pull::fetch(ui, &reference.or_latest(), &platform, Show::Nothing)
 }
 
 /// `--cidfile`: must not be there before, is removed again when nothing was made.

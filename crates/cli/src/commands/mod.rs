@@ -15,16 +15,22 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod manifest_inspect;
 mod pause;
 mod port;
 mod ps;
+mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stop;
 mod system_prune;
@@ -42,7 +48,12 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &exec::EXEC,
     &ps::PS,
     &build::BUILD,
+    &pull::PULL,
+    &push::PUSH,
     &images::IMAGES,
+    &login::LOGIN,
+    &logout::LOGOUT,
+    &search::SEARCH,
     &version::VERSION,
     &info::INFO,
     &attach::ATTACH,
@@ -69,6 +80,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &top::TOP,
     &unpause::UNPAUSE,
     &wait::WAIT,
+    &manifest_inspect::MANIFEST_INSPECT,
     &container_prune::CONTAINER_PRUNE,
     &image_prune::IMAGE_PRUNE,
     &df::DF,
@@ -80,5 +92,6 @@ pub(crate) static GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("manifest", "Look at manifests and manifest lists in registries"),
     ("system", "Manage the engine"),
 ];

@@ -56,7 +56,8 @@ impl Engine {
             .into_iter()
             .max();
         let limit = u32::try_from(limit).unwrap_or(25);
-        let mut found = self.registries.search(term, limit, credentials).await?;
+        let found = self.registries.search(term, limit, credentials).await;
+        let mut found = found.map_err(super::pull::unprompted)?;
         found.retain(|one| {
             official.is_none_or(|wanted| one.is_official == wanted)
                 && automated.is_none_or(|wanted| one.is_automated == wanted)

@@ -223,9 +223,14 @@ impl Transfers {
                 }
             };
             if let Err(err) = fetched {
+                let lied = matches!(err, Failed::Wrong(_));
                 let err: Error = err.into();
                 incoming.end(&err.chain());
                 let _unpacked = unpacking.await;
+                if lied {
+                    // What a liar has sent is nothing to continue.
+                    incoming.discard();
+                }
                 return Err(err);
             }
             if early.is_none() {

@@ -508,7 +508,8 @@ fn a_cancelled_pull_is_continued(cx: &Cx<'_>) {
     evil.forget();
     cx.docker(&["pull", &name]).ok();
     let asked = evil.asked("GET", &path);
-    assert!(asked.last().unwrap().from() > size / 3, "{asked:?}");
+    // None when the new pull came before the old one was given up: it has taken that over.
+    assert!(asked.iter().all(|r| r.from() > size / 3), "{asked:?}");
     cx.docker(&["rmi", &name]).ok();
 }
 

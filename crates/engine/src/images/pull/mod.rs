@@ -73,11 +73,17 @@ impl Engine {
                 engine.collect_soon();
             }
             if let Err(err) = outcome {
-                let _ = sender.send(Err(err)).await;
+                let _ = sender.send(Err(unprompted(err))).await;
             }
         });
         receiver
     }
+}
+
+/// compat(docker 28): a registry's 401 is the engine's 500. On 401 the docker command line asks for a login,
+/// also where nobody is there to answer.
+pub(super) fn unprompted(err: Error) -> Error {
+    if err.kind() == Kind::Unauthorized { Error::internal(err.chain()) } else { err }
 }
 
 /// The layers of an image, all here.
@@ -325,6 +331,9 @@ impl Images {
         let wanted = platform.cloned().unwrap_or_else(Platform::host);
         let found = missing_is_none(self.resolve_for(&stored.to_string(), Some(&wanted)))?;
         let Some(id) = found else { return Ok(None) };
+        if !self.config(&id).is_ok_and(|c| c.config().platform().satisfies(&wanted)) {
+            return Ok(None);
+        }
         let row = missing_is_none(self.row(&id))?;
         let whole = |row: &store::Image<Record>| row.layers.iter().all(|l| self.layers.exists(l));
         Ok(row.filter(whole).map(|_| target))

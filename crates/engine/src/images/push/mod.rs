@@ -82,7 +82,7 @@ impl Engine {
                 () = engine.stop.cancelled() => Err(Error::cancelled("the daemon is stopping")),
             };
             if let Err(err) = outcome {
-                let _ = sender.send(Err(err)).await;
+                let _ = sender.send(Err(super::pull::unprompted(err))).await;
             }
         });
         receiver
