@@ -9,6 +9,7 @@
 mod contestant;
 mod report;
 mod rows;
+mod transfer;
 
 use crate::shell::{number, say, target, value, values};
 use anyhow::{Context as _, Result};

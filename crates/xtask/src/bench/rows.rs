@@ -1,6 +1,9 @@
 //! The rows of the table: how each is prepared, measured and tidied up.
 
-use super::contestant::{Contestant, milliseconds};
+use super::{
+    contestant::{Contestant, milliseconds},
+    transfer,
+};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use std::{
@@ -143,6 +146,30 @@ pub(crate) static ROWS: &[Row] = &[
         ..BASE
     },
     Row {
+        name: "push of a Debian image, compressed on the way",
+        wanted: "3 times",
+        slow: true,
+        prepare: big_image,
+        measure: transfer::push,
+        ..BASE
+    },
+    Row {
+        name: "push of a Debian image whose blobs are ready",
+        wanted: "",
+        slow: true,
+        prepare: transfer::pushed_once,
+        measure: transfer::push_ready,
+        ..BASE
+    },
+    Row {
+        name: "pull of a Debian image (gzip)",
+        wanted: "3 times",
+        slow: true,
+        prepare: transfer::pushed_once,
+        measure: transfer::pull,
+        ..BASE
+    },
+    Row {
         name: "each idle container, private memory",
         unit: "MB",
         wanted: "2 MB",
@@ -269,7 +296,7 @@ fn import(c: &mut Contestant) -> Result<f64> {
     Ok(took)
 }
 
-fn load(c: &mut Contestant) -> Result<f64> {
+pub(super) fn load(c: &mut Contestant) -> Result<f64> {
     let path = debian()?;
     _ = c.docker(&["rmi", "-f", image::DEBIAN]);
     c.docker(&["load", "-i", path.to_str().context("a text path")?])
