@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a tool for the terminal")]
 
 use gantry_image::compress::{Form, parallel};
-use std::{io::Write as _, time::Instant};
+use std::time::Instant;
 
 struct Count(u64);
 
