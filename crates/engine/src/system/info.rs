@@ -81,6 +81,13 @@ impl Engine {
                 (name.to_owned(), model::RuntimeInfo { path: config.shim.display().to_string() })
             })
             .collect();
+        let insecure = || now.insecure_registries.iter();
+        let own = ["::1/128", "127.0.0.0/8"].into_iter().map(str::to_owned);
+        let networks = insecure().filter(|r| r.contains('/')).cloned();
+        let hosts = insecure().filter(|r| !r.contains('/')).map(|host| {
+            let config = model::IndexInfo { name: host.clone(), ..model::IndexInfo::default() };
+            (host.clone(), config)
+        });
         let hub = model::IndexInfo {
             name: "docker.io".into(),
             mirrors: now.registry_mirrors.clone(),
@@ -136,13 +143,12 @@ impl Engine {
             architecture: self.host.machine.clone(),
             index_server_address: "https://index.docker.io/v1/".into(),
             registry_config: model::RegistryConfig {
-                insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
-                index_configs: [("docker.io".to_owned(), hub)].into_iter().collect(),
+                insecure_registry_cidrs: own.chain(networks).collect(),
+                index_configs: hosts.chain([("docker.io".to_owned(), hub)]).collect(),
                 mirrors: now.registry_mirrors.clone(),
                 // Gone from the newest daemons; older ones show empty lists.
                 allow_nondistributable_artifacts_cidrs: Some(Vec::new()),
                 allow_nondistributable_artifacts_hostnames: Some(Vec::new()),
-                ..model::RegistryConfig::default()
             },
             ncpu: self.host.processors as i64,
             mem_total: self.host.memory as i64,

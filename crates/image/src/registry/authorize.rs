@@ -18,6 +18,15 @@ pub(super) struct Authorizer {
     turn: Semaphore,
 }
 
+/// An answer of 401.
+pub(super) struct Unauthorized {
+    /// What was shown.
+    pub(super) shown: Option<String>,
+    pub(super) response: fetch::Response,
+    /// The request, as an error about it begins.
+    pub(super) asked: String,
+}
+
 impl Default for Authorizer {
     fn default() -> Self {
         Self { value: Mutex::default(), turn: Semaphore::new(1) }
@@ -33,7 +42,7 @@ impl Authorizer {
         *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 
-    /// Finds out what to show after an answer of 401; `shown` is what was refused.
+    /// Finds out what to show after an answer of 401.
     ///
     /// # Errors
     /// When there is nothing to show that was not refused already.
@@ -43,10 +52,10 @@ impl Authorizer {
         endpoint: &Endpoint,
         credentials: &Credentials,
         scopes: &[String],
-        shown: Option<&str>,
-        response: fetch::Response,
-        asked: String,
+        unauthorized: Unauthorized,
     ) -> Result<(), Failed> {
+        let Unauthorized { shown, response, asked } = unauthorized;
+        let shown = shown.as_deref();
         // The semaphore is never closed.
         let _turn = self.turn.acquire().await;
         if self.value().is_some_and(|value| Some(value.as_str()) != shown) {

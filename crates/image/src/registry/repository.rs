@@ -1,7 +1,9 @@
 //! One repository, and how its requests are sent: endpoint by endpoint, with a token when one is wanted,
 //! again when that may help.
 
-use super::{Credentials, Failed, Refusal, Registries, endpoint::Endpoint};
+use super::{
+    Credentials, Failed, Refusal, Registries, authorize::Unauthorized, endpoint::Endpoint,
+};
 use base::Reference;
 use fetch::{Request, Response};
 use http::{Method, StatusCode};
@@ -215,9 +217,10 @@ pub(super) async fn exchange(
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED && !renewed {
             renewed = true;
+            let unauthorized = Unauthorized { shown, response, asked };
             endpoint
                 .authorizer
-                .renew(registries, endpoint, credentials, scopes, shown.as_deref(), response, asked)
+                .renew(registries, endpoint, credentials, scopes, unauthorized)
                 .await?;
             continue;
         }

@@ -386,33 +386,30 @@ fn file_layer(name: &str, text: &str) -> Vec<u8> {
 }
 
 /// An index of two platforms and an attestation.
-fn multi(content: &mut Content, repository: &str, tag: &str, attested: bool) {
+fn multi(cx: &Cx<'_>, content: &mut Content, repository: &str, tag: &str) {
     let mut entries = Vec::new();
     for platform in ["linux/amd64", "linux/arm64"] {
         let mut entry =
-            content.image(repository, &[], platform, &[file_layer("platform", platform)]);
+            content.image(repository, &[], platform, &[file_layer(&cx.name("platform"), platform)]);
         let (os, architecture) = platform.split_once('/').unwrap();
         entry["platform"] = json!({"os": os, "architecture": architecture});
         entries.push(entry);
     }
-    if attested {
-        let statement =
-            content.blob(repository, "application/vnd.in-toto+json", b"{\"_type\":\"x\"}");
-        let config = content.blob(
-            repository,
-            "application/vnd.oci.image.config.v1+json",
-            b"{\"os\":\"unknown\",\"rootfs\":{}}",
-        );
-        let manifest = json!({"schemaVersion": 2, "mediaType": evilreg::MANIFEST, "config": config, "layers": [statement]});
-        let mut entry = content.manifest(repository, &[], evilreg::MANIFEST, &manifest);
-        entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
-        entry["annotations"] = json!({
-            "vnd.docker.reference.type": "attestation-manifest",
-            "vnd.docker.reference.digest": entries[0]["digest"],
-        });
-        // First in the list, where a careless reader takes it.
-        entries.insert(0, entry);
-    }
+    let statement = content.blob(repository, "application/vnd.in-toto+json", b"{\"_type\":\"x\"}");
+    let config = content.blob(
+        repository,
+        "application/vnd.oci.image.config.v1+json",
+        b"{\"os\":\"unknown\",\"rootfs\":{}}",
+    );
+    let manifest = json!({"schemaVersion": 2, "mediaType": evilreg::MANIFEST, "config": config, "layers": [statement]});
+    let mut entry = content.manifest(repository, &[], evilreg::MANIFEST, &manifest);
+    entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    entry["annotations"] = json!({
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": entries[0]["digest"],
+    });
+    // First in the list, where a careless reader takes it.
+    entries.insert(0, entry);
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
     content.manifest(repository, &[tag], INDEX, &index);
 }
@@ -420,7 +417,7 @@ fn multi(content: &mut Content, repository: &str, tag: &str, attested: bool) {
 fn several_platforms_stay_side_by_side(cx: &Cx<'_>) {
     only_gantry(cx);
     let mut content = Content::default();
-    multi(&mut content, "x", "1", true);
+    multi(cx, &mut content, "x", "1");
     let top = content.top.clone();
     let evil = Evil::start(content, |_, _| None);
     let name = format!("{}/x:1", evil.host());
@@ -463,7 +460,7 @@ fn several_platforms_stay_side_by_side(cx: &Cx<'_>) {
 fn an_index_with_attestations_is_kept(cx: &Cx<'_>) {
     only_gantry(cx);
     let mut content = Content::default();
-    multi(&mut content, "x", "1", true);
+    multi(cx, &mut content, "x", "1");
     let top = content.top.clone();
     let evil = Evil::start(content, |_, _| None);
     let name = format!("{}/x:1", evil.host());

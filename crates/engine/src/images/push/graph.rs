@@ -1,6 +1,6 @@
 //! Pushing what an image came as: a manifest, or an index with all below it, byte for byte.
 
-use super::{Push, Sent, blob::Way};
+use super::{Push, Sent, Work, blob::Way};
 use crate::images::Held;
 use base::{Digest, Reference, Result};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use image::{
     },
     registry::Repository,
 };
-use std::{collections::HashMap, future::Future, pin::Pin};
+use std::collections::HashMap;
 
 /// Indexes inside indexes, at most.
 const DEPTH: usize = 4;
@@ -134,7 +134,7 @@ impl Push<'_> {
 
     /// Sees to all blobs side by side; false when one turned out to be nowhere.
     async fn all(&self, repository: &Repository, blobs: &[(String, Descriptor)]) -> Result<bool> {
-        let mut work: Vec<Pin<Box<dyn Future<Output = Result<bool>> + Send + '_>>> = Vec::new();
+        let mut work: Vec<Work<'_, bool>> = Vec::new();
         for (id, blob) in blobs {
             if !id.is_empty() {
                 self.voice.of(id, "Preparing").await;

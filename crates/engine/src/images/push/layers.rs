@@ -2,7 +2,7 @@
 //! manifest is written.
 
 use super::{
-    Push, Sent,
+    Push, Sent, Work,
     blob::{PIECES, Telling, Way},
     compress::{Compressed, compress},
     graph::words,
@@ -15,7 +15,7 @@ use image::{
     manifest::{DOCKER_MANIFEST, Descriptor, Manifest, OCI_CONFIG, OCI_MANIFEST},
     registry::{Begun, Repository, Upload},
 };
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 use store::Blob;
 use tokio::sync::mpsc;
 
@@ -40,8 +40,7 @@ impl Push<'_> {
                 unique.push((diff_id, layer));
             }
         }
-        let mut work: Vec<Pin<Box<dyn Future<Output = Result<(Digest, Blob)>> + Send + '_>>> =
-            Vec::new();
+        let mut work: Vec<Work<'_, (Digest, Blob)>> = Vec::new();
         for (diff_id, layer) in unique {
             work.push(Box::pin(async move {
                 let turn = match self.turns.try_acquire() {

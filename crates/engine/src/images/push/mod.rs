@@ -25,7 +25,7 @@ use image::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Pushes that an image remembers.
@@ -88,6 +88,9 @@ impl Engine {
         receiver
     }
 }
+
+/// One of several things done side by side.
+type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Messages to one client.
 #[derive(Clone)]
