@@ -104,7 +104,7 @@ async fn a_start_that_fails_at_any_step_leaves_nothing() {
         assert!(running.iter().any(|l| l.contains("28790")), "{running:?}");
         engine.container_stop("saga", Some(0), None, &by).await.unwrap();
     }
-    let all = RemoveOptions { force: true, volumes: true, ..RemoveOptions::default() };
+    let all = RemoveOptions { force: true, volumes: true };
     engine.container_remove("saga", all, &by).await.unwrap();
     engine.shutdown(Duration::from_secs(5)).await;
     drop(engine);
