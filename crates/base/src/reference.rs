@@ -121,7 +121,13 @@ impl Reference {
     }
 }
 
-fn valid_tag(tag: &str) -> bool {
+/// Whether `path` is a repository's path in a registry: components of lower-case words, at most 255 bytes.
+pub fn valid_path(path: &str) -> bool {
+    path.len() <= MAX_NAME && path.split('/').all(valid_component)
+}
+
+/// Whether `tag` has a tag's form: a word character, then up to 127 of those, `.` and `-`.
+pub fn valid_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     tag.len() <= 128
         && tag.bytes().next().is_some_and(word)

@@ -1,8 +1,10 @@
 //! One program, several roles, told apart by the name it is called by and its first word.
 //!
-//! `dockerd` and `gantry daemon` are the daemon; everything else is the command line.
+//! `dockerd` and `gantry daemon` are the daemon, `gantry registry` is a program of its own that is started in
+//! our place (docs/adr/009); everything else is the command line.
 
 mod daemon;
+mod registry;
 
 use daemon::Role;
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
     match (name.as_str(), rest.first().map(String::as_str)) {
         ("dockerd", _) => daemon::main(Role::Dockerd, rest),
         (_, Some("daemon")) => daemon::main(Role::Gantry, rest.into_iter().skip(1)),
+        (name, Some("registry")) if name != "docker" => registry::main(rest.into_iter().skip(1)),
         (_, Some("dockerd")) => daemon::main(Role::Dockerd, rest.into_iter().skip(1)),
         _ => cli::main(rest),
     }

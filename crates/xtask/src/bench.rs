@@ -7,6 +7,7 @@
 //! `--write`, put into docs/benchmarks.md together with the machine.
 
 mod contestant;
+mod registry;
 mod report;
 mod rows;
 mod transfer;
@@ -21,6 +22,9 @@ use std::path::{Path, PathBuf};
 pub(crate) type Samples = Vec<Option<f64>>;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if args.first().is_some_and(|a| a == "registry") {
+        return registry::run(&args[1..]);
+    }
     let quick = args.iter().any(|a| a == "--quick");
     let rounds = number(args, "--rounds", if quick { 3 } else { 15 })?;
     let word = value(args, "--row").unwrap_or("");

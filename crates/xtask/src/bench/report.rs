@@ -51,7 +51,7 @@ rounds interleaved, driven by the stock docker CLI or by the API over its socket
 about 12 ms of every row that begins with `docker`. dockerd runs with `--userland-proxy=false`, which is the quicker way.
 ";
 
-fn median(samples: &Samples) -> Option<f64> {
+pub(crate) fn median(samples: &Samples) -> Option<f64> {
     let mut values: Vec<f64> = samples.iter().flatten().copied().collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -62,7 +62,7 @@ fn median(samples: &Samples) -> Option<f64> {
     }
 }
 
-fn number(value: Option<f64>, unit: &str) -> String {
+pub(crate) fn number(value: Option<f64>, unit: &str) -> String {
     match value {
         None => "-".to_owned(),
         Some(v) if v < 10.0 => format!("{v:.1} {unit}"),
@@ -70,7 +70,7 @@ fn number(value: Option<f64>, unit: &str) -> String {
     }
 }
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, key: &str| {
         let line = text.lines().find(|l| l.starts_with(key)).unwrap_or_default().to_owned();
