@@ -13,6 +13,8 @@ pub struct Config {
     pub exec_root: PathBuf,
     /// The `gantry-shim` binary.
     pub shim: PathBuf,
+    /// The daemon's own program, which is also the relay of log drivers that send output away.
+    pub program: PathBuf,
     /// Parent of every container's cgroup, `/gantry` when not given.
     pub cgroup_parent: String,
     /// Name of the default bridge; `none` for no default network.
@@ -79,6 +81,17 @@ pub struct Config {
     pub event_retention: std::time::Duration,
 }
 
+/// Checks the daemon's default log driver and its options.
+///
+/// # Errors
+/// `Invalid`, with docker's text.
+pub fn check_logging(
+    driver: &str,
+    options: &std::collections::BTreeMap<String, String>,
+) -> base::Result<()> {
+    crate::containers::check_logging(driver, options)
+}
+
 /// Version of this engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -90,6 +103,7 @@ impl Config {
             data_root: dir.join("root"),
             exec_root: dir.join("exec"),
             shim,
+            program: PathBuf::new(),
             cgroup_parent: String::new(),
             bridge: "none".into(),
             bip: None,

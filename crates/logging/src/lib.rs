@@ -11,6 +11,7 @@
 pub mod drivers;
 pub mod lines;
 mod options;
+mod rotated;
 
 pub use drivers::DRIVERS;
 pub use options::Options;
@@ -49,9 +50,38 @@ pub struct Config {
     /// `--log-opt` values.
     #[serde(default)]
     pub options: Options,
-    /// Attributes added to each record (from `labels`, `env` and `tag` options).
+    /// Attributes added to each record (from `labels` and `env` options, for some drivers `tag` too).
     #[serde(default)]
     pub attrs: BTreeMap<String, String>,
+    /// The `tag` option, rendered; the short id when it was not given.
+    #[serde(default)]
+    pub tag: String,
+    /// Whose output it is.
+    #[serde(default)]
+    pub origin: Origin,
+    /// The program that runs as the relay of drivers which send output elsewhere.
+    #[serde(default)]
+    pub relay: PathBuf,
+}
+
+/// What records that go elsewhere say of their container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// Its id, 64 digits.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+    /// Its image's id, `sha256:` and 64 digits.
+    pub image_id: String,
+    /// Its image as it was asked for.
+    pub image_name: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// Entrypoint and arguments, joined by spaces.
+    pub command: String,
+    /// The name of this machine.
+    pub host: String,
 }
 
 impl Config {

@@ -9,8 +9,21 @@ use std::collections::BTreeMap;
 #[serde(transparent)]
 pub struct Options(pub BTreeMap<String, String>);
 
-/// Options that every driver takes.
-const COMMON: [&str; 2] = ["mode", "max-buffer-size"];
+/// Options that every driver takes: how output is handed on, and the copy that it is read back from.
+const COMMON: &[&str] = &[
+    "mode",
+    "max-buffer-size",
+    "cache-disabled",
+    "cache-max-size",
+    "cache-max-file",
+    "cache-compress",
+];
+
+/// Options that say which attributes records bear; taken by every driver that keeps or sends any.
+pub(crate) const ATTRIBUTES: &[&str] = &["labels", "labels-regex", "env", "env-regex", "tag"];
+
+/// What a container in `mode=non-blocking` may have waiting when it says nothing else.
+const BUFFER_BYTES: u64 = 1 << 20;
 
 impl Options {
     /// The value of `name`.
@@ -18,13 +31,13 @@ impl Options {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Refuses every name that is neither in `known` nor common to all drivers.
+    /// Refuses every name that is neither in `known`, nor in `more`, nor common to all drivers.
     ///
     /// # Errors
     /// `Invalid`, naming option and driver.
-    pub fn only(&self, driver: &str, known: &[&str]) -> Result<()> {
-        match self.0.keys().find(|k| !known.contains(&k.as_str()) && !COMMON.contains(&k.as_str()))
-        {
+    pub fn only(&self, driver: &str, known: &[&str], more: &[&str]) -> Result<()> {
+        let fine = |k: &str| [known, more, COMMON].iter().any(|list| list.contains(&k));
+        match self.0.keys().find(|k| !fine(k)) {
             Some(name) => {
                 Err(Error::invalid(format!("unknown log opt '{name}' for {driver} log driver")))
             }
@@ -80,7 +93,17 @@ impl Options {
     }
 }
 
+impl Options {
+    /// With `mode=non-blocking`, how many bytes may wait before output is dropped; `None` when nothing is
+    /// ever dropped and the container waits instead.
+    pub fn buffer_bytes(&self) -> Option<u64> {
+        (self.text("mode") == Some("non-blocking"))
+            .then(|| self.size("max-buffer-size").ok().flatten().unwrap_or(BUFFER_BYTES))
+    }
+}
+
 pub(crate) fn check_common(options: &Options) -> Result<()> {
+    crate::drivers::local::check_cache(options)?;
     match options.text("mode") {
         None | Some("" | "blocking") => {
             if options.text("max-buffer-size").is_some() {

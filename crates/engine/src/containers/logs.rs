@@ -70,7 +70,11 @@ impl Engine {
         }
         let record = container.record();
         let tty = record.config.tty;
-        let config = super::spec::log_config(&record, &Places::of(&self.config, &record.id))?;
+        let config = super::log_config::log_config(
+            &record,
+            &Places::of(&self.config, &record.id),
+            &self.config,
+        )?;
         let running =
             record.state.status.alive() || record.state.status == super::Status::Restarting;
         let read = ReadOptions {

@@ -18,6 +18,7 @@ mod filter;
 mod inspect;
 mod kill;
 mod list;
+mod log_config;
 mod logs;
 mod merge;
 mod mounts;
@@ -56,6 +57,8 @@ pub(crate) use exec::Execs;
 pub(crate) use mounts::Mounted;
 pub use start::{Faults, step_names};
 pub(crate) use wait::Phase;
+
+pub(crate) use log_config::check as check_logging;
 
 use api::model;
 use base::{ContainerId, Digest, Platform, Result, Timestamp, event::Event};

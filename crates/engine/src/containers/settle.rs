@@ -37,10 +37,7 @@ pub(crate) fn settle(
     default(&mut host.cgroupns_mode, cgroupns);
     default(&mut host.runtime, "runc");
     default(&mut host.restart_policy.name, "no");
-    default(&mut host.log_config.r#type, &config.log_driver);
-    if host.log_config.config.is_none() {
-        host.log_config.config = Some(config.log_options.clone());
-    }
+    super::log_config::settle(&mut host.log_config, config)?;
     if host.shm_size == 0 {
         host.shm_size = config.default_shm_bytes;
     }

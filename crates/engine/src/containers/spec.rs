@@ -439,48 +439,6 @@ fn root_propagation(mounts: &[Mounted]) -> String {
     }
 }
 
-/// How the container's output is kept.
-///
-/// # Errors
-/// `Invalid` for a bad driver or option.
-pub(crate) fn log_config(record: &Record, places: &Places) -> Result<logging::Config> {
-    let asked = &record.host.log_config;
-    let config = logging::Config {
-        driver: asked.r#type.clone(),
-        path: places.log(&record.id),
-        options: logging::Options(asked.config.clone().unwrap_or_default()),
-        attrs: attributes(record),
-    };
-    config.check()?;
-    Ok(config)
-}
-
-/// Attributes of each record: labels and variables that the options name.
-fn attributes(record: &Record) -> std::collections::BTreeMap<String, String> {
-    let mut attributes = std::collections::BTreeMap::new();
-    let options = record.host.log_config.config.clone().unwrap_or_default();
-    let named = |key: &str| {
-        options
-            .get(key)
-            .map(|v| v.split(',').map(str::to_owned).collect::<Vec<_>>())
-            .unwrap_or_default()
-    };
-    for key in named("labels") {
-        if let Some(value) = record.config.labels.as_ref().and_then(|l| l.get(&key)) {
-            attributes.insert(key, value.clone());
-        }
-    }
-    for key in named("env") {
-        let prefix = format!("{key}=");
-        if let Some(value) =
-            record.config.env.iter().flatten().find_map(|e| e.strip_prefix(&prefix))
-        {
-            attributes.insert(key, value.to_owned());
-        }
-    }
-    attributes
-}
-
 impl Engine {
     /// Writes `hostname`, `hosts` and `resolv.conf` in place, so that a mounted file keeps its inode.
     pub(crate) fn write_names(

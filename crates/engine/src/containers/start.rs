@@ -208,7 +208,7 @@ impl<'e> Step<Start<'e>> for SpawnShim {
                 *cx.container.size.lock().unwrap_or_else(PoisonError::into_inner),
             )?;
             let plan = runtime::plan(&spec, &engine.features)?;
-            let log = super::spec::log_config(&cx.record, &cx.places)?;
+            let log = super::log_config::log_config(&cx.record, &cx.places, &engine.config)?;
             let log = serde_json::to_value(&log)
                 .map_err(|e| Error::internal("cannot encode the log configuration").caused_by(e))?;
             let stdin = match (cx.record.config.open_stdin, cx.record.config.stdin_once) {

@@ -190,11 +190,17 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
             return Err(Error::invalid(format!("invalid --exec-opt: {option:?}")));
         }
     }
+    let log_driver =
+        given.text("log-driver").filter(|d| !d.is_empty()).unwrap_or("json-file").to_owned();
+    let log_options = given.pairs("log-opt");
+    engine::config::check_logging(&log_driver, &log_options)
+        .map_err(|err| Error::invalid("failed to set log opts").caused_by(err.chain()))?;
     let timeout = given.number("shutdown-timeout", SHUTDOWN_SECONDS);
     Ok(engine::Config {
         data_root: given.path("data-root").unwrap_or_else(|| "/var/lib/gantry".into()),
         exec_root: given.path("exec-root").unwrap_or_else(|| "/run/gantry".into()),
         shim: shim(),
+        program: std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/gantry".into()),
         cgroup_parent: given
             .text("cgroup-parent")
             .filter(|p| !p.is_empty())
@@ -214,12 +220,8 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         iptables: given.switch("iptables", true),
         icc: given.switch("icc", true),
         default_publish_ip: publish.to_owned(),
-        log_driver: given
-            .text("log-driver")
-            .filter(|d| !d.is_empty())
-            .unwrap_or("json-file")
-            .to_owned(),
-        log_options: given.pairs("log-opt"),
+        log_driver,
+        log_options,
         default_ulimits: ulimits(given.0.get("default-ulimit"))?,
         default_shm_bytes: shm.unwrap_or(SHM_BYTES),
         init: given.switch("init", false),
@@ -410,6 +412,8 @@ mod tests {
                 "--bip 10.0.0.1",
                 "invalid --bip: \"10.0.0.1\": want an IPv4 address with prefix, such as 172.17.0.1/16",
             ),
+            ("--log-driver x", "failed to set log opts"),
+            ("--log-opt max-file=0", "failed to set log opts"),
             ("--mtu -1", "invalid --mtu: -1: want 0 to 65535"),
             ("--label x", "bad attribute format: x"),
             (

@@ -17,6 +17,7 @@ mod golden;
 mod images;
 mod isolation;
 mod live_restore;
+mod log_drivers;
 mod logs;
 mod network_ports;
 mod registry;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         containers::CASES,
         run_options::CASES,
         logs::CASES,
+        log_drivers::CASES,
         exec::CASES,
         attach_tty::CASES,
         volumes::CASES,

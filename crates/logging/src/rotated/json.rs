@@ -5,9 +5,10 @@
 //! by hand and any other valid JSON through serde.
 //! Source: Moby `daemon/logger/jsonfilelog/jsonlog`.
 
+use super::{Decoded, Spare};
 use crate::Stream;
 use serde::Deserialize;
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 /// Appends a record. `attrs` is a JSON object or empty, `time` is RFC 3339.
 pub(super) fn encode(
@@ -92,24 +93,6 @@ fn leading_char(bytes: &[u8]) -> Option<&str> {
         _ => return None,
     };
     std::str::from_utf8(bytes.get(..width)?).ok()
-}
-
-/// A record read back; `text` of [`decode`] holds the bytes.
-#[derive(Debug)]
-pub(super) struct Decoded {
-    pub stream: Stream,
-    /// Where in the input the time stands; empty when `spare_time` holds it.
-    pub time: Range<usize>,
-    pub attrs: Option<Range<usize>>,
-    /// Set when the record was not in Docker's own form.
-    pub spare: Option<Spare>,
-}
-
-/// What cannot be pointed at in the input.
-#[derive(Debug)]
-pub(super) struct Spare {
-    pub time: String,
-    pub attrs: Option<String>,
 }
 
 /// Reads one record (without its line end) and puts the output bytes into `text`.

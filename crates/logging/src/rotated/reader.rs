@@ -1,4 +1,4 @@
-//! The reading end of a json-file log: oldest file first, then the one being written, then what comes.
+//! The reading end: oldest file first, then the one being written, then what comes.
 //!
 //! Flow: `open` finds where to begin (all, or the last so many records, counted from the end), `next`
 //! goes through the files. When following, the end of the newest file is where [`FileReader::advance`]
@@ -7,8 +7,8 @@
 //! up to the next line end; the watch is set before the first read, so no change goes unseen.
 
 use super::{
-    files::{self, LogFile},
-    record::{self, Decoded},
+    Decoded, Form,
+    names::{self, LogFile},
 };
 use crate::{Entry, Next, ReadOptions, Reader};
 use base::{Error, Result};
@@ -28,8 +28,11 @@ use std::{
 pub(super) const MAX_RECORD: usize = 4 << 20;
 const BLOCK: usize = 64 * 1024;
 
-pub(super) struct FileReader {
+pub(crate) struct FileReader {
     path: PathBuf,
+    form: Form,
+    /// Attributes of every record that has none of its own, a JSON object.
+    attrs: Option<String>,
     options: ReadOptions,
     current: Option<Current>,
     queue: VecDeque<LogFile>,
@@ -53,13 +56,20 @@ struct Current {
 }
 
 impl FileReader {
-    pub(super) fn open(path: &Path, options: ReadOptions) -> Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        form: Form,
+        attrs: Option<String>,
+        options: ReadOptions,
+    ) -> Result<Self> {
         let failed =
             |e: io::Error| Error::io(format!("cannot read log file {}", path.display()), e);
         let watch = options.follow.then(|| watch(path)).transpose().map_err(failed)?;
         let mut reader = Self {
             path: path.to_owned(),
-            queue: files::open_all(path).map_err(failed)?.into(),
+            form,
+            attrs,
+            queue: names::open_all(path).map_err(failed)?.into(),
             current: None,
             buffer: Vec::new(),
             unread: 0..0,
@@ -84,7 +94,7 @@ impl FileReader {
     fn drop_older_files(&mut self) {
         let Some(since) = self.options.since else { return };
         while self.queue.len() > 1 {
-            let begins = first_time(&self.queue[1]);
+            let begins = first_time(&self.queue[1], self.form);
             if begins.is_none_or(|at| at >= since) {
                 return;
             }
@@ -190,7 +200,7 @@ impl FileReader {
     /// Looks whether the writer has begun another file, or this one anew. True when there is more to do.
     fn advance(&mut self) -> io::Result<bool> {
         let Some(current) = &mut self.current else {
-            self.queue = files::open_all(&self.path)?.into();
+            self.queue = names::open_all(&self.path)?.into();
             return Ok(!self.queue.is_empty());
         };
         let now = match std::fs::metadata(&self.path) {
@@ -215,7 +225,7 @@ impl FileReader {
             return Ok(true);
         }
         let Some(current) = &self.current else { return Ok(false) };
-        let mut all = files::open_all(&self.path)?;
+        let mut all = names::open_all(&self.path)?;
         let own = all.iter().position(|f| f.inode == current.log.inode).or_else(|| {
             let mark = beginning(&current.log);
             all.iter().position(|f| f.gz && beginning(f) == mark)
@@ -249,7 +259,8 @@ impl Reader for FileReader {
                     return Ok(Next::End);
                 }
             };
-            let Some(decoded) = record::decode(&self.buffer[place.clone()], &mut self.text) else {
+            let Some(decoded) = self.form.decode(&self.buffer[place.clone()], &mut self.text)
+            else {
                 continue;
             };
             self.found = Some((place.start, decoded));
@@ -297,6 +308,7 @@ impl FileReader {
             Some(spare) => (spare.time.as_str(), spare.attrs.as_deref()),
             None => (part(&decoded.time)?, decoded.attrs.as_ref().and_then(part)),
         };
+        let attrs = attrs.or(self.attrs.as_deref());
         Some(Entry { stream: decoded.stream, time, line: &self.text, attrs })
     }
 }
@@ -359,12 +371,12 @@ fn beginning(log: &LogFile) -> Vec<u8> {
     bytes
 }
 
-fn first_time(log: &LogFile) -> Option<base::Timestamp> {
+fn first_time(log: &LogFile, form: Form) -> Option<base::Timestamp> {
     let bytes = beginning(log);
     let end = memchr::memchr(b'\n', &bytes)?;
     let mut text = Vec::new();
     let record = &bytes[..end];
-    let decoded = record::decode(record, &mut text)?;
+    let decoded = form.decode(record, &mut text)?;
     match decoded.spare {
         Some(spare) => spare.time.parse().ok(),
         None => std::str::from_utf8(&record[decoded.time]).ok()?.parse().ok(),

@@ -1,4 +1,4 @@
-use super::record;
+use super::{Names, Rotation, json};
 use crate::{Config, Next, Options, ReadOptions, Reader, Sink, Stream};
 use base::Timestamp;
 use std::{fs, path::Path};
@@ -156,12 +156,61 @@ fn a_follower_sees_every_line_over_rotations() {
 }
 
 #[test]
+fn without_options_files_are_bounded() {
+    let parse = |options: &[(&str, &str)]| {
+        let options = Options(options.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect());
+        let default = Rotation { limit: Some(100), files: 3, compress: false };
+        let names = Names { size: "max-size", files: "max-file", compress: "compress" };
+        Rotation::parse(&options, &names, default).unwrap()
+    };
+    assert_eq!(parse(&[]), Rotation { limit: Some(100), files: 3, compress: false });
+    assert_eq!(parse(&[("compress", "true")]).files, 3);
+    assert_eq!(parse(&[("max-file", "7")]).limit, Some(100));
+    assert_eq!(
+        parse(&[("max-size", "5k")]),
+        Rotation { limit: Some(5120), files: 1, compress: false }
+    );
+    assert_eq!(parse(&[("max-size", "-1")]), Rotation { limit: None, files: 1, compress: false });
+}
+
+#[test]
+fn local_keeps_every_byte_and_reads_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &[("max-size", "4k"), ("max-file", "50")]);
+    config.driver = "local".into();
+    config.attrs.insert("a".into(), "b".into());
+    let mut sink = config.sink().unwrap();
+    sink.write(Stream::Stderr, b"\x00\xff <&> \"\\\r\n", at(0)).unwrap();
+    numbered(&mut *sink, 1..600);
+    sink.write(Stream::Stdout, b"last", at(600)).unwrap();
+    sink.end(Stream::Stdout).unwrap();
+    let mut reader = config.reader(&ReadOptions::default()).unwrap();
+    let Next::Entry(first) = reader.next().unwrap() else { panic!("a record") };
+    assert_eq!(first.line, b"\x00\xff <&> \"\\\r\n");
+    assert_eq!(
+        (first.stream, first.at(), first.attrs),
+        (Stream::Stderr, at(0), Some("{\"a\":\"b\"}"))
+    );
+    let all = read(&config, &ReadOptions::default());
+    assert_eq!((all.len(), all[600].as_str()), (601, "last"));
+    let tail = ReadOptions { tail: Some(2), ..Default::default() };
+    assert_eq!(read(&config, &tail), ["line 599\n", "last"]);
+    let since = ReadOptions { since: Some(at(598)), ..Default::default() };
+    assert_eq!(read(&config, &since).len(), 3);
+    // Compressed but for the newest two (one is under way), none lost.
+    let packed = fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".gz"));
+    assert!(packed.count() >= 2);
+}
+
+#[test]
 fn damage_costs_only_the_damaged_record() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &[]);
     let mut bytes = Vec::new();
     let mut good = |text: &str| {
-        record::encode(&mut bytes, text.as_bytes(), true, Stream::Stdout, b"", &at(0).to_string());
+        json::encode(&mut bytes, text.as_bytes(), true, Stream::Stdout, b"", &at(0).to_string());
         bytes.len()
     };
     good("one");
@@ -202,8 +251,17 @@ fn options_are_checked_with_dockers_words() {
         (vec![("max-file", "0")], "max-file cannot be less than 1"),
         (vec![("max-size", "x")], "invalid size: 'x'"),
         (
-            vec![("compress", "true")],
+            vec![("compress", "true"), ("max-size", "-1")],
             "compress cannot be true when max-file is less than 2 or max-size is not set",
+        ),
+        (
+            vec![("compress", "true"), ("max-size", "1m")],
+            "compress cannot be true when max-file is less than 2 or max-size is not set",
+        ),
+        (vec![("cache-max-file", "0")], "cache-max-file cannot be less than 1"),
+        (
+            vec![("max-buffer-size", "1m")],
+            "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
         ),
         (vec![("mode", "fast")], "logger: logging mode not supported: fast"),
     ] {
@@ -228,9 +286,9 @@ proptest::proptest! {
         let stream = if stderr { Stream::Stderr } else { Stream::Stdout };
         for line in lines {
             let mut bytes = Vec::new();
-            record::encode(&mut bytes, line.as_bytes(), true, stream, b"", "2023-11-14T22:13:20Z");
+            json::encode(&mut bytes, line.as_bytes(), true, stream, b"", "2023-11-14T22:13:20Z");
             let mut text = Vec::new();
-            let decoded = record::decode(&bytes[..bytes.len() - 1], &mut text).unwrap();
+            let decoded = json::decode(&bytes[..bytes.len() - 1], &mut text).unwrap();
             proptest::prop_assert!(decoded.spare.is_none());
             proptest::prop_assert_eq!(decoded.stream, stream);
             proptest::prop_assert_eq!(text, format!("{line}\n").into_bytes());
@@ -240,9 +298,9 @@ proptest::proptest! {
     #[test]
     fn no_input_makes_the_reader_panic(bytes: Vec<u8>) {
         let mut text = Vec::new();
-        record::decode(&bytes, &mut text);
+        json::decode(&bytes, &mut text);
         let mut start = b"{\"log\":\"".to_vec();
         start.extend_from_slice(&bytes);
-        record::decode(&start, &mut text);
+        json::decode(&start, &mut text);
     }
 }

@@ -4,7 +4,7 @@
 //! INVARIANT: `<path>.1` stays until `<path>.1.gz` is complete under its final name; a reader that
 //! finds both takes the plain one.
 
-use super::files;
+use super::names;
 use flate2::{Compression, write::GzEncoder};
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,8 +26,8 @@ const BLOCK: usize = 64 * 1024;
 impl Squeeze {
     /// Begins with `<path>.1` if there is one. Failing to is no error: the file stays plain.
     pub(super) fn begin(path: &Path) -> Option<Self> {
-        let plain = files::numbered(path, 1, false);
-        let done = files::numbered(path, 1, true);
+        let plain = names::numbered(path, 1, false);
+        let done = names::numbered(path, 1, true);
         let mut partial = done.clone().into_os_string();
         partial.push(".tmp");
         let partial = PathBuf::from(partial);

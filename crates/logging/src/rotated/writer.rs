@@ -1,9 +1,9 @@
-//! The writing end of a json-file log.
+//! The writing end.
 //!
 //! A chunk becomes one `write(2)` of whole records. INVARIANT: `size` is the length of the file up to
 //! its last whole record; a failed write is cut back to it, so that no half record stays.
 
-use super::{Rotation, files, record, squeeze::Squeeze};
+use super::{Form, Rotation, names, squeeze::Squeeze};
 use crate::{Sink, Stream, lines::Lines};
 use base::{Error, Result, Timestamp};
 use std::{
@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     lines: [Lines; 2],
     log: Log,
 }
@@ -24,6 +24,7 @@ struct Log {
     path: PathBuf,
     file: File,
     size: u64,
+    form: Form,
     rotation: Rotation,
     attrs: Vec<u8>,
     /// Records made but not yet written.
@@ -34,8 +35,9 @@ struct Log {
 }
 
 impl Writer {
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
+        form: Form,
         rotation: Rotation,
         attrs: &BTreeMap<String, String>,
     ) -> Result<Self> {
@@ -51,6 +53,7 @@ impl Writer {
             path: path.to_owned(),
             file,
             size,
+            form,
             rotation,
             attrs,
             out: Vec::new(),
@@ -119,7 +122,7 @@ impl Log {
         if self.time.0 != at {
             self.time = (at, at.to_string());
         }
-        record::encode(&mut self.out, line, ended, stream, &self.attrs, &self.time.1);
+        self.form.encode(&mut self.out, (line, ended), stream, &self.attrs, &self.time.1);
         Ok(())
     }
 
@@ -155,7 +158,7 @@ impl Log {
         if let Some(mut squeeze) = self.squeeze.take() {
             squeeze.step(usize::MAX);
         }
-        files::shift(&self.path, self.rotation.files).map_err(failed)?;
+        names::shift(&self.path, self.rotation.files).map_err(failed)?;
         (self.file, self.size) = open_log(&self.path)?;
         if self.rotation.compress {
             self.squeeze = Squeeze::begin(&self.path);
