@@ -136,9 +136,17 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("GANTRY_TEST_DAEMON") {
         return Ok(path.into());
     }
+    built("gantry")
+}
+
+/// A program of this build.
+///
+/// # Errors
+/// It has not been built.
+pub fn built(name: &str) -> Result<PathBuf> {
     let exe = std::env::current_exe().context("find the running test")?;
     let dir = exe.ancestors().find(|d| d.ends_with("debug") || d.ends_with("release"));
-    let path = dir.context("find the target folder")?.join("gantry");
+    let path = dir.context("find the target folder")?.join(name);
     if !path.exists() {
         bail!("{} is missing: run `scripts/build debug` first", path.display());
     }

@@ -1,4 +1,4 @@
-//! Real registries for tests: Debian's docker-registry, and `crane registry serve` where it is installed.
+//! Real registries for tests: Debian's docker-registry, our own, and `crane registry serve` where it is installed.
 
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -18,6 +18,22 @@ pub const PASSWORD: &str = "secret";
 /// `alice` with `secret`, by bcrypt.
 const HTPASSWD: &str = "alice:$2b$04$9tvScIC1UdCX4kxyLnenB.6dFtwS0Vjh0GGY57WIGmQwYKjwMaanC";
 
+/// Whose registry it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Debian's docker-registry.
+    Docker,
+    /// `gantry registry serve`, of this build.
+    Gantry,
+    /// `crane registry serve`, where it is installed; knows neither users nor TLS.
+    Crane,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Docker, Self::Gantry, Self::Crane];
+}
+
 /// How a registry is started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -30,6 +46,7 @@ pub struct Options {
 /// A registry that runs until this is dropped.
 #[derive(Debug)]
 pub struct Registry {
+    kind: Kind,
     child: Child,
     dir: TempDir,
     host: String,
@@ -71,7 +88,57 @@ impl Registry {
         fs::write(&path, config)?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(path);
-        Self::run(command, dir, host)
+        Self::run(Kind::Docker, command, dir, host)
+    }
+
+    /// Starts our own: open to everybody, or with one user who may do everything.
+    ///
+    /// # Errors
+    /// It has not been built (`scripts/build debug`), or does not start.
+    pub fn gantry(options: Options) -> Result<Self> {
+        let program = crate::daemon::built("gantry-registry")?;
+        let dir = tempfile::Builder::new().prefix("gtk-reg-").tempdir()?;
+        let host = format!("127.0.0.1:{}", free_port()?);
+        let mut config =
+            format!("root = \"{}\"\nlisten = [\"{host}\"]\n", dir.path().join("data").display());
+        if options.tls {
+            certificates(dir.path())?;
+            config.push_str(&format!(
+                "[tls]\ncertificate = \"{0}/server.crt\"\nkey = \"{0}/server.key\"\n",
+                dir.path().display()
+            ));
+        }
+        let path = dir.path().join("registry.toml");
+        fs::write(&path, config)?;
+        if options.users {
+            let say = |args: &[&str], stdin: &str| -> Result<()> {
+                let mut command = Command::new(&program);
+                command.args(args).arg("--config").arg(&path);
+                let output = crate::command::run(&mut command, stdin.as_bytes());
+                if output.code != Some(0) {
+                    bail!("{}", output.describe());
+                }
+                Ok(())
+            };
+            say(&["user", "add", USER], PASSWORD)?;
+            say(&["rule", "set", USER, "**", "pull,push,delete"], "")?;
+        }
+        let mut command = Command::new(&program);
+        command.args(["serve", "--config"]).arg(path);
+        Self::run(Kind::Gantry, command, dir, host)
+    }
+
+    /// Starts one of `kind`; nothing when that kind is not installed here or cannot do what is asked.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(kind: Kind, options: Options) -> Result<Option<Self>> {
+        match kind {
+            Kind::Docker => Self::docker(options).map(Some),
+            Kind::Gantry => Self::gantry(options).map(Some),
+            Kind::Crane if options.users || options.tls => Ok(None),
+            Kind::Crane => Self::crane(),
+        }
     }
 
     /// Starts `crane registry serve`; nothing when crane is not installed.
@@ -84,15 +151,15 @@ impl Registry {
         let host = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(crane);
         command.args(["registry", "serve", "--address", &host]);
-        Self::run(command, dir, host).map(Some)
+        Self::run(Kind::Crane, command, dir, host).map(Some)
     }
 
-    fn run(mut command: Command, dir: TempDir, host: String) -> Result<Self> {
+    fn run(kind: Kind, mut command: Command, dir: TempDir, host: String) -> Result<Self> {
         let log = File::create(dir.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child =
             command.spawn().context("start a registry (scripts/setup --tests installs it)")?;
-        let mut registry = Self { child, dir, host };
+        let mut registry = Self { kind, child, dir, host };
         let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(&registry.host).is_err() {
             if let Some(status) = registry.child.try_wait()? {
@@ -105,6 +172,11 @@ impl Registry {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(registry)
+    }
+
+    /// Whose it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// `127.0.0.1:port`.

@@ -80,7 +80,8 @@ impl Repository {
         let rest = format!("blobs/{digest}");
         match self.ask_again(&|e| request(Method::HEAD, e, &rest)).await {
             Ok(_) => Ok(true),
-            Err(err) if err.status() == Some(404) => Ok(false),
+            // A refusal of HEAD has no body that says why; the upload that follows is told it.
+            Err(err) if matches!(err.status(), Some(401 | 403 | 404)) => Ok(false),
             Err(err) => Err(err),
         }
     }

@@ -459,7 +459,7 @@ async fn admit(cx: &Cx, route: &Route) -> Result<(), Fail> {
             cx,
             route,
             Some("insufficient_scope"),
-            "the token does not allow this",
+            "authentication required: the token does not allow this",
         ));
     }
     cx.denied(action, repository);

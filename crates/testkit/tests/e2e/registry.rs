@@ -8,7 +8,7 @@ use testkit::{
     daemon,
     evilreg::{self, Answer, Content, Evil, INDEX},
     image::docker_archive,
-    registry::{self, PASSWORD, Registry, USER},
+    registry::{Kind, Options, PASSWORD, Registry, USER},
     suite::Case,
     tarball::Tarball,
 };
@@ -28,15 +28,24 @@ pub const CASES: &[Case] = cases![
     several_platforms_stay_side_by_side,
     an_index_with_attestations_is_kept,
     run_and_build_pull_what_is_missing,
-    crane_s_registry_takes_and_gives,
+    our_registry_is_searched,
     tokens_are_got_and_refreshed,
     search_asks_the_registry,
     pulls_are_facts,
 ];
 
+/// Does the same against Debian's registry, our own, and crane's where it is installed.
+fn each(options: Options, check: impl Fn(&Registry)) {
+    for kind in Kind::ALL {
+        if let Some(registry) = Registry::start(kind, options).unwrap() {
+            check(&registry);
+        }
+    }
+}
+
 /// A registry of the case's own.
 pub fn plain() -> Registry {
-    Registry::docker(registry::Options::default()).unwrap()
+    Registry::docker(Options::default()).unwrap()
 }
 
 /// Loads a small image and tags it for `host`; its name there.
@@ -84,86 +93,94 @@ fn id_of(cx: &Cx<'_>, name: &str) -> String {
 }
 
 fn a_pushed_image_is_pulled_again(cx: &Cx<'_>) {
-    let registry = plain();
-    let name = tagged(cx, registry.host(), "a", 3);
-    let id = id_of(cx, &name);
-    let pushed = cx.docker(&["push", &name]);
-    let digest = digest_of(pushed.ok());
-    cx.docker(&["push", &name]).ok();
-    cx.docker(&["rmi", "-f", &id]).ok();
-    cx.docker(&["image", "inspect", &id]).code(1);
-    let pulled = cx.docker(&["pull", &name]);
-    assert!(pulled.ok().contains(&format!("Digest: {digest}")), "{}", pulled.describe());
-    assert!(pulled.stdout.contains(&format!("Status: Downloaded newer image for {name}")));
-    assert_eq!(id_of(cx, &name), id);
-    let again = cx.docker(&["pull", &name]);
-    assert!(again.ok().contains(&format!("Status: Image is up to date for {name}")));
-    let inspect = cx.docker(&["image", "inspect", &name]).json();
-    let repository = name.trim_end_matches(":v1");
-    assert_eq!(inspect[0]["RepoDigests"], json!([format!("{repository}@{digest}")]));
+    each(Options::default(), |registry| {
+        let name = tagged(cx, registry.host(), "a", 3);
+        let id = id_of(cx, &name);
+        let pushed = cx.docker(&["push", &name]);
+        let digest = digest_of(pushed.ok());
+        cx.docker(&["push", &name]).ok();
+        cx.docker(&["rmi", "-f", &id]).ok();
+        cx.docker(&["image", "inspect", &id]).code(1);
+        let pulled = cx.docker(&["pull", &name]);
+        assert!(pulled.ok().contains(&format!("Digest: {digest}")), "{}", pulled.describe());
+        assert!(pulled.stdout.contains(&format!("Status: Downloaded newer image for {name}")));
+        assert_eq!(id_of(cx, &name), id);
+        let again = cx.docker(&["pull", &name]);
+        assert!(again.ok().contains(&format!("Status: Image is up to date for {name}")));
+        let inspect = cx.docker(&["image", "inspect", &name]).json();
+        let repository = name.trim_end_matches(":v1");
+        assert_eq!(inspect[0]["RepoDigests"], json!([format!("{repository}@{digest}")]));
+    });
 }
 
 fn a_pulled_image_is_pushed_byte_for_byte(cx: &Cx<'_>) {
-    let (first, second) = (plain(), plain());
-    let name = tagged(cx, first.host(), "a", 2);
-    let digest = digest_of(cx.docker(&["push", &name]).ok());
-    let id = id_of(cx, &name);
-    cx.docker(&["rmi", "-f", &id]).ok();
-    cx.docker(&["pull", &name]).ok();
-    let other = format!("{}/{}:v1", second.host(), cx.name("other"));
-    cx.docker(&["tag", &name, &other]).ok();
-    let pushed = cx.docker(&["push", &other]);
-    if !cx.is_gantry() {
-        return;
-    }
-    assert_eq!(digest_of(pushed.ok()), digest);
-    let accept = "application/vnd.docker.distribution.manifest.v2+json";
-    let path = |name: &str| {
-        format!("/v2/{}/manifests/v1", name.split_once('/').unwrap().1.trim_end_matches(":v1"))
-    };
-    let one = http(first.host(), &path(&name), accept);
-    assert_eq!(one, http(second.host(), &path(&other), accept));
-    assert_eq!(one.0, 200);
+    let first = plain();
+    each(Options::default(), |second| {
+        let name = tagged(cx, first.host(), "a", 2);
+        let digest = digest_of(cx.docker(&["push", &name]).ok());
+        let id = id_of(cx, &name);
+        cx.docker(&["rmi", "-f", &id]).ok();
+        cx.docker(&["pull", &name]).ok();
+        let other = format!("{}/{}:v1", second.host(), cx.name("other"));
+        cx.docker(&["tag", &name, &other]).ok();
+        let pushed = cx.docker(&["push", &other]);
+        if !cx.is_gantry() {
+            return;
+        }
+        assert_eq!(digest_of(pushed.ok()), digest);
+        let accept = "application/vnd.docker.distribution.manifest.v2+json";
+        let path = |name: &str| {
+            format!("/v2/{}/manifests/v1", name.split_once('/').unwrap().1.trim_end_matches(":v1"))
+        };
+        let one = http(first.host(), &path(&name), accept);
+        assert_eq!(one, http(second.host(), &path(&other), accept));
+        assert_eq!(one.0, 200);
+    });
 }
 
 fn blobs_are_mounted_from_another_repository(cx: &Cx<'_>) {
-    let registry = plain();
-    let name = tagged(cx, registry.host(), "a", 2);
-    cx.docker(&["push", &name]).ok();
-    let other = format!("{}/{}:v1", registry.host(), cx.name("other"));
-    cx.docker(&["tag", &name, &other]).ok();
-    let pushed = cx.docker(&["push", &other]);
-    let from = format!("Mounted from {}", cx.name("a"));
-    assert_eq!(pushed.ok().matches(&from).count(), 2, "{}", pushed.describe());
-}
-
-fn all_tags_are_pulled_and_pushed(cx: &Cx<'_>) {
-    let registry = plain();
-    let name = tagged(cx, registry.host(), "a", 1);
-    let repository = name.trim_end_matches(":v1").to_owned();
-    cx.docker(&["tag", &name, &format!("{repository}:v2")]).ok();
-    let pushed = cx.docker(&["push", "-a", &repository]);
-    assert!(pushed.ok().contains("v1: digest:") && pushed.stdout.contains("v2: digest:"));
-    let id = id_of(cx, &name);
-    cx.docker(&["rmi", "-f", &id]).ok();
-    let pulled = cx.docker(&["pull", "-a", &repository]);
-    assert!(pulled.ok().contains(&format!("Status: Downloaded newer image for {repository}")));
-    for tag in ["v1", "v2"] {
-        assert_eq!(id_of(cx, &format!("{repository}:{tag}")), id);
+    // Crane's keeps blobs for all repositories together: there is nothing to mount.
+    for registry in [plain(), Registry::gantry(Options::default()).unwrap()] {
+        let name = tagged(cx, registry.host(), "a", 2);
+        cx.docker(&["push", &name]).ok();
+        let other = format!("{}/{}:v1", registry.host(), cx.name("other"));
+        cx.docker(&["tag", &name, &other]).ok();
+        let pushed = cx.docker(&["push", &other]);
+        let from = format!("Mounted from {}", cx.name("a"));
+        assert_eq!(pushed.ok().matches(&from).count(), 2, "{}", pushed.describe());
+        cx.docker(&["rmi", "-f", &id_of(cx, &name)]).ok();
     }
 }
 
+fn all_tags_are_pulled_and_pushed(cx: &Cx<'_>) {
+    each(Options::default(), |registry| {
+        let name = tagged(cx, registry.host(), "a", 1);
+        let repository = name.trim_end_matches(":v1").to_owned();
+        cx.docker(&["tag", &name, &format!("{repository}:v2")]).ok();
+        let pushed = cx.docker(&["push", "-a", &repository]);
+        assert!(pushed.ok().contains("v1: digest:") && pushed.stdout.contains("v2: digest:"));
+        let id = id_of(cx, &name);
+        cx.docker(&["rmi", "-f", &id]).ok();
+        let pulled = cx.docker(&["pull", "-a", &repository]);
+        assert!(pulled.ok().contains(&format!("Status: Downloaded newer image for {repository}")));
+        for tag in ["v1", "v2"] {
+            assert_eq!(id_of(cx, &format!("{repository}:{tag}")), id);
+        }
+    });
+}
+
 fn a_digest_is_pulled(cx: &Cx<'_>) {
-    let registry = plain();
-    let name = tagged(cx, registry.host(), "a", 1);
-    let digest = digest_of(cx.docker(&["push", &name]).ok());
-    let id = id_of(cx, &name);
-    cx.docker(&["rmi", "-f", &id]).ok();
-    let by_digest = format!("{}@{digest}", name.trim_end_matches(":v1"));
-    cx.docker(&["pull", &by_digest]).ok();
-    assert_eq!(id_of(cx, &by_digest), id);
-    cx.docker(&["image", "inspect", &name]).code(1);
-    cx.docker(&["rmi", "-f", &id]).ok();
+    each(Options::default(), |registry| {
+        let name = tagged(cx, registry.host(), "a", 1);
+        let digest = digest_of(cx.docker(&["push", &name]).ok());
+        let id = id_of(cx, &name);
+        cx.docker(&["rmi", "-f", &id]).ok();
+        let by_digest = format!("{}@{digest}", name.trim_end_matches(":v1"));
+        cx.docker(&["pull", &by_digest]).ok();
+        assert_eq!(id_of(cx, &by_digest), id);
+        cx.docker(&["image", "inspect", &name]).code(1);
+        cx.docker(&["rmi", "-f", &id]).ok();
+    });
 }
 
 fn lines(text: &str) -> Vec<Value> {
@@ -218,23 +235,29 @@ fn progress_has_docker_s_words(cx: &Cx<'_>) {
 }
 
 fn unknown_names_are_told(cx: &Cx<'_>) {
-    let registry = plain();
-    let host = registry.host();
-    let missing = format!("{host}/none/such:1");
-    cx.docker(&["pull", &missing])
-        .fails_with(1, &[&format!("manifest for {missing} not found: manifest unknown")]);
-    let create = cx
-        .api()
-        .post(&format!("/v1.41/images/create?fromImage={host}/none/such&tag=1"), &Value::Null);
-    create.fails(404, &["manifest unknown"]);
-    cx.docker(&["push", &missing]).fails_with(1, &["An image does not exist locally with the tag"]);
-    let local = tagged(cx, host, "a", 1);
-    let other = local.replace(":v1", ":v9");
-    cx.docker(&["push", &other]).fails_with(1, &["tag does not exist"]);
-    cx.docker(&["pull", "127.0.0.1:1/x"]).fails_with(1, &["connection refused"]);
-    cx.docker(&["pull", "127.0.0.1:1/X"]).code(1);
-    // What `docker run` asks of a missing image comes from the same place.
-    cx.docker(&["run", "--rm", &missing, "x"]).fails_with(125, &["not found"]);
+    each(Options::default(), |registry| {
+        let host = registry.host();
+        let missing = format!("{host}/none/such:1");
+        // The specification has a code of its own for a repository that is not there.
+        let (told, code) = match registry.kind() {
+            Kind::Crane => (format!("repository {host}/none/such not found"), "name unknown"),
+            _ => (format!("manifest for {missing} not found"), "manifest unknown"),
+        };
+        cx.docker(&["pull", &missing]).fails_with(1, &[&format!("{told}: {code}")]);
+        let create = cx
+            .api()
+            .post(&format!("/v1.41/images/create?fromImage={host}/none/such&tag=1"), &Value::Null);
+        create.fails(404, &[code]);
+        cx.docker(&["push", &missing])
+            .fails_with(1, &["An image does not exist locally with the tag"]);
+        let local = tagged(cx, host, "a", 1);
+        let other = local.replace(":v1", ":v9");
+        cx.docker(&["push", &other]).fails_with(1, &["tag does not exist"]);
+        cx.docker(&["pull", "127.0.0.1:1/x"]).fails_with(1, &["connection refused"]);
+        cx.docker(&["pull", "127.0.0.1:1/X"]).code(1);
+        // What `docker run` asks of a missing image comes from the same place.
+        cx.docker(&["run", "--rm", &missing, "x"]).fails_with(125, &["not found"]);
+    });
 }
 
 fn with_config(cx: &Cx<'_>, args: &[&str], stdin: &str) -> testkit::Output {
@@ -244,28 +267,33 @@ fn with_config(cx: &Cx<'_>, args: &[&str], stdin: &str) -> testkit::Output {
 }
 
 fn a_registry_with_users_wants_a_login(cx: &Cx<'_>) {
-    let registry =
-        Registry::docker(registry::Options { users: true, ..Default::default() }).unwrap();
-    let host = registry.host();
-    let name = tagged(cx, host, "a", 1);
-    cx.docker(&["push", &name]).fails_with(1, &["no basic auth credentials"]);
-    let wrong = with_config(cx, &["login", "-u", USER, "--password-stdin", host], "wrong");
-    wrong.fails_with(1, &["401 Unauthorized"]);
-    let login = with_config(cx, &["login", "-u", USER, "--password-stdin", host], PASSWORD);
-    assert!(login.ok().contains("Login Succeeded"), "{}", login.describe());
-    with_config(cx, &["push", &name], "").ok();
-    let id = id_of(cx, &name);
-    cx.docker(&["rmi", "-f", &id]).ok();
-    cx.docker(&["pull", &name]).fails_with(1, &["no basic auth credentials"]);
-    with_config(cx, &["pull", &name], "").ok();
-    assert_eq!(id_of(cx, &name), id);
-    with_config(cx, &["logout", host], "").ok();
-    with_config(cx, &["push", &name], "").fails_with(1, &["no basic auth credentials"]);
-    // Nothing that was a secret is in the daemon's log.
-    if cx.is_gantry() && cx.daemon.is_own() {
-        let log = std::fs::read_to_string(cx.daemon.path("daemon.log")).unwrap();
-        assert!(!log.contains(PASSWORD));
-    }
+    each(Options { users: true, tls: false }, |registry| {
+        let host = registry.host();
+        // Our own has a token server, which knows strangers too.
+        let stranger = match registry.kind() {
+            Kind::Docker => "no basic auth credentials",
+            _ => "authentication required",
+        };
+        let name = tagged(cx, host, "a", 1);
+        cx.docker(&["push", &name]).fails_with(1, &[stranger]);
+        let wrong = with_config(cx, &["login", "-u", USER, "--password-stdin", host], "wrong");
+        wrong.fails_with(1, &["nauthorized"]);
+        let login = with_config(cx, &["login", "-u", USER, "--password-stdin", host], PASSWORD);
+        assert!(login.ok().contains("Login Succeeded"), "{}", login.describe());
+        with_config(cx, &["push", &name], "").ok();
+        let id = id_of(cx, &name);
+        cx.docker(&["rmi", "-f", &id]).ok();
+        cx.docker(&["pull", &name]).fails_with(1, &[stranger]);
+        with_config(cx, &["pull", &name], "").ok();
+        assert_eq!(id_of(cx, &name), id);
+        with_config(cx, &["logout", host], "").ok();
+        with_config(cx, &["push", &name], "").fails_with(1, &[stranger]);
+        // Nothing that was a secret is in the daemon's log.
+        if cx.is_gantry() && cx.daemon.is_own() {
+            let log = std::fs::read_to_string(cx.daemon.path("daemon.log")).unwrap();
+            assert!(!log.contains(PASSWORD));
+        }
+    });
 }
 
 /// A daemon of the case's own, without a bridge, with these flags.
@@ -285,7 +313,7 @@ fn docker(daemon: &Daemon, args: &[&str]) -> testkit::Output {
 
 fn a_registry_over_tls_needs_its_authority(cx: &Cx<'_>) {
     only_gantry(cx);
-    let registry = Registry::docker(registry::Options { users: false, tls: true }).unwrap();
+    let registry = Registry::docker(Options { users: false, tls: true }).unwrap();
     let host = registry.host();
     let folder = cx.dir().join("certs.d").join(host);
     std::fs::create_dir_all(&folder).unwrap();
@@ -310,18 +338,19 @@ fn a_registry_over_tls_needs_its_authority(cx: &Cx<'_>) {
 }
 
 fn the_distribution_endpoint_describes(cx: &Cx<'_>) {
-    let registry = plain();
-    let name = tagged(cx, registry.host(), "a", 1);
-    let digest = digest_of(cx.docker(&["push", &name]).ok());
-    let got = cx.api().get(&format!("/v1.41/distribution/{name}/json")).expect(200);
-    assert_eq!(got["Descriptor"]["digest"], digest);
-    assert_eq!(
-        got["Descriptor"]["mediaType"],
-        "application/vnd.docker.distribution.manifest.v2+json"
-    );
-    assert_eq!(got["Platforms"], json!([{"architecture": "amd64", "os": "linux"}]));
-    let missing = cx.api().get(&format!("/v1.41/distribution/{}/none:1/json", registry.host()));
-    assert!([404, 401, 403].contains(&missing.status()), "{}", missing.text());
+    each(Options::default(), |registry| {
+        let name = tagged(cx, registry.host(), "a", 1);
+        let digest = digest_of(cx.docker(&["push", &name]).ok());
+        let got = cx.api().get(&format!("/v1.41/distribution/{name}/json")).expect(200);
+        assert_eq!(got["Descriptor"]["digest"], digest);
+        assert_eq!(
+            got["Descriptor"]["mediaType"],
+            "application/vnd.docker.distribution.manifest.v2+json"
+        );
+        assert_eq!(got["Platforms"], json!([{"architecture": "amd64", "os": "linux"}]));
+        let missing = cx.api().get(&format!("/v1.41/distribution/{}/none:1/json", registry.host()));
+        assert!([404, 401, 403].contains(&missing.status()), "{}", missing.text());
+    });
 }
 
 fn big_layer(cx: &Cx<'_>) -> Vec<u8> {
@@ -485,43 +514,30 @@ fn an_index_with_attestations_is_kept(cx: &Cx<'_>) {
 }
 
 fn run_and_build_pull_what_is_missing(cx: &Cx<'_>) {
-    let registry = plain();
-    let host = registry.host();
-    let name = format!("{host}/{}:1", cx.name("base"));
-    cx.docker(&["tag", "busybox", &name]).ok();
-    cx.docker(&["push", &name]).ok();
-    cx.docker(&["rmi", &name]).ok();
-    assert_eq!(
-        cx.docker(&["run", "--rm", "--network", "none", &name, "echo", "pulled"]).ok(),
-        "pulled"
-    );
-    cx.docker(&["rmi", &name]).ok();
-    cx.write("Dockerfile", format!("FROM {name}\nRUN echo built > /built\n"));
-    let tag = cx.name("built");
-    let built = cx.docker(&["build", "-t", &tag, "."]);
-    built.ok();
-    assert_eq!(
-        cx.docker(&["run", "--rm", "--network", "none", &tag, "cat", "/built"]).ok(),
-        "built"
-    );
-    cx.docker(&["build", "--pull", "-t", &tag, "."]).ok();
-    cx.write("Dockerfile", format!("FROM {host}/none/such:1\n"));
-    cx.docker(&["build", "."]).fails_with(1, &["none/such:1"]);
-    cx.docker(&["rmi", "-f", &tag, &name]).ok();
-}
-
-fn crane_s_registry_takes_and_gives(cx: &Cx<'_>) {
-    let Some(registry) = Registry::crane().unwrap() else {
-        skip("crane is not installed");
-    };
-    let name = tagged(cx, registry.host(), "a", 2);
-    let digest = digest_of(cx.docker(&["push", &name]).ok());
-    let id = id_of(cx, &name);
-    cx.docker(&["rmi", "-f", &id]).ok();
-    let pulled = cx.docker(&["pull", &name]);
-    assert!(pulled.ok().contains(&digest));
-    assert_eq!(id_of(cx, &name), id);
-    cx.docker(&["pull", "-a", name.trim_end_matches(":v1")]).ok();
+    each(Options::default(), |registry| {
+        let host = registry.host();
+        let name = format!("{host}/{}:1", cx.name("base"));
+        cx.docker(&["tag", "busybox", &name]).ok();
+        cx.docker(&["push", &name]).ok();
+        cx.docker(&["rmi", &name]).ok();
+        assert_eq!(
+            cx.docker(&["run", "--rm", "--network", "none", &name, "echo", "pulled"]).ok(),
+            "pulled"
+        );
+        cx.docker(&["rmi", &name]).ok();
+        cx.write("Dockerfile", format!("FROM {name}\nRUN echo built > /built\n"));
+        let tag = cx.name("built");
+        let built = cx.docker(&["build", "-t", &tag, "."]);
+        built.ok();
+        assert_eq!(
+            cx.docker(&["run", "--rm", "--network", "none", &tag, "cat", "/built"]).ok(),
+            "built"
+        );
+        cx.docker(&["build", "--pull", "-t", &tag, "."]).ok();
+        cx.write("Dockerfile", format!("FROM {host}/none/such:1\n"));
+        cx.docker(&["build", "."]).fails_with(1, &["none/such"]);
+        cx.docker(&["rmi", "-f", &tag, &name]).ok();
+    });
 }
 
 /// A registry that wants tokens, and its token server at `/token`, in one.
@@ -602,6 +618,17 @@ fn search_asks_the_registry(cx: &Cx<'_>) {
     let asked = evil.asked("GET", "/v1/search");
     assert!(asked[0].query.contains("q=we"), "{}", asked[0].query);
     cx.api().get(&format!("/v1.41/images/search?term={term}&limit=1000")).expect(400);
+}
+
+fn our_registry_is_searched(cx: &Cx<'_>) {
+    let registry = Registry::gantry(Options::default()).unwrap();
+    let host = registry.host();
+    let name = tagged(cx, host, "findme", 1);
+    cx.docker(&["push", &name]).ok();
+    let found = cx.docker(&["search", "--format", "{{.Name}}", &format!("{host}/findme")]);
+    assert!(found.ok().contains(&cx.name("findme")), "{}", found.describe());
+    let none = cx.docker(&["search", "--format", "{{.Name}}", &format!("{host}/nothing-such")]);
+    assert_eq!(none.ok(), "");
 }
 
 fn pulls_are_facts(cx: &Cx<'_>) {
