@@ -17,5 +17,6 @@ mod routes;
 mod shapes;
 mod socket;
 mod versions;
+mod websocket;
 
 pub use connection::{Listener, Server};

@@ -19,8 +19,8 @@ pub fn export_tree(root: &Root, out: &mut dyn Write) -> Result<()> {
     pack::end(&mut sink)
 }
 
-/// Writes what is at `path`, a folder with all in it, as a tar whose first entry is `name`. A symlink at
-/// `path` is written as such.
+/// Writes what is at `path`, a folder with all in it, as a tar whose first entry is `name` (`/` puts a slash before
+/// all names). A symlink at `path` is written as such. What the kernel makes up (`/proc` and its kin) is left out.
 ///
 /// # Errors
 /// `NotFound` when there is nothing at `path`; of the disk and of `out`.
@@ -34,7 +34,8 @@ pub fn export_path(root: &Root, path: &Path, name: &OsStr, out: &mut dyn Write) 
     if stat.kind == Kind::Dir {
         let dir = root.open_dir(path).map_err(tried)?;
         pack::pack_folder(&dir, name.as_bytes(), &mut sink)?;
-        pack::pack(&dir, &[name.as_bytes(), b"/"].concat(), Tree::Plain, &mut sink)?;
+        let name = name.as_bytes().strip_suffix(b"/").unwrap_or(name.as_bytes());
+        pack::pack(&dir, &[name, b"/"].concat(), Tree::Plain, &mut sink)?;
     } else {
         let (dir, own) = root.parent(path).map_err(tried)?;
         pack::pack_one(&dir, &own, name.as_bytes(), &mut sink)?;

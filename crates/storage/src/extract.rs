@@ -1,4 +1,4 @@
-//! Unpacking an archive into a tree: build contexts, `ADD` of an archive.
+//! Unpacking an archive into a tree: build contexts, `ADD` of an archive, `docker cp` into a container.
 //!
 //! Unlike a layer, an archive means files as they are: no whiteouts, nothing bound to what lies below.
 //! Names and link targets are resolved inside the tree; a name with `..` is refused; what is in the way of
@@ -34,12 +34,48 @@ pub fn extract_into(root: &Root, path: &Path, tar: &mut dyn Read, limits: &Limit
     root.mkdir_all(path, FOLDER, Some((0, 0)))
         .map_err(|e| io("cannot make the folder to unpack to", e))?;
     let root = root.subroot(path).map_err(|e| io("cannot open the folder to unpack to", e))?;
+    extract_beside(&root, Path::new("/"), tar, limits, &Manner::default())
+}
+
+/// How an archive meets what is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Gives everything to this user and group instead of the archive's.
+    pub owner: Option<(u32, u32)>,
+    /// A folder is not replaced by something else, nor the other way round.
+    pub keep_kinds: bool,
+}
+
+/// Unpacks an uncompressed `tar` below the folder at `path`, which is there. Symlinks on the way are followed as a
+/// process in `root` would follow them, also out of `path`; names and hard links of the archive stay below it.
+///
+/// # Errors
+/// `Invalid` for an archive that is malformed, reaches outside, passes the limits or is against the manner; of the
+/// disk.
+pub fn extract_beside(
+    root: &Root,
+    path: &Path,
+    tar: &mut dyn Read,
+    limits: &Limits,
+    manner: &Manner,
+) -> Result<()> {
+    let root = root.try_clone().map_err(|e| io("cannot open the folder to unpack to", e))?;
     let mut reader = Reader::new(BufReader::with_capacity(BUFFER, tar)).lenient();
-    let mut extract = Extract { root, ours: Ours::now(), parent: None, folders: HashMap::new() };
+    let mut extract = Extract {
+        root,
+        base: path.to_owned(),
+        manner: *manner,
+        ours: Ours::now(),
+        parent: None,
+        folders: HashMap::new(),
+    };
     let mut entries = 0;
     while let Some(mut entry) = reader.next()? {
         // These would tell overlayfs what is in a layer.
         entry.xattrs.retain(|(key, _)| !key.as_bytes().starts_with(b"trusted.overlay."));
+        if let Some((uid, gid)) = manner.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
         entries += 1;
         if entries > limits.entries {
             return Err(Error::invalid("the archive has too many entries"));
@@ -67,6 +103,9 @@ fn drain(reader: &mut Reader<BufReader<&mut dyn Read>>) -> Result<()> {
 /// One archive on its way into a tree.
 struct Extract {
     root: Root,
+    /// Where the archive's names begin.
+    base: PathBuf,
+    manner: Manner,
     ours: Ours,
     /// The folder that the last entry went to.
     parent: Option<(PathBuf, Dir)>,
@@ -82,8 +121,9 @@ impl Extract {
         if up(&entry.name) {
             return Err(outside());
         }
-        let path = Path::new("/").join(OsStr::from_bytes(&clean(&entry.name).ok_or_else(outside)?));
-        let Some(name) = path.file_name() else { return Ok(()) };
+        let inner = clean(&entry.name).ok_or_else(outside)?;
+        let path = self.base.join(OsStr::from_bytes(&inner));
+        let Some(name) = path.file_name().filter(|_| !inner.is_empty()) else { return Ok(()) };
         let root = self.root.try_clone().map_err(|e| place::failed(entry, e))?;
         let fail = |e| place::failed(entry, e);
         let kept = self.clear(&path, name, entry)?;
@@ -103,7 +143,7 @@ impl Extract {
                 let target = clean(&entry.link).ok_or_else(|| {
                     Error::invalid(format!("\"{}\": the archive links outside", shown()))
                 })?;
-                let target = Path::new("/").join(OsStr::from_bytes(&target));
+                let target = self.base.join(OsStr::from_bytes(&target));
                 root.link(&target, &path).map_err(Refused::Call)
             }
             EntryKind::Symlink | EntryKind::Char(..) | EntryKind::Block(..) | EntryKind::Fifo => {
@@ -122,6 +162,20 @@ impl Extract {
         let dir = self.parent(path, entry)?;
         match dir.stat(name) {
             Ok(stat) if stat.kind == Kind::Dir && entry.kind == EntryKind::Dir => Ok(true),
+            Ok(stat)
+                if self.manner.keep_kinds
+                    && (stat.kind == Kind::Dir) != (entry.kind == EntryKind::Dir) =>
+            {
+                let (there, new) = match stat.kind {
+                    Kind::Dir => ("directory", "non-directory"),
+                    _ => ("non-directory", "directory"),
+                };
+                Err(Error::invalid(format!(
+                    "cannot overwrite {there} {:?} with {new} {:?}",
+                    path.display(),
+                    self.base.display()
+                )))
+            }
             Ok(stat) => {
                 dir.remove_all(name).map_err(fail)?;
                 if stat.kind == Kind::Dir {

@@ -32,7 +32,7 @@ mod walk;
 mod testing;
 
 pub use export::{export_path, export_tree};
-pub use extract::extract_into;
+pub use extract::{Manner, extract_beside, extract_into};
 pub use layers::{Applied, Layers, Limits};
 pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots};
 pub use trash::Trash;

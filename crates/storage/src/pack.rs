@@ -44,8 +44,9 @@ pub(crate) enum Tree {
 
 /// Packs all below `dir`, each name below `prefix` (empty or ending with a slash).
 pub(crate) fn pack(dir: &Dir, prefix: &[u8], tree: Tree, sink: &mut dyn Sink) -> Result<()> {
-    let mut packer = Packer { prefix, tree, sink, linked: HashMap::new() };
     let root = dir.try_clone().map_err(|e| failed(b"", e))?;
+    let device = root.stat_self().map(|stat| stat.dev).ok();
+    let mut packer = Packer { prefix, tree, sink, linked: HashMap::new(), device };
     walk(root, |here| packer.entry(here)).map_err(|e| e.0)
 }
 
@@ -78,6 +79,8 @@ struct Packer<'s> {
     tree: Tree,
     sink: &'s mut dyn Sink,
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// The file system that the walk is on.
+    device: Option<u64>,
 }
 
 impl Packer<'_> {
@@ -117,7 +120,12 @@ impl Packer<'_> {
             Kind::Socket => return Ok(false),
         };
         let mut entry = bare(kind, full, stat);
-        let mut xattrs = dir.xattrs(*name).map_err(fail)?;
+        // A tree that is alive may lose a name between two looks at it.
+        let lost = |e: &root::Error| self.tree == Tree::Plain && e.is_missing();
+        let mut xattrs = match dir.xattrs(*name) {
+            Err(e) if lost(&e) => return Ok(false),
+            found => found.map_err(fail)?,
+        };
         let opaque = self.tree != Tree::Plain
             && xattrs.iter().any(|(key, value)| key == OPAQUE_XATTR && value == b"y");
         if self.tree == Tree::Own {
@@ -128,12 +136,29 @@ impl Packer<'_> {
         xattrs.retain(|(key, _)| portable(key));
         entry.xattrs = xattrs;
         match stat.kind {
-            Kind::File => self.file(here, &mut entry)?,
+            Kind::File => {
+                let file = match (entry.size, dir.open_file(name, OFlags::RDONLY)) {
+                    (0, _) => None,
+                    (_, Err(e)) if lost(&e) => return Ok(false),
+                    (_, opened) => Some(opened.map_err(fail)?),
+                };
+                self.file(here, &mut entry, file)?;
+            }
             Kind::Symlink => {
-                entry.link = dir.readlink(*name).map_err(fail)?.as_bytes().to_vec();
+                entry.link = match dir.readlink(*name) {
+                    Err(e) if lost(&e) => return Ok(false),
+                    target => target.map_err(fail)?.as_bytes().to_vec(),
+                };
                 self.head(&entry)?;
             }
             _ => self.head(&entry)?,
+        }
+        if self.tree == Tree::Plain
+            && stat.kind == Kind::Dir
+            && *self.device.get_or_insert(stat.dev) != stat.dev
+            && dir.open_dir(*name).is_ok_and(|own| is_made_up(&own))
+        {
+            return Ok(false);
         }
         if opaque {
             let mark = [&entry.name[..], b"/", OPAQUE].concat();
@@ -158,13 +183,12 @@ impl Packer<'_> {
         self.head(&entry)
     }
 
-    fn file(&mut self, here: &Here<'_>, entry: &mut Entry) -> Result<()> {
-        if entry.size == 0 {
+    fn file(&mut self, here: &Here<'_>, entry: &mut Entry, file: Option<File>) -> Result<()> {
+        let Some(file) = file else {
             self.head(entry)?;
             return self.sink.payload(here.path, None, 0, None);
-        }
+        };
         let fail = |e| failed(here.path, e);
-        let file = here.dir.open_file(here.name, OFlags::RDONLY).map_err(fail)?;
         entry.sparse = holes(&file, &here.stat).map_err(fail)?;
         let segments = entry.sparse.clone();
         self.head(entry)?;
@@ -192,8 +216,13 @@ pub(crate) fn pack_one(dir: &Dir, name: &OsStr, as_name: &[u8], sink: &mut dyn S
     let path = name.as_bytes();
     let stat = dir.stat(name).map_err(|e| failed(path, e))?;
     let parent = as_name.len() - as_name.iter().rev().take_while(|b| **b != b'/').count();
-    let mut packer =
-        Packer { prefix: &as_name[..parent], tree: Tree::Plain, sink, linked: HashMap::new() };
+    let mut packer = Packer {
+        prefix: &as_name[..parent],
+        tree: Tree::Plain,
+        sink,
+        linked: HashMap::new(),
+        device: None,
+    };
     let here = Here { dir, name, path: &as_name[parent..], stat };
     packer.entry(&here).map(|_| ()).map_err(|e| e.0)
 }
@@ -205,7 +234,22 @@ pub(crate) fn pack_folder(dir: &Dir, as_name: &[u8], sink: &mut dyn Sink) -> Res
     let mut entry = bare(EntryKind::Dir, as_name.to_vec(), &stat);
     entry.xattrs = dir.xattrs_self().map_err(fail)?;
     entry.xattrs.retain(|(key, _)| portable(key));
-    Packer { prefix: b"", tree: Tree::Plain, sink, linked: HashMap::new() }.head(&entry)
+    Packer { prefix: b"", tree: Tree::Plain, sink, linked: HashMap::new(), device: None }
+        .head(&entry)
+}
+
+/// Whether a folder's file system is the kernel's own account of something, not anybody's files.
+fn is_made_up(dir: &Dir) -> bool {
+    const CGROUP: i64 = 0x27_e0eb;
+    const CGROUP2: i64 = 0x6367_7270;
+    const MQUEUE: i64 = 0x1980_0202;
+    const SECURITY: i64 = 0x7363_6673;
+    const DEBUG: i64 = 0x6462_6720;
+    use sys::mount::{DEVPTS_MAGIC, PROC_MAGIC, SYSFS_MAGIC, fs_magic};
+    fs_magic(dir).is_ok_and(|magic| {
+        [PROC_MAGIC, SYSFS_MAGIC, DEVPTS_MAGIC, CGROUP, CGROUP2, MQUEUE, SECURITY, DEBUG]
+            .contains(&magic)
+    })
 }
 
 /// Whether an attribute is overlayfs's and of no use in a layer.

@@ -7,6 +7,7 @@
 //! A running container has a shim, and one task (`owner.rs`) which waits for its end. The shim is the
 //! authority on the process; the record is what we last knew.
 
+mod archive;
 mod attach;
 mod commit;
 mod confine;
@@ -35,11 +36,14 @@ mod settle;
 mod spec;
 mod start;
 mod state;
+mod stats;
 mod stop;
 mod top;
+mod tree;
 mod update;
 mod wait;
 
+pub use archive::{ExtractOptions, Outgoing};
 pub use attach::{AttachOptions, AttachStream, Input, Stream};
 pub use create::{Create, Created};
 pub use facts::Facts;
@@ -49,6 +53,7 @@ pub use prune::Pruned;
 pub use registry::Registry;
 pub use remove::RemoveOptions;
 pub use state::{State, Status};
+pub use stats::{StatsOptions, StatsStream};
 pub use top::Table;
 pub use wait::{Condition, Ended, Wait};
 

@@ -45,6 +45,7 @@ pub use list::ListOptions;
 pub use load::LoadOptions;
 pub use remove::RemoveOptions;
 pub(crate) use requests::blocking;
+pub(crate) use stream::Pieces;
 pub use stream::{Bytestream, Messages, reader};
 
 use base::{

@@ -29,13 +29,13 @@ pub fn reader(body: Bytestream) -> impl Read + Send {
 }
 
 /// Hands what is written to it over in pieces; writing fails once the client has gone.
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     sender: mpsc::Sender<Result<Bytes>>,
     piece: Vec<u8>,
 }
 
 impl Pieces {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Result<Bytes>>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Result<Bytes>>) {
         let (sender, receiver) = mpsc::channel(PIECES);
         (Self { sender, piece: Vec::with_capacity(PIECE) }, receiver)
     }
@@ -50,7 +50,7 @@ impl Pieces {
     }
 
     /// Ends the stream: with its last piece, or with an error that cuts it short.
-    pub(super) fn finish(mut self, outcome: Result<()>) {
+    pub(crate) fn finish(mut self, outcome: Result<()>) {
         let last = match outcome {
             Ok(()) => self.send().is_ok(),
             Err(err) => self.sender.blocking_send(Err(err)).is_ok(),

@@ -11,7 +11,7 @@ use api::model;
 use base::{Error, Result, Timestamp};
 use engine::{
     ChangeKind,
-    containers::{AttachOptions, Create, ListOptions, LogOptions, RemoveOptions},
+    containers::{AttachOptions, Create, ListOptions, LogOptions, RemoveOptions, StatsOptions},
     images::CommitOptions,
 };
 use http::StatusCode;
@@ -186,15 +186,57 @@ pub(crate) async fn unpause(call: Call) -> Result<Reply> {
     Ok(no_content())
 }
 
-pub(crate) async fn attach(mut call: Call) -> Result<Reply> {
-    let options = AttachOptions {
+fn attach_options(call: &Call) -> AttachOptions {
+    AttachOptions {
         stdin: call.query.flag("stdin"),
         stdout: call.query.flag("stdout"),
         stderr: call.query.flag("stderr"),
         stream: call.query.flag("stream"),
         logs: call.query.flag("logs"),
         detach_keys: call.query.text("detachKeys").map(str::to_owned),
+    }
+}
+
+/// `GET /containers/{id}/attach/ws`; below 1.42 all three streams come, whatever was asked for.
+pub(crate) async fn attach_ws(mut call: Call) -> Result<Reply> {
+    let mut options = attach_options(&call);
+    if call.version < crate::versions::Version(1, 42) {
+        (options.stdin, options.stdout, options.stderr) = (true, true, true);
+    }
+    let handshake = crate::websocket::Handshake::of(&call)?;
+    let attached = call.engine.container_attach(call.name(0), options, &call.by).await?;
+    handshake.take_over(&mut call, attached)
+}
+
+/// `GET /containers/{id}/stats`.
+pub(crate) async fn stats(call: Call) -> Result<Reply> {
+    let options = StatsOptions {
+        stream: call.query.flag_or("stream", true),
+        one_shot: call.query.flag("one-shot") && call.version >= crate::versions::Version(1, 41),
     };
+    if options.stream && options.one_shot {
+        return Err(Error::invalid("cannot have stream=true and one-shot=true"));
+    }
+    let mut stream = call.engine.container_stats(call.name(0), options)?;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let sample = tokio::select! {
+                sample = stream.next() => sample,
+                () = sender.closed() => return,
+            };
+            let Some(mut line) = sample.and_then(|s| serde_json::to_vec(&s).ok()) else { return };
+            line.push(b'\n');
+            if sender.send(line.into()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(reply::channel("application/json", receiver))
+}
+
+pub(crate) async fn attach(mut call: Call) -> Result<Reply> {
+    let options = attach_options(&call);
     let attached = call.engine.container_attach(call.name(0), options, &call.by).await?;
     Ok(hijack::take_over(&mut call, attached))
 }

@@ -1,5 +1,6 @@
 //! All routes, one list. To add one: a function in the file of its noun, a line here.
 
+mod archive;
 mod build;
 mod containers;
 mod exec;
@@ -30,6 +31,7 @@ pub(crate) struct Route {
 
 const GET: &[Method] = &[Method::GET];
 const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
+const PUT: &[Method] = &[Method::PUT];
 const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 const OPTIONS: &[Method] = &[Method::OPTIONS];
@@ -96,6 +98,11 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/containers/{}/wait" containers::wait),
     route!(change POST "/containers/{}/exec" exec::create),
     route!(GET "/containers/{}/changes" containers::changes),
+    route!(GET "/containers/{}/stats" containers::stats),
+    route!(GET "/containers/{}/attach/ws" containers::attach_ws),
+    route!(GET_HEAD "/containers/{}/archive" archive::get),
+    route!(body PUT "/containers/{}/archive" archive::put),
+    route!(GET "/containers/{}/export" archive::export),
     route!(change DELETE "/containers/{}" containers::remove),
     route!(body POST "/exec/{}/start" exec::start),
     route!(change POST "/exec/{}/resize" exec::resize),

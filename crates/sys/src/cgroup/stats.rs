@@ -46,7 +46,7 @@ pub struct MemoryStats {
     pub max_usage: u64,
     /// The limit; `u64::MAX` when there is none.
     pub limit: u64,
-    /// How often the limit was hit.
+    /// How often the limit was hit (v1), or how often memory ran out (v2).
     pub failures: u64,
     /// `memory.stat`.
     pub stat: BTreeMap<String, u64>,
@@ -171,7 +171,7 @@ pub(super) fn v2(folder: &Path) -> Stats {
             usage: number("memory.current").unwrap_or(0),
             max_usage: number("memory.peak").unwrap_or(0),
             limit: number("memory.max").unwrap_or(u64::MAX),
-            failures: files::value(folder, "memory.events", "max").unwrap_or(0),
+            failures: files::value(folder, "memory.events", "oom").unwrap_or(0),
             stat: files::pairs(folder, "memory.stat").into_iter().collect(),
         },
         pids: pids(folder),

@@ -7,12 +7,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
 
 mod attach_tty;
+mod attach_ws;
 mod bad_input;
 mod build;
 mod cli_20_10;
 mod containers;
 mod daemon;
 mod exec;
+mod files;
 mod golden;
 mod images;
 mod isolation;
@@ -24,6 +26,7 @@ mod registry;
 mod registry_faults;
 mod run_options;
 mod sdk_docker_py;
+mod stats;
 mod volumes;
 
 use std::process::ExitCode;
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
         log_drivers::CASES,
         exec::CASES,
         attach_tty::CASES,
+        attach_ws::CASES,
+        files::CASES,
+        stats::CASES,
         volumes::CASES,
         network_ports::CASES,
         live_restore::CASES,
