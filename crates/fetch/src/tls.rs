@@ -47,7 +47,7 @@ impl Trust {
     ///
     /// # Errors
     /// `Invalid` when a file cannot be read or is no PEM.
-    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+    pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         let fail = |path: &PathBuf, why: String| {
             Error::new(Failure::Invalid, format!("cannot use {}", path.display())).because(why)
         };

@@ -17,6 +17,8 @@ fn main() -> ExitCode {
     match (name.as_str(), rest.first().map(String::as_str)) {
         ("dockerd", _) => daemon::main(Role::Dockerd, rest),
         (_, Some("daemon")) => daemon::main(Role::Gantry, rest.into_iter().skip(1)),
+        // Started by a shim, for a log driver that sends output elsewhere.
+        (_, Some("log-relay")) => relay::main(),
         (name, Some("registry")) if name != "docker" => registry::main(rest.into_iter().skip(1)),
         (_, Some("dockerd")) => daemon::main(Role::Dockerd, rest.into_iter().skip(1)),
         _ => cli::main(rest),

@@ -6,13 +6,17 @@
 //! write never loses more than the chunk at hand and never leaves half a record behind; both ends are
 //! bounded in memory. Writer and reader share nothing but the files, so either may die at any time.
 //! Source: Moby `daemon/logger` (behaviour, file form, error texts).
+//! Output that goes elsewhere is handed to a relay process ([`handover`], crate `relay`).
 //! Not here: which attributes a container's records carry (the engine computes `Config::attrs`).
 
+mod address;
 pub mod drivers;
+pub mod handover;
 pub mod lines;
 mod options;
 mod rotated;
 
+pub use address::Address;
 pub use drivers::DRIVERS;
 pub use options::Options;
 
@@ -106,6 +110,11 @@ impl Config {
         driver.check(&self.options)
     }
 
+    /// Whether output goes elsewhere, by a relay.
+    pub fn is_remote(&self) -> bool {
+        self.driver().is_ok_and(Driver::is_remote)
+    }
+
     /// Opens the writing end.
     ///
     /// # Errors
@@ -135,17 +144,27 @@ pub trait Driver: Sync {
     /// `Invalid` with docker's text.
     fn check(&self, options: &Options) -> Result<()>;
 
+    /// Whether output goes elsewhere, by a relay. Such a driver keeps nothing itself: what is written and
+    /// read here is the copy.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Opens the writing end; options were checked.
     ///
     /// # Errors
     /// The failing operation.
-    fn sink(&self, config: &Config) -> Result<Box<dyn Sink>>;
+    fn sink(&self, config: &Config) -> Result<Box<dyn Sink>> {
+        Ok(drivers::local::cache(config)?.unwrap_or_else(drivers::nowhere))
+    }
 
     /// Opens the reading end.
     ///
     /// # Errors
-    /// `NotImplemented` when the driver cannot be read.
-    fn reader(&self, config: &Config, read: &ReadOptions) -> Result<Box<dyn Reader>>;
+    /// `NotImplemented` when there is nothing to read.
+    fn reader(&self, config: &Config, read: &ReadOptions) -> Result<Box<dyn Reader>> {
+        drivers::local::read_cache(config, read)
+    }
 }
 
 impl fmt::Debug for dyn Driver {

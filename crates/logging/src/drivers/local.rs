@@ -45,6 +45,23 @@ pub(crate) fn check_cache(options: &Options) -> Result<()> {
     Rotation::parse(options, &CACHE, DEFAULT).map(drop)
 }
 
+/// The writing end of the copy; `None` when it is not wanted.
+pub(crate) fn cache(config: &Config) -> Result<Option<Box<dyn Sink>>> {
+    if config.options.flag("cache-disabled")? == Some(true) {
+        return Ok(None);
+    }
+    let rotation = Rotation::parse(&config.options, &CACHE, DEFAULT)?;
+    open(&config.path.with_file_name("cached.log"), rotation).map(Some)
+}
+
+/// The reading end of the copy.
+pub(crate) fn read_cache(config: &Config, read: &ReadOptions) -> Result<Box<dyn Reader>> {
+    if config.options.flag("cache-disabled")? == Some(true) {
+        return Err(super::unreadable());
+    }
+    read_back(&config.path.with_file_name("cached.log"), config, read)
+}
+
 fn open(path: &Path, rotation: Rotation) -> Result<Box<dyn Sink>> {
     // Attributes are the same for every record of a container: its reader adds them.
     Ok(Box::new(Writer::open(path, Form::Plain, rotation, &Default::default())?))

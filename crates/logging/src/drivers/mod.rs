@@ -1,10 +1,34 @@
-//! The log drivers. To add one: a file here and a line in [`DRIVERS`].
+//! The log drivers. To add one: a file here and a line in [`DRIVERS`]; one that sends output elsewhere has its
+//! options here and its sending in crate `relay`.
 
+pub mod fluentd;
+pub mod gelf;
+mod journald;
 mod json_file;
 pub(crate) mod local;
 mod none;
+pub mod syslog;
 
-use crate::Driver;
+use crate::{Driver, Sink};
+use base::Error;
 
 /// All drivers, by the names that `--log-driver` takes.
-pub static DRIVERS: &[&dyn Driver] = &[&json_file::JsonFile, &local::Local, &none::None];
+pub static DRIVERS: &[&dyn Driver] = &[
+    &fluentd::Fluentd,
+    &gelf::Gelf,
+    &journald::Journald,
+    &json_file::JsonFile,
+    &local::Local,
+    &none::None,
+    &syslog::Syslog,
+];
+
+/// A sink that keeps nothing.
+pub(crate) fn nowhere() -> Box<dyn Sink> {
+    Box::new(none::Nowhere)
+}
+
+/// Why there is nothing to read.
+fn unreadable() -> Error {
+    Error::not_implemented("configured logging driver does not support reading")
+}

@@ -1,7 +1,7 @@
 //! `none`: output is shown to whoever is attached and kept nowhere.
 
 use crate::{Config, Driver, Options, ReadOptions, Reader, Sink, Stream};
-use base::{Error, Result, Timestamp};
+use base::{Result, Timestamp};
 
 pub(super) struct None;
 
@@ -15,15 +15,15 @@ impl Driver for None {
     }
 
     fn sink(&self, _: &Config) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(Nowhere))
+        Ok(super::nowhere())
     }
 
     fn reader(&self, _: &Config, _: &ReadOptions) -> Result<Box<dyn Reader>> {
-        Err(Error::not_implemented("configured logging driver does not support reading"))
+        Err(super::unreadable())
     }
 }
 
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl Sink for Nowhere {
     fn write(&mut self, _: Stream, _: &[u8], _: Timestamp) -> Result<()> {

@@ -96,7 +96,7 @@ impl Monitor {
         }
         self.forget_oldest(target);
         if first {
-            self.log = None;
+            self.close_log();
             self.deadline = Some(linger());
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Monitor, Source, ending,
+    log::Log,
     process::{Phase, Process},
 };
 use crate::container::{Ends, First, Input, Message, Prepared, Step, Streams, Sync, Tried, pipes};
@@ -82,7 +83,8 @@ impl Monitor {
             released: false,
         });
         self.listen_at()?;
-        self.log = log.clone().map(open_log).transpose()?;
+        self.log = log.clone().map(Log::open).transpose()?;
+        self.watch_relay();
         let cgroup = make_cgroup(plan)?;
         let folder = match &cgroup {
             Some(cgroup) => cgroup.folder_fd().map_err(|e| StartError::setup(cgroup_text(&e)))?,
@@ -243,14 +245,6 @@ impl Monitor {
 }
 
 const KILL: i32 = 9;
-
-fn open_log(config: serde_json::Value) -> Step<Box<dyn logging::Sink>> {
-    let config: logging::Config = serde_json::from_value(config)
-        .map_err(|e| StartError::setup(format!("failed to initialize logging driver: {e}")))?;
-    config.sink().map_err(|e| {
-        StartError::setup(format!("failed to initialize logging driver: {}", e.chain()))
-    })
-}
 
 fn make_cgroup(plan: &Plan) -> Step<Option<Cgroup>> {
     let Some(wanted) = &plan.cgroup else { return Ok(None) };

@@ -10,6 +10,7 @@
 mod connection;
 mod ending;
 mod launch;
+mod log;
 mod making;
 mod process;
 mod requests;
@@ -44,6 +45,7 @@ enum Source {
     Sync(Target),
     Output(Target, Stream),
     Input(Target),
+    Relay,
 }
 
 /// All state of the shim.
@@ -60,7 +62,9 @@ struct Monitor {
     /// Ended processes whose pid was not known yet.
     strays: HashMap<u32, Ended>,
     listener: Option<UnixListener>,
-    log: Option<Box<dyn logging::Sink>>,
+    log: Option<log::Log>,
+    /// Number of the relay's socket in the poll set.
+    relay: Option<u64>,
     container: Option<launch::Container>,
     /// The connection that launches.
     launcher: Option<u64>,
@@ -90,6 +94,7 @@ impl Monitor {
             strays: HashMap::new(),
             listener: None,
             log: None,
+            relay: None,
             container: None,
             launcher: None,
             deadline: None,
@@ -124,7 +129,8 @@ impl Monitor {
         loop {
             let now = Instant::now();
             if let Some(deadline) = self.deadline {
-                let idle = self.connections.values().all(|c| c.waiting() == 0);
+                let idle = self.connections.values().all(|c| c.waiting() == 0)
+                    && self.log.as_ref().is_none_or(|l| l.waiting() == 0);
                 if idle || now >= deadline {
                     return Ok(());
                 }
@@ -141,6 +147,7 @@ impl Monitor {
                     Source::Sync(target) => self.sync_ready(&target),
                     Source::Output(target, stream) => self.output_ready(&target, stream),
                     Source::Input(target) => self.input_ready(&target),
+                    Source::Relay => self.relay_ready(event.flags),
                 }
             }
         }

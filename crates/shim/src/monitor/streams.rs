@@ -5,6 +5,7 @@
 
 use super::{
     Mode, Monitor, Source, connection,
+    log::Log,
     process::{INPUT_LIMIT, Phase},
 };
 use base::Timestamp;
@@ -32,7 +33,8 @@ impl Monitor {
         // The near end of a terminal that nobody has open is "hung up" all the time, and yet may be
         // opened again: told once per change, it does not keep the loop busy.
         interest.set(Interest::ET, process.has_terminal);
-        interest.set(Interest::IN, !process.attached.iter().any(behind));
+        let held = process.logged && self.log.as_ref().is_some_and(Log::behind);
+        interest.set(Interest::IN, !held && !process.attached.iter().any(behind));
         for output in &mut process.outputs {
             match output.token {
                 Some(token) => {
@@ -61,7 +63,8 @@ impl Monitor {
             let behind = |token: &u64| {
                 self.connections.get(token).is_some_and(|c| c.waiting() >= connection::LIMIT)
             };
-            if process.attached.iter().any(behind) {
+            let held = process.logged && self.log.as_ref().is_some_and(Log::behind);
+            if held || process.attached.iter().any(behind) {
                 break;
             }
         }
@@ -95,11 +98,15 @@ impl Monitor {
 
     fn hand_on(&mut self, target: &Target, stream: Stream, bytes: &[u8]) {
         let Some(process) = self.processes.get(target) else { return };
+        let (mut relayed, mut revived) = (false, false);
         if process.logged
             && let Some(log) = &mut self.log
         {
-            // A full disk must not stop the container; later lines are whole again.
-            let _ = log.write(to_log(stream), bytes, Timestamp::now());
+            log.write(to_log(stream), bytes, Timestamp::now());
+            if log.waiting() > 0 {
+                relayed = true;
+            }
+            revived = log.revive();
         }
         let raw = process.has_terminal;
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
@@ -125,6 +132,73 @@ impl Monitor {
         }
         broken.into_iter().for_each(|token| self.drop_connection(token));
         waiting.into_iter().for_each(|token| self.settle(token));
+        if revived {
+            self.watch_relay();
+        } else if relayed {
+            self.settle_relay();
+        }
+    }
+
+    /// Puts a relay's new socket into the poll set.
+    pub(super) fn watch_relay(&mut self) {
+        self.source_is_gone(self.relay);
+        self.relay = None;
+        if self.log.as_ref().is_some_and(|l| l.socket().is_some()) {
+            let token = self.new_source(Source::Relay);
+            if let Some(socket) = self.log.as_ref().and_then(Log::socket) {
+                let _ = self.poll.add(socket, token, Interest::empty());
+                self.relay = Some(token);
+            }
+            self.settle_relay();
+        }
+    }
+
+    /// Brings what is waited for of the relay into line with what waits for it.
+    fn settle_relay(&mut self) {
+        let (Some(log), Some(token)) = (&self.log, self.relay) else { return };
+        match log.socket() {
+            Some(socket) => {
+                let mut interest = Interest::empty();
+                interest.set(Interest::OUT, log.waiting() > 0);
+                let _ = self.poll.modify(socket, token, interest);
+            }
+            None => {
+                self.source_is_gone(Some(token));
+                self.relay = None;
+            }
+        }
+    }
+
+    /// The relay takes more, or is gone.
+    pub(super) fn relay_ready(&mut self, flags: Interest) {
+        let Some(log) = &mut self.log else { return };
+        if flags.intersects(Interest::HUP | Interest::ERR) {
+            log.relay_died();
+        } else {
+            log.flush();
+        }
+        let behind = log.behind();
+        self.settle_relay();
+        if !behind {
+            self.listen(&Target::Init);
+        }
+    }
+
+    /// The container's output has ended.
+    pub(super) fn close_log(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        log.close();
+        if log.waiting() == 0 {
+            self.log = None;
+            self.source_is_gone(self.relay);
+            self.relay = None;
+            return;
+        }
+        self.settle_relay();
+        // The container may be started again before the relay has taken the rest.
+        if let Some(cgroup) = self.container.as_mut().and_then(|c| c.cgroup.take()) {
+            let _ = cgroup.remove();
+        }
     }
 
     fn output_ended(&mut self, target: &Target, stream: Stream) {
@@ -140,7 +214,7 @@ impl Monitor {
     fn end_log(&mut self, target: &Target, stream: Stream) {
         let logged = self.processes.get(target).is_some_and(|p| p.logged);
         if logged && let Some(log) = &mut self.log {
-            let _ = log.end(to_log(stream));
+            log.end(to_log(stream));
         }
     }
 

@@ -22,6 +22,7 @@ mod live_restore;
 mod log_drivers;
 mod logs;
 mod network_ports;
+mod pki;
 mod registry;
 mod registry_faults;
 mod run_options;
