@@ -172,6 +172,25 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(mount::move_mount(mount, "", target, "", flags)?)
 }
 
+/// Takes the topmost mount off a trusted path; what still uses it keeps it.
+///
+/// # Errors
+/// The kernel's; `EINVAL` when nothing is mounted there.
+pub fn detach(path: &Path) -> io::Result<()> {
+    Ok(mount::unmount(path, mount::UnmountFlags::DETACH | mount::UnmountFlags::NOFOLLOW)?)
+}
+
+/// Whether a mount stands at a trusted path.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_root(path: &Path) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(CWD, path, flags, StatxFlags::empty())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// Changes the propagation of every mount of this namespace.
 ///
 /// # Errors

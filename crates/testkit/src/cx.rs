@@ -96,6 +96,18 @@ impl<'d> Cx<'d> {
         command::run(self.command().args(args), stdin.as_ref())
     }
 
+    /// Runs Gantry's own command line.
+    ///
+    /// # Panics
+    /// When it has not been built.
+    #[track_caller]
+    pub fn gantry(&self, args: &[&str]) -> Output {
+        let binary = crate::daemon::built("gantry").expect("the command line is built");
+        let mut command = self.daemon.cli(&binary);
+        command.current_dir(self.dir.path()).args(args);
+        command::run(&mut command, b"")
+    }
+
     /// The docker CLI as a command, to be started otherwise.
     pub fn command(&self) -> Command {
         let mut command = self.daemon.docker();

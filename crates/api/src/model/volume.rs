@@ -41,6 +41,24 @@ pub struct VolumeCreate {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
+/// Body of `POST /volumes/{name}/clone`, which is Gantry's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VolumeClone {
+    /// Of the new volume.
+    pub name: String,
+    /// Added to those of the original.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether containers that run with it are paused meanwhile.
+    pub pause: bool,
+}
+
+impl Default for VolumeClone {
+    fn default() -> Self {
+        Self { name: String::new(), labels: None, pause: true }
+    }
+}
+
 /// `GET /volumes`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

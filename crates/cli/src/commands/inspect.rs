@@ -54,6 +54,16 @@ pub(crate) const IMAGE_INSPECT: Command = Command {
     run: |ui, given| run(ui, given, "image"),
 };
 
+pub(crate) const VOLUME_INSPECT: Command = Command {
+    names: &["volume inspect"],
+    usage: "VOLUME [VOLUME...]",
+    about: "Display detailed information on one or more volumes",
+    count: Count::AtLeast(1),
+    words: Words::Anywhere,
+    flags: &[&[FORMAT]],
+    run: |ui, given| run(ui, given, "volume"),
+};
+
 /// What can be inspected, in the order of looking.
 struct Of {
     name: &'static str,

@@ -38,6 +38,12 @@ mod tag;
 mod top;
 mod unpause;
 mod version;
+mod volume_clone;
+mod volume_create;
+mod volume_ls;
+mod volume_prune;
+mod volume_rename;
+mod volume_rm;
 mod wait;
 
 use crate::command::Command;
@@ -84,6 +90,14 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &container_prune::CONTAINER_PRUNE,
     &image_prune::IMAGE_PRUNE,
     &df::DF,
+    &volume_create::VOLUME_CREATE,
+    &volume_clone::VOLUME_CLONE,
+    &volume_clone::VOLUME_SNAPSHOT,
+    &inspect::VOLUME_INSPECT,
+    &volume_ls::VOLUME_LS,
+    &volume_prune::VOLUME_PRUNE,
+    &volume_rename::VOLUME_RENAME,
+    &volume_rm::VOLUME_RM,
     &system_prune::SYSTEM_PRUNE,
 ];
 
@@ -94,4 +108,5 @@ pub(crate) static GROUPS: &[(&str, &str)] = &[
     ("image", "Manage images"),
     ("manifest", "Look at manifests and manifest lists in registries"),
     ("system", "Manage the engine"),
+    ("volume", "Manage volumes"),
 ];

@@ -246,7 +246,7 @@ impl Engine {
                     let volume =
                         self.volume_for_container(name, &driver, options, labels, id, by).await?;
                     if request.copy {
-                        self.volume_fill(&volume.name, active, &request.target).await?;
+                        self.volume_fill(&volume.name, active, &request.target, id).await?;
                     }
                     mounted.kind = "volume".into();
                     mounted.name = volume.name;

@@ -67,6 +67,7 @@ impl Engine {
                 "the network was not wholly detached"
             );
         }
+        self.volumes_release(&before);
         let lived = exit.at.since(before.state.started);
         let delay = self.restart_delay(container, &before, exit.code, lived);
         let record = container.change(

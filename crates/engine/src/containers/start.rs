@@ -166,12 +166,17 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
             if cx.record.host.ipc_mode == "shareable" {
                 shared_memory(&cx.places.exec.join("shm"))?;
             }
+            if cx.record.mounts.iter().any(|m| m.kind == "volume") {
+                let (engine, record) = (Arc::clone(cx.engine), Arc::clone(&cx.record));
+                crate::images::blocking(move || engine.volumes_hold(&record)).await?;
+            }
             cx.engine.write_names(&cx.record, &cx.places, &[])
         })
     }
 
     fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
+            cx.engine.volumes_release(&cx.record);
             match fs::remove_dir_all(&cx.places.exec) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     Err(Error::io(format!("cannot remove {}", cx.places.exec.display()), e))

@@ -3,6 +3,11 @@
 //! Flow: a volume is a row in the store and a folder of its driver; the row is made after the folder and
 //! goes before it, so that a folder without row is all that a crash can leave, and the next start sweeps it.
 
+mod copies;
+mod holders;
+
+pub(crate) use holders::Holders;
+
 use crate::{Engine, images::blocking};
 use api::model;
 use base::{
@@ -23,6 +28,8 @@ pub(crate) struct Record {
     anonymous: bool,
     created_by: Principal,
     last_used: Timestamp,
+    /// The name that it had before; while a row of that name is there too, the rename is not finished.
+    renamed_from: String,
 }
 
 const LABEL_ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -139,11 +146,7 @@ impl Engine {
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
             )));
         }
-        if let Some(option) = options.iter().flatten().map(|(key, _)| key).next() {
-            return Err(Error::invalid(format!(
-                "create {name}: invalid option: \"{option}\": this engine's local driver takes no options yet"
-            )));
-        }
+        device(name, options.as_ref())?;
         if let Some(row) = self.store.read(|tx| tx.volume::<Record>(name))? {
             if row.doc.driver != driver {
                 return Err(Error::conflict(format!(
@@ -165,6 +168,7 @@ impl Engine {
             anonymous,
             created_by: by.clone(),
             last_used: now,
+            renamed_from: String::new(),
         };
         let row = Volume { name: name.to_owned(), created: now, doc };
         let mut event = Event::new("volume", "create", name).with("driver", driver).by(by);
@@ -204,18 +208,27 @@ impl Engine {
         Ok(self.volume_shown(&row))
     }
 
-    /// Fills an empty volume with what the image has at `target`.
+    /// Fills an empty volume with what the image has at `target`, for a container that is being made.
     pub(crate) async fn volume_fill(
         self: &Arc<Self>,
         name: &str,
         active: &storage::Active,
         target: &str,
+        container: &ContainerId,
     ) -> Result<()> {
-        let (engine, name, target, layers) =
-            (Arc::clone(self), name.to_owned(), target.to_owned(), active.layers.clone());
+        let (engine, name, target, layers, container) = (
+            Arc::clone(self),
+            name.to_owned(),
+            target.to_owned(),
+            active.layers.clone(),
+            container.clone(),
+        );
         blocking(move || {
+            engine.volume_hold(&name, &container)?;
             let image = engine.snapshots.view(&layers)?;
-            engine.volumes.copy_up(&name, &image, Path::new(&target))
+            let filled = engine.volumes.copy_up(&name, &image, Path::new(&target));
+            engine.volume_release(&name, &container);
+            filled
         })
         .await
     }
@@ -237,6 +250,8 @@ impl Engine {
     }
 
     fn volume_drop(&self, name: &str, by: &Principal) -> Result<()> {
+        // Before the row goes: what is mounted there is not ours to delete.
+        self.volumes.unmount(name)?;
         let event = Event::new("volume", "destroy", name).with("driver", "local").by(by);
         self.store.write(|tx| {
             tx.delete_volume(name)?;
@@ -317,9 +332,12 @@ impl Engine {
             .collect())
     }
 
-    /// Folders that no row knows: a crash between folder and row left them.
+    /// Takes off what is mounted for containers that ended while the daemon was away, and removes folders
+    /// that no row knows: a crash between folder and row left them.
     pub(crate) fn sweep_volumes(&self) -> Result<()> {
+        self.finish_renames()?;
         let rows = self.store.read(|tx| tx.volumes::<Record>())?;
+        self.volumes_recover(&rows);
         for name in self.volumes.list()? {
             if !rows.iter().any(|row| row.name == name) {
                 self.volumes.remove(&name)?;
@@ -327,4 +345,14 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What a volume's options ask to be mounted.
+fn device(
+    name: &str,
+    options: Option<&BTreeMap<String, String>>,
+) -> Result<Option<storage::Device>> {
+    let none = BTreeMap::new();
+    storage::Device::parse(options.unwrap_or(&none))
+        .map_err(|e| Error::new(e.kind(), format!("create {name}: {e}")))
 }

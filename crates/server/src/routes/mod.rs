@@ -133,6 +133,8 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(change POST "/volumes/prune" volumes::prune),
     route!(GET "/volumes/{}" volumes::inspect),
     route!(change DELETE "/volumes/{}" volumes::remove),
+    route!(change POST "/volumes/{}/clone" volumes::clone),
+    route!(change POST "/volumes/{}/rename" volumes::rename),
 ];
 
 #[cfg(test)]

@@ -34,3 +34,14 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
     let everything = call.version < Version(1, 42);
     Ok(reply::ok(&call.engine.volumes_prune(&call.filters()?, everything, &call.by).await?))
 }
+
+pub(crate) async fn clone(mut call: Call) -> Result<Reply> {
+    let request: model::VolumeClone = call.json().await?;
+    let volume = call.engine.volume_clone(call.name(0), request, &call.by).await?;
+    Ok(reply::json(StatusCode::CREATED, &volume))
+}
+
+pub(crate) async fn rename(call: Call) -> Result<Reply> {
+    let new = call.query.get("name").unwrap_or_default();
+    Ok(reply::ok(&call.engine.volume_rename(call.name(0), new, &call.by).await?))
+}

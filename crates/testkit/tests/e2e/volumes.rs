@@ -1,7 +1,8 @@
 //! Volumes and mounts: named, anonymous, bind, options, copy-up.
 
 use serde_json::{Value, json};
-use testkit::{Cx, cases, suite::Case};
+use std::process::Command;
+use testkit::{Cx, cases, command, cx::skip, suite::Case};
 
 pub const CASES: &[Case] = cases![
     named_volumes_keep_their_data,
@@ -19,6 +20,12 @@ pub const CASES: &[Case] = cases![
     file_binds,
     symlinked_targets_stay_inside,
     inspect_mounts,
+    a_volume_of_memory_is_shared_while_it_is_used,
+    a_volume_that_binds_a_folder,
+    a_volume_on_a_device,
+    driver_options_are_checked,
+    a_volume_survives_the_daemon_mounted,
+    gantry_s_volume_commands,
 ];
 
 fn named_volumes_keep_their_data(cx: &Cx<'_>) {
@@ -223,4 +230,188 @@ fn inspect_mounts(cx: &Cx<'_>) {
         (&json!("bind"), &json!(cx.dir()), &json!(""), &json!(true), &json!("rprivate"))
     );
     assert_eq!(cx.inspect(&name)["HostConfig"]["Binds"].as_array().unwrap().len(), 2);
+}
+
+fn mounts_of(volume: &str) -> usize {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().filter(|l| l.contains(&format!("/volumes/{volume}/_data "))).count()
+}
+
+fn a_volume_of_memory_is_shared_while_it_is_used(cx: &Cx<'_>) {
+    let volume = cx.name("mem");
+    cx.docker(&["volume", "create", "--driver", "local", "-o", "type=tmpfs", "-o", "device=tmpfs"])
+        .ok();
+    let create =
+        ["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=7"];
+    cx.docker(&[&create[..], &[volume.as_str()]].concat()).ok();
+    let mount = format!("{volume}:/m");
+    let (a, b) = (cx.name("a"), cx.name("b"));
+    for name in [&a, &b] {
+        cx.run(&["-d", "--name", name, "-v", &mount], &["sleep", "600"]).ok();
+    }
+    cx.docker(&["exec", &a, "sh", "-c", "echo shared > /m/f"]).ok();
+    assert_eq!(cx.docker(&["exec", &b, "cat", "/m/f"]).ok(), "shared");
+    assert_eq!(cx.docker(&["exec", &b, "stat", "-c", "%u", "/m"]).ok(), "7");
+    cx.docker(&["exec", &b, "sh", "-c", "dd if=/dev/zero of=/m/big bs=64k count=64"]).code(1);
+    assert_eq!(mounts_of(&volume), usize::from(cx.daemon.is_own()));
+    cx.docker(&["rm", "-f", &a]).ok();
+    assert_eq!(cx.docker(&["exec", &b, "cat", "/m/f"]).ok(), "shared");
+    cx.docker(&["rm", "-f", &b]).ok();
+    cx.until("the volume is unmounted", || (mounts_of(&volume) == 0).then_some(()));
+    assert_eq!(cx.busybox(&["-v", &mount], &["ls", "/m"]), "", "memory is not kept");
+    let shown = cx.docker(&["volume", "inspect", &volume]).json();
+    assert_eq!(
+        shown[0]["Options"],
+        json!({"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=7"})
+    );
+    cx.docker(&["volume", "rm", &volume]).ok();
+}
+
+fn a_volume_that_binds_a_folder(cx: &Cx<'_>) {
+    cx.write("src/f", "mine");
+    let (volume, source) = (cx.name("bound"), cx.dir().join("src"));
+    let device = format!("device={}", source.display());
+    cx.docker(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, &volume])
+        .ok();
+    let mount = format!("{volume}:/b");
+    assert_eq!(cx.busybox(&["-v", &mount], &["sh", "-c", "cat /b/f; echo back > /b/g"]), "mine");
+    assert_eq!(std::fs::read_to_string(source.join("g")).unwrap(), "back\n");
+    // The folder is the host's: it goes with no removal.
+    let running = cx.name("c");
+    cx.run(&["-d", "--name", &running, "-v", &mount], &["sleep", "600"]).ok();
+    cx.docker(&["volume", "rm", &volume]).fails_with(1, &["volume is in use"]);
+    cx.docker(&["rm", "-f", &running]).ok();
+    cx.docker(&["volume", "rm", &volume]).ok();
+    assert_eq!(std::fs::read_to_string(source.join("f")).unwrap(), "mine");
+}
+
+fn a_volume_on_a_device(cx: &Cx<'_>) {
+    let image = cx.dir().join("disk");
+    std::fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let tool = |program: &str, args: &[&str]| command::run(Command::new(program).args(args), b"");
+    let path = image.to_str().unwrap();
+    tool("mkfs.ext4", &["-q", path]).ok();
+    let found = tool("losetup", &["--find", "--show", path]);
+    let loop_device = found.ok().trim().to_owned();
+    let volume = cx.name("disk");
+    let device = format!("device={loop_device}");
+    cx.docker(&["volume", "create", "-o", "type=ext4", "-o", &device, "-o", "o=noatime", &volume])
+        .ok();
+    let mount = format!("{volume}:/d");
+    cx.busybox(&["-v", &mount], &["sh", "-c", "echo kept > /d/f"]);
+    let read = cx.busybox(&["-v", &mount], &["cat", "/d/f"]);
+    cx.docker(&["volume", "rm", &volume]).ok();
+    tool("losetup", &["--detach", &loop_device]).ok();
+    assert_eq!(read, "kept");
+}
+
+fn driver_options_are_checked(cx: &Cx<'_>) {
+    let create = |options: &[&str]| {
+        let mut args = vec!["volume", "create"];
+        options.iter().for_each(|o| args.extend(["-o", o]));
+        cx.docker(&args)
+    };
+    create(&["bogus=1"]).fails_with(1, &["invalid option: \"bogus\""]);
+    create(&["type=tmpfs"]).fails_with(1, &["missing required option: \"device\""]);
+    create(&["o=ro"]).fails_with(1, &["missing required option"]);
+    let volume = cx.name("nofs");
+    cx.docker(&["volume", "create", "-o", "type=nosuchfs", "-o", "device=/dev/null", &volume]).ok();
+    let mount = format!("{volume}:/x");
+    cx.run(&["-v", &mount], &["true"]).fails_with(125, &["failed to mount local volume"]);
+    let missing = cx.name("missing");
+    cx.docker(&[
+        "volume",
+        "create",
+        "-o",
+        "type=none",
+        "-o",
+        "o=bind",
+        "-o",
+        "device=/no/such",
+        &missing,
+    ])
+    .ok();
+    let mount = format!("{missing}:/x");
+    cx.run(&["-v", &mount], &["true"]).fails_with(125, &["/no/such", "no such file or directory"]);
+}
+
+fn a_volume_survives_the_daemon_mounted(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        skip("containers go with dockerd");
+    }
+    let daemon = super::registry::daemon_with(&[]);
+    daemon.load_busybox().unwrap();
+    let docker = |args: &[&str]| command::run(daemon.docker().args(args), b"");
+    docker(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "mem"]).ok();
+    for name in ["stays", "goes"] {
+        let volume = format!("{name}:/m");
+        docker(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", name]).ok();
+        docker(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "-v",
+            &volume,
+            "busybox",
+            "sleep",
+            "600",
+        ])
+        .ok();
+        docker(&["exec", name, "sh", "-c", "echo kept > /m/f"]).ok();
+    }
+    let pid: i32 =
+        docker(&["inspect", "-f", "{{.State.Pid}}", "goes"]).ok().trim().parse().unwrap();
+    daemon.kill().unwrap();
+    command::run(Command::new("kill").args(["-9", &pid.to_string()]), b"").ok();
+    daemon.start_again().unwrap();
+    assert_eq!(docker(&["exec", "stays", "cat", "/m/f"]).ok(), "kept");
+    let root = daemon.path("root").join("volumes");
+    let mounted = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().filter(|l| l.contains(root.to_str().unwrap())).count()
+    };
+    cx.until("the volume of the dead is unmounted", || (mounted() == 1).then_some(()));
+    docker(&["rm", "-f", "stays", "goes"]).ok();
+    cx.until("nothing is mounted", || (mounted() == 0).then_some(()));
+}
+
+fn gantry_s_volume_commands(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        skip("commands of Gantry's own");
+    }
+    let (volume, copy, renamed) = (cx.name("v"), cx.name("copy"), cx.name("renamed"));
+    assert_eq!(cx.gantry(&["volume", "create", "--label", "a=b", &volume]).ok(), volume);
+    let user = cx.name("user");
+    let mount = format!("{volume}:/v");
+    cx.run(&["-d", "--name", &user, "-v", &mount], &["sleep", "600"]).ok();
+    cx.docker(&["exec", &user, "sh", "-c", "echo one > /v/f; ln /v/f /v/g; chown 5:6 /v/f"]).ok();
+    assert_eq!(cx.gantry(&["volume", "clone", &volume, &copy]).ok(), copy);
+    cx.docker(&["exec", &user, "sh", "-c", "echo two > /v/f"]).ok();
+    let mount = format!("{copy}:/v");
+    assert_eq!(
+        cx.busybox(&["-v", &mount], &["sh", "-c", "cat /v/f; stat -c '%u:%g %h' /v/g"]),
+        "one\n5:6 2"
+    );
+    let labels = cx.docker(&["volume", "inspect", "-f", "{{json .Labels}}", &copy]).json();
+    assert_eq!(labels, json!({"a": "b", "gantry.volume.copy-of": volume}));
+    let snapshot = cx.gantry(&["volume", "snapshot", &volume]).ok().to_owned();
+    assert!(snapshot.starts_with(&format!("{volume}-20")), "{snapshot}");
+    cx.gantry(&["volume", "clone", &volume, &copy]).fails_with(1, &["exists"]);
+    cx.gantry(&["volume", "clone", "no-such-volume", "x1"]).fails_with(1, &["no such volume"]);
+    cx.gantry(&["volume", "clone", &volume, "../x"]).fails_with(1, &["invalid characters"]);
+    cx.gantry(&["volume", "rename", &volume, &renamed]).fails_with(1, &["volume is in use"]);
+    cx.docker(&["rm", "-f", &user]).ok();
+    cx.gantry(&["volume", "rename", &volume, &renamed]).ok();
+    cx.docker(&["volume", "inspect", &volume]).code(1);
+    assert_eq!(cx.busybox(&["-v", &format!("{renamed}:/v")], &["cat", "/v/f"]), "two");
+    let listed = cx.gantry(&["volume", "ls", "-q"]);
+    for name in [&copy, &renamed, &snapshot] {
+        assert!(listed.ok().lines().any(|l| l == name), "{name}: {}", listed.stdout);
+    }
+    assert_eq!(cx.gantry(&["volume", "ls", "-q", "-f", &format!("name={copy}")]).ok(), copy);
+    assert_eq!(cx.gantry(&["volume", "inspect", "-f", "{{.Name}}", &copy]).ok(), copy);
+    cx.gantry(&["volume", "rm", &copy, &renamed, &snapshot]).ok();
 }

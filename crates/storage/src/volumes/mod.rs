@@ -1,5 +1,6 @@
-//! Volumes' folders: `volumes/<name>/_data`, as the local driver keeps them.
+//! Volumes' folders: `volumes/<name>/_data`, as the local driver keeps them, and what is mounted on them.
 //!
+//! Invariant: a folder that something is mounted on is never deleted or moved.
 //! Not here: rows, labels, who uses which volume (engine).
 
 use crate::{Trash, Usage, copy, error::io, layers::private_dir};
@@ -7,6 +8,10 @@ use base::{Error, Result};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use sys::root::{Dir, Root};
+
+mod device;
+
+pub use device::Device;
 
 /// Where an image's content is copied before it is moved in.
 const COPY: &str = ".copy";
@@ -70,8 +75,72 @@ impl Volumes {
     /// # Errors
     /// `Invalid` for a bad name; of the disk.
     pub fn remove(&self, name: &str) -> Result<()> {
-        base::names::check("volume", name)?;
+        self.unmount(name)?;
         self.trash.put(&self.dir()?, name)
+    }
+
+    /// Whether a file system is mounted on the volume's folder.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name; of the disk. A missing folder is none that is mounted on.
+    pub fn is_mounted(&self, name: &str) -> Result<bool> {
+        let path = self.mountpoint(name)?;
+        match sys::mount::is_root(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            other => other.map_err(|e| Error::io(format!("cannot look at {}", path.display()), e)),
+        }
+    }
+
+    /// Mounts `device` on the volume's folder; one that is mounted already stays.
+    ///
+    /// # Errors
+    /// `Invalid` with the kernel's reason.
+    pub fn mount(&self, name: &str, device: &Device) -> Result<()> {
+        if self.is_mounted(name)? {
+            return Ok(());
+        }
+        device.mount(&self.mountpoint(name)?)
+    }
+
+    /// Takes off whatever is mounted on the volume's folder.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name; of the kernel.
+    pub fn unmount(&self, name: &str) -> Result<()> {
+        let path = self.mountpoint(name)?;
+        // A daemon that died between two steps may have left more than one.
+        while self.is_mounted(name)? {
+            sys::mount::detach(&path)
+                .map_err(|e| Error::io(format!("cannot unmount {}", path.display()), e))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a volume's folder another name.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name; `NotFound`; `Conflict` when the new name is taken; of the disk.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        base::names::check("volume", new)?;
+        self.unmount(name)?;
+        let all = self.dir()?;
+        if all.open_dir(new).is_ok() {
+            return Err(Error::conflict(format!("rename {name}: the volume {new} exists")));
+        }
+        all.rename(std::ffi::OsStr::new(name), &all, std::ffi::OsStr::new(new))
+            .map_err(|e| io(format!("cannot rename the volume {name} to {new}"), e))
+    }
+
+    /// Copies all of volume `from` into the empty volume `into`: names, owners, modes, times, attributes,
+    /// hard links.
+    ///
+    /// # Errors
+    /// `NotFound`; of the disk. What was copied until then stays: the caller drops the volume.
+    pub fn copy(&self, from: &str, into: &str) -> Result<()> {
+        let (source, target) = (self.data(from)?, self.data(into)?);
+        let tried = |e| io(format!("cannot copy the volume {from} to {into}"), e);
+        copy::tree(&source, &target, false).map_err(tried)?;
+        copy::dress(&source, &target, b"").and_then(|owed| owed.settle(&target)).map_err(tried)
     }
 
     /// Names of the folders there are.

@@ -1,0 +1,189 @@
+//! What Docker's volumes cannot do: another name, a copy, a copy of a moment.
+//!
+//! A copy is made under its final name before its row exists; when anything fails the folder goes, and a crash
+//! leaves a folder without row, which the next start removes.
+
+use super::{Record, device};
+use crate::{Engine, images::blocking};
+use api::model;
+use base::{ContainerId, Error, Principal, Result, Timestamp, event::Event, names};
+use std::sync::Arc;
+use store::Volume;
+
+/// The volume that a copy was made of.
+const LABEL_OF: &str = "gantry.volume.copy-of";
+
+impl Engine {
+    /// `POST /volumes/{name}/clone` (Gantry's own): a new volume with the content of this one. Containers that
+    /// run with it are paused meanwhile, unless `pause` is false, so that the copy is of one moment.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a bad name, or for a volume that is a file system of its own; `Conflict` when the
+    /// new name is taken.
+    pub async fn volume_clone(
+        self: &Arc<Self>,
+        name: &str,
+        request: model::VolumeClone,
+        by: &Principal,
+    ) -> Result<model::Volume> {
+        let row = self.volume_row(name)?;
+        self.volume_is_folder(&row, "clone")?;
+        let new = request.name;
+        check(&new)?;
+        if self.store.read(|tx| tx.volume::<Record>(&new))?.is_some() {
+            return Err(Error::conflict(format!("clone {name}: the volume {new} exists")));
+        }
+        let paused = if request.pause { self.pause_users(name, by).await } else { Vec::new() };
+        let copied = {
+            let (engine, from, into) = (Arc::clone(self), name.to_owned(), new.clone());
+            blocking(move || {
+                // A copy that a crash left half made.
+                engine.volumes.remove(&into)?;
+                engine.volumes.create(&into)?;
+                engine.volumes.copy(&from, &into)
+            })
+            .await
+        };
+        for container in paused {
+            if let Err(err) = self.container_unpause(container.as_str(), by).await {
+                tracing::warn!(
+                    ctr = container.short(),
+                    err = err.chain(),
+                    "the container stays paused"
+                );
+            }
+        }
+        let made = copied.and_then(|()| {
+            let mut labels = row.doc.labels.clone().unwrap_or_default();
+            labels.remove(super::LABEL_ANONYMOUS);
+            labels.extend(request.labels.unwrap_or_default());
+            labels.insert(LABEL_OF.into(), name.to_owned());
+            let now = Timestamp::now();
+            let doc = Record {
+                driver: row.doc.driver.clone(),
+                labels: Some(labels),
+                options: None,
+                anonymous: false,
+                created_by: by.clone(),
+                last_used: now,
+                renamed_from: String::new(),
+            };
+            let made = Volume { name: new.clone(), created: now, doc };
+            let event = Event::new("volume", "create", &new)
+                .with("driver", "local")
+                .with("from", name)
+                .by(by);
+            self.store.write(|tx| {
+                // Another request may have made it meanwhile.
+                if tx.volume::<Record>(&new)?.is_some() {
+                    return Err(Error::conflict(format!("clone {name}: the volume {new} exists")));
+                }
+                tx.put_volume(&made)?;
+                tx.emit(event);
+                Ok(())
+            })?;
+            Ok(made)
+        });
+        match made {
+            Ok(made) => Ok(self.volume_shown(&made)),
+            Err(err) => {
+                if self.store.read(|tx| tx.volume::<Record>(&new)).is_ok_and(|row| row.is_none()) {
+                    let _ = self.volumes.remove(&new);
+                }
+                Err(err)
+            }
+        }
+    }
+
+    /// `POST /volumes/{name}/rename` (Gantry's own).
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a bad name; `Conflict` when the new name is taken or a container uses the volume.
+    pub async fn volume_rename(
+        &self,
+        name: &str,
+        new: &str,
+        by: &Principal,
+    ) -> Result<model::Volume> {
+        let mut row = self.volume_row(name)?;
+        check(new)?;
+        if self.store.read(|tx| tx.volume::<Record>(new))?.is_some() {
+            return Err(Error::conflict(format!("rename {name}: the volume {new} exists")));
+        }
+        let users = self.volume_users(name);
+        if !users.is_empty() {
+            let list = users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::conflict(format!(
+                "rename {name}: volume is in use - [{list}]: remove these containers first, their mounts bear its name"
+            )));
+        }
+        // The row of the new name first: it says what is under way, and the next start finishes it.
+        new.clone_into(&mut row.name);
+        name.clone_into(&mut row.doc.renamed_from);
+        row.doc.anonymous = false;
+        if let Some(labels) = &mut row.doc.labels {
+            labels.remove(super::LABEL_ANONYMOUS);
+        }
+        self.store.write(|tx| tx.put_volume(&row))?;
+        if let Err(err) = self.volumes.rename(name, new) {
+            self.store.write(|tx| tx.delete_volume(new))?;
+            return Err(err);
+        }
+        row.doc.renamed_from.clear();
+        let event = Event::new("volume", "rename", new).with("oldName", name).by(by);
+        self.store.write(|tx| {
+            tx.delete_volume(name)?;
+            tx.put_volume(&row)?;
+            tx.emit(event);
+            Ok(())
+        })?;
+        Ok(self.volume_shown(&row))
+    }
+
+    /// Finishes what a crash left half renamed.
+    pub(super) fn finish_renames(&self) -> Result<()> {
+        let rows = self.store.read(|tx| tx.volumes::<Record>())?;
+        for mut row in rows.into_iter().filter(|r| !r.doc.renamed_from.is_empty()) {
+            let old = std::mem::take(&mut row.doc.renamed_from);
+            if !self.volumes.list()?.contains(&row.name) {
+                self.volumes.rename(&old, &row.name)?;
+            }
+            self.store.write(|tx| {
+                tx.delete_volume(&old)?;
+                tx.put_volume(&row)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn volume_is_folder(&self, row: &Volume<Record>, what: &str) -> Result<()> {
+        if device(&row.name, row.doc.options.as_ref())?.is_some() {
+            return Err(Error::invalid(format!(
+                "{what} {}: the volume is the file system {:?}, not a folder of this engine",
+                row.name,
+                row.doc.options.clone().unwrap_or_default()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Pauses the containers that run with volume `name`; those that it paused.
+    async fn pause_users(&self, name: &str, by: &Principal) -> Vec<ContainerId> {
+        let mut paused = Vec::new();
+        for id in self.volume_users(name) {
+            // One that does not run, or is paused already, needs nothing.
+            if self.container_pause(id.as_str(), by).await.is_ok() {
+                paused.push(id);
+            }
+        }
+        paused
+    }
+}
+
+fn check(name: &str) -> Result<()> {
+    names::check("volume", name).map(drop).map_err(|_| {
+        Error::invalid(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
+        ))
+    })
+}
