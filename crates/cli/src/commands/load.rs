@@ -35,15 +35,7 @@ pub(crate) const LOAD: Command = Command {
 };
 
 fn run(ui: &mut Ui, given: &Given) -> Result<()> {
-    let mut source: Box<dyn Read + std::marker::Send> = match given.text("input") {
-        Some(path) => {
-            Box::new(File::open(path).map_err(|e| Fail::new(format!("open {path}: {}", text(&e))))?)
-        }
-        None if io::stdin().is_terminal() => {
-            return Err(Fail::new("requested load from stdin, but stdin is empty"));
-        }
-        None => Box::new(io::stdin()),
-    };
+    let mut source = source(given)?;
     // Without a terminal there is nothing to draw bars on.
     let quiet = given.is("quiet") || !ui.out_is_terminal();
     let query = Query::new().flag("quiet", quiet);
@@ -54,4 +46,17 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     }
     io::copy(&mut answer.body, &mut ui.out)?;
     Ok(ui.out.flush()?)
+}
+
+/// What `--input` names, else standard input.
+pub(super) fn source(given: &Given) -> Result<Box<dyn Read + std::marker::Send>> {
+    Ok(match given.text("input") {
+        Some(path) => {
+            Box::new(File::open(path).map_err(|e| Fail::new(format!("open {path}: {}", text(&e))))?)
+        }
+        None if io::stdin().is_terminal() => {
+            return Err(Fail::new("requested load from stdin, but stdin is empty"));
+        }
+        None => Box::new(io::stdin()),
+    })
 }

@@ -40,6 +40,8 @@ mod unpause;
 mod version;
 mod volume_clone;
 mod volume_create;
+mod volume_export;
+mod volume_import;
 mod volume_ls;
 mod volume_prune;
 mod volume_rename;
@@ -93,6 +95,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume_create::VOLUME_CREATE,
     &volume_clone::VOLUME_CLONE,
     &volume_clone::VOLUME_SNAPSHOT,
+    &volume_export::VOLUME_EXPORT,
+    &volume_import::VOLUME_IMPORT,
     &inspect::VOLUME_INSPECT,
     &volume_ls::VOLUME_LS,
     &volume_prune::VOLUME_PRUNE,

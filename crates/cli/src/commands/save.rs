@@ -48,7 +48,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 }
 
 /// Writes beside the file and renames, so that a failure leaves nothing half written.
-fn write_file(path: &str, body: &mut impl Read) -> Result<()> {
+pub(super) fn write_file(path: &str, body: &mut impl Read) -> Result<()> {
     let failed =
         |e: &io::Error| Fail::new(format!("failed to save image: open {path}: {}", text(e)));
     let regular = fs::metadata(path).map_or(true, |m| m.is_file());
@@ -67,7 +67,7 @@ fn write_file(path: &str, body: &mut impl Read) -> Result<()> {
     done
 }
 
-fn copy(body: &mut impl Read, out: &mut impl Write) -> Result<()> {
+pub(super) fn copy(body: &mut impl Read, out: &mut impl Write) -> Result<()> {
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match body.read(&mut buffer)? {

@@ -1,13 +1,18 @@
-//! What Docker's volumes cannot do: another name, a copy, a copy of a moment.
+//! What Docker's volumes cannot do: another name, a copy, a copy of a moment, a tar out and in.
 //!
 //! A copy is made under its final name before its row exists; when anything fails the folder goes, and a crash
 //! leaves a folder without row, which the next start removes.
 
 use super::{Record, device};
-use crate::{Engine, images::blocking};
+use crate::{
+    Engine,
+    containers::Outgoing,
+    images::{Bytestream, Pieces, blocking, reader},
+    lifecycle::LIMITS,
+};
 use api::model;
 use base::{ContainerId, Error, Principal, Result, Timestamp, event::Event, names};
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use store::Volume;
 
 /// The volume that a copy was made of.
@@ -137,6 +142,72 @@ impl Engine {
             tx.emit(event);
             Ok(())
         })?;
+        Ok(self.volume_shown(&row))
+    }
+
+    /// `GET /volumes/{name}/export` (Gantry's own): the content as a tar. Containers that run with the volume run on.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when its file system cannot be mounted.
+    pub async fn volume_export(self: &Arc<Self>, name: &str) -> Result<Outgoing> {
+        let (engine, name) = (Arc::clone(self), name.to_owned());
+        let holder = ContainerId::random();
+        let root = {
+            let (engine, name, holder) = (Arc::clone(&engine), name.clone(), holder.clone());
+            blocking(move || {
+                engine.volume_hold(&name, &holder)?;
+                engine.volumes.root(&name)
+            })
+            .await
+        };
+        let root = root.inspect_err(|_| self.volume_release(&name, &holder))?;
+        let (mut pieces, receiver) = Pieces::new();
+        self.tasks.spawn_blocking(move || {
+            let done = storage::export_tree(&root, &mut pieces);
+            drop(root);
+            engine.volume_release(&name, &holder);
+            pieces.finish(done);
+        });
+        Ok(receiver)
+    }
+
+    /// `PUT /volumes/{name}/import` (Gantry's own): unpacks a tar, compressed or not, over the volume's content.
+    /// A volume that is not there is made, and goes again when the archive is wrong.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name or archive.
+    pub async fn volume_import(
+        self: &Arc<Self>,
+        name: &str,
+        body: Bytestream,
+        by: &Principal,
+    ) -> Result<model::Volume> {
+        check(name)?;
+        let existed = self.store.read(|tx| tx.volume::<Record>(name))?.is_some();
+        let row = self.volume_make(name, "local", None, None, false, None, by)?;
+        let (engine, own, source, holder) =
+            (Arc::clone(self), name.to_owned(), reader(body), ContainerId::random());
+        let unpacked = blocking(move || {
+            engine.volume_hold(&own, &holder)?;
+            let unpack = || {
+                let (_, mut plain) = image::decompress::open(source, &image::Limits::default())?;
+                let root = engine.volumes.root(&own)?;
+                storage::extract_into(&root, Path::new("/"), &mut plain, &LIMITS)?;
+                std::io::copy(&mut plain, &mut std::io::sink())
+                    .map_err(|e| Error::invalid("cannot read the archive").caused_by(e))?;
+                Ok(())
+            };
+            let done = unpack();
+            engine.volume_release(&own, &holder);
+            done
+        })
+        .await;
+        if let Err(err) = unpacked {
+            if !existed && let Err(left) = self.volume_remove(name, true, by).await {
+                tracing::warn!(vol = name, err = left.chain(), "a half imported volume stays");
+            }
+            return Err(err);
+        }
         Ok(self.volume_shown(&row))
     }
 

@@ -55,7 +55,7 @@ pub(crate) async fn export(call: Call) -> Result<Reply> {
 }
 
 /// A tar that is cut short ends the connection, so that no client takes it for whole.
-fn tar_stream(tar: Outgoing) -> Reply {
+pub(super) fn tar_stream(tar: Outgoing) -> Reply {
     let items = futures_util::stream::unfold(tar, |mut tar| async move {
         let item = tar.recv().await?;
         let item = item.map_err(|err| {

@@ -131,10 +131,12 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(GET "/volumes" volumes::list),
     route!(change POST "/volumes/create" volumes::create),
     route!(change POST "/volumes/prune" volumes::prune),
+    route!(GET "/volumes/{}/export" volumes::export),
     route!(GET "/volumes/{}" volumes::inspect),
     route!(change DELETE "/volumes/{}" volumes::remove),
     route!(change POST "/volumes/{}/clone" volumes::clone),
     route!(change POST "/volumes/{}/rename" volumes::rename),
+    route!(change PUT "/volumes/{}/import" volumes::import),
 ];
 
 #[cfg(test)]

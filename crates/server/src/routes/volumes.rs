@@ -1,5 +1,6 @@
 //! Volumes.
 
+use super::{archive::tar_stream, images::incoming};
 use crate::{
     call::Call,
     reply::{self, Reply},
@@ -44,4 +45,13 @@ pub(crate) async fn clone(mut call: Call) -> Result<Reply> {
 pub(crate) async fn rename(call: Call) -> Result<Reply> {
     let new = call.query.get("name").unwrap_or_default();
     Ok(reply::ok(&call.engine.volume_rename(call.name(0), new, &call.by).await?))
+}
+
+pub(crate) async fn export(call: Call) -> Result<Reply> {
+    Ok(tar_stream(call.engine.volume_export(call.name(0)).await?))
+}
+
+pub(crate) async fn import(mut call: Call) -> Result<Reply> {
+    let body = incoming(&mut call);
+    Ok(reply::ok(&call.engine.volume_import(call.name(0), body, &call.by).await?))
 }

@@ -200,6 +200,20 @@ impl Volumes {
         })
     }
 
+    /// The volume's content as a root that no path leaves.
+    ///
+    /// # Errors
+    /// `NotFound`; of the disk.
+    pub fn root(&self, name: &str) -> Result<Root> {
+        let path = self.mountpoint(name)?;
+        Root::open(&path).map_err(|e| {
+            if e.is_missing() {
+                return Error::not_found(format!("get {name}: no such volume"));
+            }
+            io(format!("cannot open the volume {name}"), e)
+        })
+    }
+
     fn data(&self, name: &str) -> Result<Dir> {
         Dir::open(&self.mountpoint(name)?).map_err(|e| {
             if e.is_missing() {

@@ -332,7 +332,8 @@ fn driver_options_are_checked(cx: &Cx<'_>) {
     ])
     .ok();
     let mount = format!("{missing}:/x");
-    cx.run(&["-v", &mount], &["true"]).fails_with(125, &["/no/such", "no such file or directory"]);
+    // The command line makes 127 of these words.
+    cx.run(&["-v", &mount], &["true"]).fails_with(127, &["/no/such", "no such file or directory"]);
 }
 
 fn a_volume_survives_the_daemon_mounted(cx: &Cx<'_>) {
@@ -413,5 +414,21 @@ fn gantry_s_volume_commands(cx: &Cx<'_>) {
     }
     assert_eq!(cx.gantry(&["volume", "ls", "-q", "-f", &format!("name={copy}")]).ok(), copy);
     assert_eq!(cx.gantry(&["volume", "inspect", "-f", "{{.Name}}", &copy]).ok(), copy);
-    cx.gantry(&["volume", "rm", &copy, &renamed, &snapshot]).ok();
+    let tar = cx.dir().join("v.tar");
+    let tar = tar.to_str().unwrap();
+    cx.gantry(&["volume", "export", "-o", tar, &copy]).ok();
+    let imported = cx.name("imported");
+    assert_eq!(cx.gantry(&["volume", "import", "-i", tar, &imported]).ok(), imported);
+    assert_eq!(
+        cx.busybox(
+            &["-v", &format!("{imported}:/v")],
+            &["sh", "-c", "cat /v/f; stat -c '%u:%g %h' /v/g"]
+        ),
+        "one\n5:6 2"
+    );
+    cx.write("bad.tar", "this is no archive".repeat(100));
+    let bad = cx.dir().join("bad.tar");
+    cx.gantry(&["volume", "import", "-i", bad.to_str().unwrap(), "halfmade"]).code(1);
+    cx.docker(&["volume", "inspect", "halfmade"]).code(1);
+    cx.gantry(&["volume", "rm", &copy, &renamed, &snapshot, &imported]).ok();
 }
