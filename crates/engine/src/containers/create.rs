@@ -3,6 +3,7 @@
 use super::{
     Container, Facts, Mounted, Places, Record, State,
     facts::Deed,
+    health,
     merge::merge,
     mounts::{self, Request, Source},
     networking, settle,
@@ -57,13 +58,18 @@ impl Engine {
                 "no image specified: give the image to create the container from",
             ));
         }
-        let (host, warnings) = settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
+        if let Some(check) = &request.config.healthcheck {
+            health::check(check)?;
+        }
+        let (host, mut warnings) =
+            settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
         settle::check(&request.config, &host)?;
         networking::check(&host, &request.endpoints)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
         let config = merge(request.config, &to_api(&image.config.config().config))?;
         settle::check(&config, &host)?;
+        warnings.extend(health::warning(&config));
 
         let id = ContainerId::random();
         let name = self.claim_name(request.name.as_deref(), &id)?;

@@ -127,7 +127,9 @@ impl<'f> Chosen<'f> {
                     .networks()
                     .any(|(name, id)| name == n || (!id.is_empty() && id.starts_with(n)))
             })
-            && self.filters.any("health", |h| h == "none")
+            && self.filters.any("health", |h| {
+                h == record.state.health.as_ref().map_or("none", |h| h.status.word())
+            })
             && self.filters.bool("is-task").ok().flatten().is_none_or(|wanted| !wanted)
             && (self.publish.is_empty() || self.publish.iter().any(|p| p.meets(record.published())))
             && (self.expose.is_empty() || self.expose.iter().any(|p| p.meets(record.exposed())))

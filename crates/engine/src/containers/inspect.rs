@@ -26,6 +26,7 @@ impl Engine {
         let record = container.record();
         let mut shown = self.inspect_record(&record);
         shown.exec_ids = container.execs.ids();
+        shown.state.health = container.health().as_ref().map(super::health::Health::shown);
         if size {
             let rw = self.rw_bytes(&record);
             shown.size_rw = Some(rw as i64);

@@ -16,6 +16,7 @@ mod devices;
 mod exec;
 mod facts;
 mod filter;
+mod health;
 mod inspect;
 mod kill;
 mod list;
@@ -149,6 +150,7 @@ impl Record {
             ends: self.state.ends,
             exit_code: self.state.exit_code,
             error: self.state.error.clone(),
+            paused: self.state.status == Status::Paused,
             removed: false,
             removal_error: None,
         }
@@ -175,6 +177,8 @@ pub struct Container {
     pub(crate) early: Mutex<Vec<attach::Early>>,
     /// Terminal size asked for before the start.
     pub(crate) size: Mutex<Option<(u16, u16)>>,
+    /// What the health checks found; the record has what it was at the last change of status.
+    health: Mutex<Option<health::Health>>,
     /// How long the restart policy waited last.
     pub(crate) backoff: Mutex<Duration>,
 }
@@ -182,6 +186,7 @@ pub struct Container {
 impl Container {
     pub(crate) fn new(record: Record) -> Arc<Self> {
         let (phase, _) = watch::channel(record.phase());
+        let health = Mutex::new(record.state.health.clone());
         Arc::new(Self {
             id: record.id.clone(),
             record: RwLock::new(Arc::new(record)),
@@ -194,6 +199,7 @@ impl Container {
             execs: Execs::default(),
             early: Mutex::new(Vec::new()),
             size: Mutex::new(None),
+            health,
             backoff: Mutex::default(),
         })
     }

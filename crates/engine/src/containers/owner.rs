@@ -17,6 +17,7 @@ const LIVED: Duration = Duration::from_secs(10);
 impl Engine {
     /// Waits for the end of `container` in the background.
     pub(crate) fn watch(self: &Arc<Self>, container: &Arc<Container>, shim: Arc<Shim>) {
+        self.watch_health(container, &shim);
         let (engine, container) = (Arc::clone(self), Arc::clone(container));
         self.tasks.spawn(async move {
             let exit = tokio::select! {
@@ -70,9 +71,15 @@ impl Engine {
         self.volumes_release(&before);
         let lived = exit.at.since(before.state.started);
         let delay = self.restart_delay(container, &before, exit.code, lived);
+        let health = {
+            let mut health = container.health();
+            super::health::rest(&mut health);
+            health.clone()
+        };
         let record = container.change(
             &self.store,
             |r| {
+                r.state.health = health;
                 r.state.status = if delay.is_some() { Status::Restarting } else { Status::Exited };
                 r.state.pid = 0;
                 r.state.exit_code = exit.code;

@@ -30,11 +30,17 @@ impl Engine {
         self.cgroup(&container)?.freeze().map_err(|e| {
             Error::internal(format!("cannot pause container {}", record.id)).caused_by(e)
         })?;
+        let health = {
+            let mut health = container.health();
+            super::health::rest(&mut health);
+            health.clone()
+        };
         container.change(
             &self.store,
             |r| {
                 if r.state.status == Status::Running {
                     r.state.status = Status::Paused;
+                    r.state.health = health;
                 }
             },
             |tx, r| {

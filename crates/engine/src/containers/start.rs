@@ -344,6 +344,8 @@ impl<'e> Step<Start<'e>> for MarkRunning {
         Box::pin(async move {
             let (pid, endpoints, by) = (cx.pid as i32, &cx.endpoints, cx.by);
             let image = cx.record.image.clone();
+            let health = super::health::begin(&cx.container.record());
+            cx.container.health().clone_from(&health);
             cx.container.change(
                 &cx.engine.store,
                 |r| {
@@ -354,6 +356,7 @@ impl<'e> Step<Start<'e>> for MarkRunning {
                     r.state.oom_killed = false;
                     r.state.started = Timestamp::now();
                     r.state.stopped_by_hand = false;
+                    r.state.health = health;
                     r.attached.clone_from(endpoints);
                     r.facts.started = Some(Deed::now(by));
                     r.facts.ended = None;

@@ -1,5 +1,6 @@
 //! The states of a container and what clients read from them.
 
+use super::health::{Health, HealthStatus};
 use base::{Timestamp, units};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,9 @@ pub struct State {
     pub restarts: u32,
     /// Stopped or killed on request: the restart policy keeps still.
     pub stopped_by_hand: bool,
+    /// Health at the last change of its status; absent without a check.
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
 }
 
 impl State {
@@ -74,7 +78,13 @@ impl State {
     pub fn describe(&self, now: Timestamp) -> String {
         let ago = |at: Timestamp| units::human_duration(now.since(at));
         match self.status {
-            Status::Running => format!("Up {}", ago(self.started)),
+            Status::Running => match self.health.as_ref().map(|h| h.status) {
+                None => format!("Up {}", ago(self.started)),
+                Some(HealthStatus::Starting) => {
+                    format!("Up {} (health: starting)", ago(self.started))
+                }
+                Some(health) => format!("Up {} ({})", ago(self.started), health.word()),
+            },
             Status::Paused => format!("Up {} (Paused)", ago(self.started)),
             Status::Restarting => {
                 format!("Restarting ({}) {} ago", self.exit_code, ago(self.finished))

@@ -54,6 +54,7 @@ pub(crate) struct Phase {
     pub(crate) ends: u64,
     pub(crate) exit_code: i32,
     pub(crate) error: String,
+    pub(crate) paused: bool,
     pub(crate) removed: bool,
     pub(crate) removal_error: Option<String>,
 }

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = cases![
     created_and_stopped_survive,
     images_and_volumes_survive,
     restart_policy_acts_on_start,
+    health_checks_go_on,
     ordered_stop_leaves_nothing,
     names_and_addresses_stay_taken,
     kill_during_builds_leaves_nothing,
@@ -291,4 +292,21 @@ fn kill_during_builds_leaves_nothing(cx: &Cx<'_>) {
     cx.until("the step's process is gone", || (!sleeping()).then_some(()));
     assert_eq!(cx.docker(&["ps", "-aq"]).ok(), "");
     cx.run(&[], &["true"]).ok();
+}
+
+fn health_checks_go_on(cx: &Cx<'_>) {
+    let daemon = daemon(cx);
+    let cx = Cx::new(&daemon, "health");
+    let check = ["--health-cmd", "test ! -e /bad", "--health-interval", "100ms"];
+    let name = cx.sleeper("a", &check);
+    let becomes = |status: &str| {
+        cx.until(&format!("{name} is {status}"), || {
+            (cx.inspect(&name)["State"]["Health"]["Status"] == status).then_some(())
+        });
+    };
+    becomes("healthy");
+    again(&daemon);
+    assert_eq!(cx.inspect(&name)["State"]["Health"]["Status"], "healthy");
+    cx.docker(&["exec", &name, "touch", "/bad"]).ok();
+    becomes("unhealthy");
 }

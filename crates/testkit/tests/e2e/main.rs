@@ -16,6 +16,7 @@ mod daemon;
 mod exec;
 mod files;
 mod golden;
+mod health;
 mod images;
 mod isolation;
 mod live_restore;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         attach_ws::CASES,
         files::CASES,
         stats::CASES,
+        health::CASES,
         volumes::CASES,
         network_ports::CASES,
         live_restore::CASES,
