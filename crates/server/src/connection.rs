@@ -7,13 +7,14 @@ use crate::{
     hijack::Takeover,
     router,
     socket::{Sent, Socket, Stream},
+    tls::Tls,
 };
 use base::Principal;
 use engine::Engine;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Bytes of a request's head; docker-py sends a registry configuration of some tens of KB here.
@@ -32,6 +33,8 @@ pub enum Listener {
     Unix(UnixListener),
     /// A TCP socket.
     Tcp(TcpListener),
+    /// A TCP socket with TLS.
+    Tls(TcpListener, Arc<Tls>),
 }
 
 /// What all connections share.
@@ -65,8 +68,11 @@ impl Server {
                 accepted = accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, by)) => {
+                Ok(Accepted::Plain(stream, by)) => {
                     self.connections.spawn(connection(Arc::clone(&self.site), stream, by));
+                }
+                Ok(Accepted::Tls(stream, tls)) => {
+                    self.connections.spawn(secured(Arc::clone(&self.site), stream, tls));
                 }
                 Err(err) => {
                     // Out of descriptors: others must close first.
@@ -91,19 +97,40 @@ impl Server {
     }
 }
 
-async fn accept(listener: &Listener) -> std::io::Result<(Stream, Principal)> {
-    match listener {
+enum Accepted {
+    Plain(Stream, Principal),
+    /// The handshake is still to come: nobody else waits for it.
+    Tls(TcpStream, Arc<Tls>),
+}
+
+async fn accept(listener: &Listener) -> std::io::Result<Accepted> {
+    let (tcp, tls) = match listener {
         Listener::Unix(unix) => {
             let stream = unix.accept().await?.0;
             let by = principal(&stream);
-            Ok((Stream::Unix(stream), by))
+            return Ok(Accepted::Plain(Stream::Unix(stream), by));
         }
-        Listener::Tcp(tcp) => {
-            let stream = tcp.accept().await?.0;
-            stream.set_nodelay(true)?;
-            // Half a world may vanish without a word; the kernel asks now and then.
-            rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
-            Ok((Stream::Tcp(stream), Principal::default()))
+        Listener::Tcp(tcp) => (tcp, None),
+        Listener::Tls(tcp, tls) => (tcp, Some(tls)),
+    };
+    let stream = tcp.accept().await?.0;
+    stream.set_nodelay(true)?;
+    // Half a world may vanish without a word; the kernel asks now and then.
+    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+    Ok(match tls {
+        Some(tls) => Accepted::Tls(stream, Arc::clone(tls)),
+        None => Accepted::Plain(Stream::Tcp(stream), Principal::default()),
+    })
+}
+
+async fn secured(site: Arc<Site>, stream: TcpStream, tls: Arc<Tls>) {
+    let peer = stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+    match tls.accept(stream).await {
+        Ok((inner, by, copying)) => {
+            tokio::join!(connection(site, Stream::Secured(inner), by), copying);
+        }
+        Err(err) => {
+            tracing::debug!(peer, err = err.to_string(), "a TLS handshake failed");
         }
     }
 }

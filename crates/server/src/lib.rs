@@ -16,6 +16,7 @@ mod router;
 mod routes;
 mod shapes;
 mod socket;
+pub mod tls;
 mod versions;
 mod websocket;
 

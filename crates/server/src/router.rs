@@ -135,7 +135,8 @@ fn refuse_browser(headers: &HeaderMap, tcp: bool) -> Option<Error> {
 }
 
 fn same_origin(origin: &str, host: &str) -> bool {
-    origin.strip_prefix("http://").is_some_and(|o| !o.is_empty() && o.eq_ignore_ascii_case(host))
+    let bare = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    bare.is_some_and(|o| !o.is_empty() && o.eq_ignore_ascii_case(host))
 }
 
 /// Names can be made to mean any address, addresses and `localhost` cannot.

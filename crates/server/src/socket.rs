@@ -41,12 +41,14 @@ const WATCHED: Duration = Duration::from_millis(100);
 pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    /// The near side of a connection under TLS.
+    Secured(UnixStream),
 }
 
 macro_rules! either {
     ($stream:expr, $inner:ident => $do:expr) => {
         match $stream {
-            Stream::Unix($inner) => $do,
+            Stream::Unix($inner) | Stream::Secured($inner) => $do,
             Stream::Tcp($inner) => $do,
         }
     };
@@ -96,13 +98,14 @@ impl Stream {
     fn again(&self) -> io::Result<Self> {
         let own = self.as_fd().try_clone_to_owned()?;
         Ok(match self {
-            Self::Unix(_) => Self::Unix(UnixStream::from_std(own.into())?),
+            Self::Unix(_) | Self::Secured(_) => Self::Unix(UnixStream::from_std(own.into())?),
             Self::Tcp(_) => Self::Tcp(TcpStream::from_std(own.into())?),
         })
     }
 
+    /// Whether the client came over the network.
     pub(crate) fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        matches!(self, Self::Tcp(_) | Self::Secured(_))
     }
 }
 

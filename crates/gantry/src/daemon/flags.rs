@@ -75,7 +75,6 @@ use Kind::{Free, List, Number, Pairs, Switch, Text};
 
 const NO_CONTAINERD: &str = "there is no containerd";
 const NO_SWARM: &str = "there is no swarm mode yet";
-const NO_TLS: &str = "TLS is not available yet";
 const NO_IPV6: &str = "IPv6 networks are not available yet";
 
 /// Every setting, in the order of the help text.
@@ -291,11 +290,11 @@ pub(crate) static FLAGS: &[Flag] = &[
     ignored("swarm-default-advertise-addr", "swarm-default-advertise-addr", Text, NO_SWARM),
     ignored("swarm-raft-election-tick", "swarm-raft-election-tick", Number, NO_SWARM),
     ignored("swarm-raft-heartbeat-tick", "swarm-raft-heartbeat-tick", Number, NO_SWARM),
-    refused("tls", "tls", Switch, NO_TLS),
-    ignored("tlscacert", "tlscacert", Text, NO_TLS),
-    ignored("tlscert", "tlscert", Text, NO_TLS),
-    ignored("tlskey", "tlskey", Text, NO_TLS),
-    refused("tlsverify", "tlsverify", Switch, NO_TLS),
+    flag("tls", "tls", Switch, "Use TLS; implied by --tlsverify; =false allows TCP without it"),
+    flag("tlscacert", "tlscacert", Text, "Trust certs signed only by this CA"),
+    flag("tlscert", "tlscert", Text, "Path to TLS certificate file"),
+    flag("tlskey", "tlskey", Text, "Path to TLS key file"),
+    flag("tlsverify", "tlsverify", Switch, "Use TLS and verify the remote"),
     ignored("userland-proxy", "userland-proxy", Switch, "ports are published without a proxy"),
     ignored(
         "userland-proxy-path",

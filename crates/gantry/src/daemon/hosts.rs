@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 /// Docker's port for the API without TLS.
 const PLAIN_PORT: u16 = 2375;
+/// And with TLS.
+const TLS_PORT: u16 = 2376;
 
 /// One address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ impl Host {
     ///
     /// # Errors
     /// `Invalid` with docker's wording.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, tls: bool) -> Result<Self> {
         let bad = || Error::invalid(format!("invalid bind address format: {text}"));
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         match scheme {
@@ -36,7 +38,8 @@ impl Host {
                     _ => (rest, ""),
                 };
                 let host = if host.is_empty() { "127.0.0.1" } else { host };
-                let port = if port.is_empty() { Some(PLAIN_PORT) } else { port.parse().ok() };
+                let standard = if tls { TLS_PORT } else { PLAIN_PORT };
+                let port = if port.is_empty() { Some(standard) } else { port.parse().ok() };
                 let spaced = host.contains(|c: char| c.is_whitespace() || c == '/');
                 match port {
                     Some(port) if !spaced => Ok(Self::Tcp(format!("{host}:{port}"))),
@@ -66,11 +69,12 @@ mod tests {
             ("fd://", Host::Passed(String::new())),
             ("fd://3", Host::Passed("3".into())),
         ] {
-            assert_eq!(Host::parse(text).unwrap(), want, "{text}");
+            assert_eq!(Host::parse(text, false).unwrap(), want, "{text}");
         }
+        assert_eq!(Host::parse("tcp://h", true).unwrap(), Host::Tcp("h:2376".into()));
         for bad in ["npipe://x", "unix://relative", "tcp://a:b", "tcp://a/b:1", "http://x"] {
             assert_eq!(
-                Host::parse(bad).unwrap_err().to_string(),
+                Host::parse(bad, true).unwrap_err().to_string(),
                 format!("invalid bind address format: {bad}")
             );
         }

@@ -127,13 +127,6 @@ fn tcp(address: &str) -> Result<Bound> {
     let failed = |err| Error::io(format!("cannot listen on tcp://{address}"), err);
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    if !local.ip().is_loopback() {
-        tracing::warn!(
-            address = local.to_string(),
-            "binding to an IP address without TLS gives root on this host to everyone who can reach it"
-        );
-    }
     Ok(Bound::Tcp(listener))
 }
 

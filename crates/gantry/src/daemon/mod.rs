@@ -14,11 +14,13 @@ mod listen;
 mod logs;
 mod notify;
 mod pidfile;
+mod security;
 mod settings;
 
 use base::{Error, Result};
 use listen::Bound;
-use server::{Listener, Server};
+use security::Security;
+use server::{Listener, Server, tls::Tls};
 use settings::Settings;
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -127,10 +129,14 @@ fn run(role: Role, arguments: impl IntoIterator<Item = String>) -> Result<ExitCo
     for (name, why) in &settings.ignored {
         tracing::warn!(flag = name, why, "a setting has no effect");
     }
+    let tls = match &settings.security {
+        Security::Tls(files) => Some(Arc::new(Tls::new(files.clone())?)),
+        Security::Open | Security::Unsaid => None,
+    };
     let (bound, files) = listen::bind(&settings.hosts, settings.group.as_deref())?;
     let pidfile = pidfile::Pidfile::write(&settings.pidfile)?;
     let runtime = runtime()?;
-    let code = runtime.block_on(serve(role, settings, bound, &log))?;
+    let code = runtime.block_on(serve(role, settings, (bound, tls), &log))?;
     // What still runs has had its time; blocked threads must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop((files, pidfile));
@@ -188,7 +194,7 @@ fn harden() {
 async fn serve(
     role: Role,
     mut settings: Settings,
-    bound: Vec<Bound>,
+    (bound, tls): (Vec<Bound>, Option<Arc<Tls>>),
     log: &logs::Handle,
 ) -> Result<ExitCode> {
     // Caught from now on, so that a signal during the start is not the default death.
@@ -197,7 +203,7 @@ async fn serve(
     let stop = CancellationToken::new();
     let server = Arc::new(Server::new(Arc::clone(&engine), stop.clone()));
     for socket in bound {
-        let listener = listener(socket)?;
+        let listener = listener(socket, &settings.security, tls.as_ref())?;
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(listener).await });
     }
@@ -209,6 +215,9 @@ async fn serve(
             Caught::Reload => {
                 notify::notify("RELOADING=1");
                 reload(role, &mut settings, log, &engine);
+                if let Some(Err(err)) = tls.as_ref().map(|t| t.reload()) {
+                    tracing::error!(err = err.chain(), "certificates not changed");
+                }
                 notify::notify("READY=1");
             }
             Caught::Dump => dump::write(&settings.engine.exec_root, &engine),
@@ -249,13 +258,21 @@ fn reload(role: Role, settings: &mut Settings, log: &logs::Handle, engine: &engi
     }
 }
 
-fn listener(socket: Bound) -> Result<Listener> {
+fn listener(socket: Bound, security: &Security, tls: Option<&Arc<Tls>>) -> Result<Listener> {
     let failed = |err| Error::io("cannot watch a socket", err);
     Ok(match socket {
         Bound::Unix(unix) => {
             Listener::Unix(tokio::net::UnixListener::from_std(unix).map_err(failed)?)
         }
-        Bound::Tcp(tcp) => Listener::Tcp(tokio::net::TcpListener::from_std(tcp).map_err(failed)?),
+        Bound::Tcp(tcp) => {
+            let address = tcp.local_addr().map_err(failed)?.to_string();
+            security.allow(&address)?;
+            let tcp = tokio::net::TcpListener::from_std(tcp).map_err(failed)?;
+            match tls {
+                Some(tls) => Listener::Tls(tcp, Arc::clone(tls)),
+                None => Listener::Tcp(tcp),
+            }
+        }
     })
 }
 

@@ -6,6 +6,7 @@ use super::{
     Role, file,
     flags::{self, Fate, Values},
     hosts::Host,
+    security::Security,
 };
 use base::{Error, Result, units};
 use serde_json::Value;
@@ -34,6 +35,7 @@ const MAX_DOWNLOAD_ATTEMPTS: i64 = 5;
 pub(crate) struct Settings {
     pub(crate) engine: engine::Config,
     pub(crate) hosts: Vec<Host>,
+    pub(crate) security: Security,
     pub(crate) group: Option<String>,
     pub(crate) pidfile: PathBuf,
     pub(crate) level: LevelFilter,
@@ -62,6 +64,7 @@ impl Settings {
         let ignored = given.fates()?;
         let debug = given.switch("debug", false);
         let level = level(given.text("log-level").unwrap_or("info"))?;
+        let security = Security::new(&given)?;
         let hosts = given.list("host");
         let hosts = if hosts.is_empty() { vec![role.host().to_owned()] } else { hosts };
         let json_logs = match given.text("log-format").unwrap_or("text") {
@@ -75,7 +78,11 @@ impl Settings {
         };
         Ok(Self {
             engine: engine_config(&given, role, debug)?,
-            hosts: hosts.iter().map(|h| Host::parse(h)).collect::<Result<_>>()?,
+            hosts: hosts
+                .iter()
+                .map(|h| Host::parse(h, security.is_tls()))
+                .collect::<Result<_>>()?,
+            security,
             group: given.text("group").filter(|g| !g.is_empty()).map(str::to_owned),
             pidfile: given.path("pidfile").unwrap_or_else(|| role.pidfile().into()),
             level: if debug { level.max(LevelFilter::DEBUG) } else { level },
@@ -96,11 +103,16 @@ impl Settings {
 }
 
 /// Typed reading of [`Values`].
-struct Given<'v>(&'v Values);
+pub(super) struct Given<'v>(&'v Values);
 
 impl Given<'_> {
     fn switch(&self, name: &str, default: bool) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(default)
+    }
+
+    /// Whether a switch was given, and how.
+    pub(super) fn asked(&self, name: &str) -> Option<bool> {
+        self.0.get(name).and_then(Value::as_bool)
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -121,7 +133,7 @@ impl Given<'_> {
         map.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         let text = self.text(name).filter(|t| !t.is_empty())?;
         Some(std::path::absolute(text).unwrap_or_else(|_| text.into()))
     }
@@ -403,7 +415,7 @@ mod tests {
                 "--storage-driver zfs",
                 "invalid --storage-driver: \"zfs\": want one of overlay2, overlay, overlayfs",
             ),
-            ("--tlsverify", "--tlsverify cannot be used: TLS is not available yet"),
+            ("--tlsverify --tls=false", "--tlsverify needs TLS, which --tls=false switches off"),
             (
                 "--userns-remap default",
                 "--userns-remap cannot be used: user namespaces are not available yet",
@@ -431,6 +443,26 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn tcp_without_tls_is_open_only_when_that_was_said() {
+        let security = |line: &str| settings(line, "").unwrap().security;
+        assert_eq!(security(""), Security::Unsaid);
+        assert!(Security::Unsaid.allow("h:1").unwrap_err().to_string().contains("--tls=false"));
+        assert_eq!(security("--tls=false"), Security::Open);
+        assert_eq!(security("--tlsverify=false"), Security::Open);
+        let line = "--tlsverify --tlscacert=/a --tlscert=/c --tlskey=/k -H tcp://h";
+        let got = settings(line, "").unwrap();
+        let files = server::tls::Files {
+            certificate: "/c".into(),
+            key: "/k".into(),
+            authority: Some("/a".into()),
+        };
+        assert_eq!(got.security, Security::Tls(files));
+        assert_eq!(got.hosts, [Host::Tcp("h:2376".into())]);
+        let Security::Tls(files) = security("--tls") else { panic!("TLS") };
+        assert!(files.authority.is_none() && files.key.ends_with("key.pem"));
     }
 
     #[test]

@@ -181,8 +181,16 @@ fn refused(cx: &Cx<'_>, args: &[&str], config: &str) -> String {
 fn several_hosts_are_served(cx: &Cx<'_>) {
     let second = cx.dir().join("second.sock");
     let host = format!("unix://{}", second.display());
-    let daemon =
-        own(cx, Options::new().without_bridge().args(&["-H", &host, "-H", "tcp://127.0.0.1:0"]));
+    let daemon = own(
+        cx,
+        Options::new().without_bridge().args(&[
+            "-H",
+            &host,
+            "-H",
+            "tcp://127.0.0.1:0",
+            "--tls=false",
+        ]),
+    );
     assert_eq!(testkit::http::Client::new(&second).get("/_ping").text(), "OK");
     assert_eq!(daemon.api().get("/_ping").text(), "OK");
 }

@@ -28,6 +28,7 @@ mod registry;
 mod registry_faults;
 mod run_options;
 mod sdk_docker_py;
+mod security;
 mod stats;
 mod volumes;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         cli_20_10::CASES,
         sdk_docker_py::CASES,
+        security::CASES,
         golden::CASES,
     ])
 }
