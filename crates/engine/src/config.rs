@@ -21,6 +21,8 @@ pub struct Config {
     pub bridge: String,
     /// Address and prefix of the default bridge, for example `172.17.0.1/16`; chosen when not given.
     pub bip: Option<String>,
+    /// Ranges that networks get their subnets from, and the prefix length of each: Docker's when empty.
+    pub default_address_pools: Vec<(String, u8)>,
     /// Bytes; 0 for the kernel's default of 1500.
     pub mtu: u32,
     /// DNS servers for containers that name none.
@@ -107,6 +109,7 @@ impl Config {
             cgroup_parent: String::new(),
             bridge: "none".into(),
             bip: None,
+            default_address_pools: Vec::new(),
             mtu: 0,
             dns: Vec::new(),
             dns_options: Vec::new(),

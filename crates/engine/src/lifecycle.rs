@@ -119,7 +119,8 @@ impl Engine {
         let volumes = Volumes::open(root, &trash)?;
         let content = Content::open(&root.join("content"))?;
         let images = Arc::new(Images::open(Arc::clone(&store), content, Arc::new(layers.clone()))?);
-        let networks = Networks::open(&network_config(&config)?, &store)?;
+        let id = identity(root)?;
+        let networks = Networks::open(&network_config(&config, &id)?, &store)?;
         let hierarchy = Hierarchy::detect()
             .map_err(|e| Error::internal("cannot find the cgroup hierarchy").caused_by(e))?;
         let features = Features { cgroup_v2: hierarchy.version() == Version::V2 };
@@ -130,7 +131,6 @@ impl Engine {
                 config.shim.display()
             )));
         }
-        let id = identity(root)?;
         let registries = Arc::new(Registries::new(config.registries.clone()));
         let tasks = TaskTracker::new();
         let transfers = Arc::new(Transfers::new(
@@ -320,26 +320,40 @@ fn identity(root: &Path) -> Result<String> {
     Ok(id)
 }
 
-fn network_config(config: &Config) -> Result<network::Config> {
-    if config.bridge == "none" {
-        return Ok(network::Config { bridge: None });
-    }
-    let mut bridge = BridgeConfig::named(config.bridge.clone());
-    bridge.address = config.bip.as_deref().map(str::parse).transpose()?;
-    bridge.mtu_bytes = config.mtu;
-    bridge.ip_forward = config.ip_forward;
-    bridge.masquerade = config.ip_masquerade;
-    bridge.packet_filter = config.iptables;
-    bridge.icc = config.icc;
-    if !config.default_publish_ip.is_empty() {
-        bridge.publish_ip = config.default_publish_ip.parse().map_err(|_| {
-            Error::invalid(format!(
-                "invalid --ip {:?}: want an IPv4 address",
-                config.default_publish_ip
-            ))
-        })?;
-    }
-    Ok(network::Config { bridge: Some(bridge) })
+fn network_config(config: &Config, id: &str) -> Result<network::Config> {
+    let common = network::Common {
+        ip_forward: config.ip_forward,
+        packet_filter: config.iptables,
+        publish_ip: match config.default_publish_ip.as_str() {
+            "" => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            text => text.parse().map_err(|_| {
+                Error::invalid(format!("invalid --ip {text:?}: want an IP address"))
+            })?,
+        },
+    };
+    let mut pools = match config.default_address_pools.is_empty() {
+        true => network::ipam::default_pools(),
+        false => config
+            .default_address_pools
+            .iter()
+            .map(|(base, size)| network::ipam::Supply::new(base.parse()?, *size))
+            .collect::<Result<_>>()?,
+    };
+    pools.push(network::ipam::unique_local(id));
+    let bridge = match config.bridge.as_str() {
+        "none" => None,
+        name => {
+            let mut bridge = BridgeConfig::named(name);
+            bridge.address = config.bip.as_deref().map(str::parse).transpose()?;
+            bridge.mtu_bytes = config.mtu;
+            bridge.masquerade = config.ip_masquerade;
+            bridge.icc = config.icc;
+            bridge.pools.clone_from(&pools);
+            bridge.common = common.clone();
+            Some(bridge)
+        }
+    };
+    Ok(network::Config { bridge, common, pools })
 }
 
 /// Makes `dir` and its parents, entered by its owner alone.

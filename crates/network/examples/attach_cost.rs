@@ -12,6 +12,7 @@ use std::{
 use sys::netns;
 
 const ROUNDS: usize = 200;
+static NO_OPTIONS: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
 
 fn main() -> Result<()> {
     let inner = |e: sys::netlink::Error| Error::internal(e.to_string());
@@ -24,8 +25,7 @@ fn measure() -> Result<()> {
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a folder", e))?;
     let store = store::Store::open(&dir.join("db"))?;
     let began = Instant::now();
-    let networks =
-        Networks::open(&Config { bridge: Some(BridgeConfig::named("gantry0")) }, &store)?;
+    let networks = Networks::open(&Config::with(Some(BridgeConfig::named("gantry0"))), &store)?;
     println!("open: {:?}", began.elapsed());
     let began = Instant::now();
     networks.reconcile([]);
@@ -67,7 +67,19 @@ fn wish<'a>(
     publish: &'a [Publish],
 ) -> Attach<'a> {
     let netns = Some(netns);
-    Attach { container, name: "guest", netns, interface: "eth0", mac: None, address: None, publish }
+    Attach {
+        container,
+        name: "guest",
+        netns,
+        interface: "eth0",
+        mac: None,
+        address: None,
+        address6: None,
+        gateway: true,
+        publish,
+        names: &[],
+        options: &NO_OPTIONS,
+    }
 }
 
 fn quantiles(mut all: Vec<Duration>) -> String {

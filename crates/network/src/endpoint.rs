@@ -3,7 +3,7 @@
 use crate::{Mac, Publish, Published, Subnet};
 use base::{ContainerId, EndpointId, NetworkId};
 use serde::{Deserialize, Serialize};
-use std::{net::Ipv4Addr, os::fd::BorrowedFd};
+use std::{collections::BTreeMap, net::IpAddr, os::fd::BorrowedFd};
 
 /// A wish to put one container on one network.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +18,18 @@ pub struct Attach<'a> {
     pub interface: &'a str,
     /// A fixed link address.
     pub mac: Option<Mac>,
-    /// A fixed address.
-    pub address: Option<Ipv4Addr>,
+    /// A fixed IPv4 address.
+    pub address: Option<IpAddr>,
+    /// A fixed IPv6 address.
+    pub address6: Option<IpAddr>,
+    /// Whether the container's default route leads here; only then are ports published here.
+    pub gateway: bool,
     /// Ports to publish.
     pub publish: &'a [Publish],
+    /// Names it is found by on this network, its own first.
+    pub names: &'a [String],
+    /// Options of the endpoint, such as `com.docker.network.endpoint.sysctls`.
+    pub options: &'a BTreeMap<String, String>,
 }
 
 /// What an attached container has on a network. The engine keeps it in the container's row from before
@@ -34,16 +42,49 @@ pub struct Endpoint {
     pub network: NetworkId,
     /// The network's name.
     pub network_name: String,
+    /// The network's driver.
+    #[serde(default)]
+    pub driver: String,
     /// The host's end of the pair, if the driver makes one.
     pub link: Option<String>,
+    /// Name of the link inside.
+    #[serde(default = "first_interface")]
+    pub interface: String,
     /// Address and prefix, if the driver gives one.
     pub address: Option<Subnet>,
-    /// Default gateway.
-    pub gateway: Option<Ipv4Addr>,
+    /// IPv6 address and prefix.
+    #[serde(default)]
+    pub address6: Option<Subnet>,
+    /// Default gateway of its network, whether or not the container's route leads there.
+    pub gateway: Option<IpAddr>,
+    /// IPv6 default gateway of its network.
+    #[serde(default)]
+    pub gateway6: Option<IpAddr>,
+    /// Whether the container's default route leads here.
+    #[serde(default = "yes")]
+    pub is_gateway: bool,
     /// Link address.
     pub mac: Option<Mac>,
+    /// Names it is found by on this network, its own first.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// Published ports, in the order asked for, each with the host port it got.
     pub ports: Vec<Published>,
+}
+
+fn first_interface() -> String {
+    "eth0".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Endpoint {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = Subnet> + '_ {
+        self.address.into_iter().chain(self.address6)
+    }
 }
 
 /// What [`crate::Networks::reconcile`] had to do.

@@ -1,7 +1,7 @@
 //! Networks, endpoints, addresses, published ports, and the files that give a container its names.
 //!
-//! Flow: [`Networks::open`] makes the predefined networks (`bridge`, `host`, `none`) through the drivers in
-//! [`DRIVERS`]; [`Networks::reconcile`] takes over the endpoints of containers that live; then
+//! Flow: [`Networks::open`] makes the predefined networks (`bridge`, `host`, `none`) and those of the store
+//! through the drivers in [`DRIVERS`]; [`Networks::create`] makes more; [`Networks::reconcile`] takes over the endpoints of containers that live; then
 //! [`Networks::attach`] wires a container whose network namespace exists but whose program does not run
 //! yet, and [`Networks::detach`] takes it off. The engine keeps each [`Endpoint`] in its container's row.
 //!
@@ -17,18 +17,23 @@ pub mod drivers;
 mod endpoint;
 mod instance;
 pub mod ipam;
+mod leases;
 mod mac;
 pub mod names;
 mod networks;
 pub mod port;
 mod ports;
+pub mod spec;
 mod subnet;
 
-pub use config::{BridgeConfig, Config};
-pub use drivers::{DRIVERS, Driver, Plane};
+pub use config::{BridgeConfig, Common, Config, GatewayMode};
+pub use drivers::{
+    DRIVERS, Driver, Plane, inside::INTERFACE as INTERFACE_OPTION, null::wire_loopback,
+};
 pub use endpoint::{Attach, Endpoint, Leftovers, Repair};
 pub use mac::Mac;
-pub use networks::{Network, Networks, predefined};
+pub use networks::{Made, Network, Networks, predefined};
 pub use port::{Protocol, Publish, Published};
-pub use ports::Ports;
+pub use ports::{Ports, Taker};
+pub use spec::Spec;
 pub use subnet::Subnet;

@@ -2,18 +2,28 @@
 
 use base::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// A 48-bit link address, written `02:42:ac:11:00:02`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The address that belongs to an IPv4 address: `02:42` and its four bytes. So an address that moves
+    /// The address that belongs to an IP address: `02:42` and its last four bytes. So an address that moves
     /// to another container needs no new neighbour entry anywhere.
-    pub fn of(ip: Ipv4Addr) -> Self {
-        let [a, b, c, d] = ip.octets();
-        Self([0x02, 0x42, a, b, c, d])
+    pub fn of(ip: IpAddr) -> Self {
+        let bytes = crate::subnet::octets(ip);
+        let mut mac = [0x02, 0x42, 0, 0, 0, 0];
+        mac[2..].copy_from_slice(&bytes[bytes.len() - 4..]);
+        Self(mac)
+    }
+
+    /// One that nobody has: for links without an IP address.
+    pub fn from_id(id: &str) -> Self {
+        let byte = |at: usize| {
+            id.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
+        };
+        Self([0x02, byte(0), byte(2), byte(4), byte(6), byte(8)])
     }
 }
 
@@ -70,10 +80,17 @@ mod tests {
 
     #[test]
     fn follows_the_address_and_reads_back() {
-        let mac = Mac::of(Ipv4Addr::new(172, 17, 0, 2));
+        let mac = Mac::of("172.17.0.2".parse().unwrap());
         assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
         assert_eq!("02:42:AC:11:00:02".parse::<Mac>().unwrap(), mac);
         assert_eq!("02-42-ac-11-00-02".parse::<Mac>().unwrap(), mac);
+    }
+
+    #[test]
+    fn others_are_made_of_the_last_bytes_or_of_an_id() {
+        assert_eq!(Mac::of("fd00::1:2".parse().unwrap()).to_string(), "02:42:00:01:00:02");
+        assert_eq!(Mac::from_id("0123456789abcdef").to_string(), "02:01:23:45:67:89");
+        assert_eq!(Mac::from_id("").0[0], 2);
     }
 
     #[test]

@@ -237,8 +237,8 @@ impl<'a> Parsed<'a> {
 }
 
 /// The address that `host-gateway` stands for when none is configured: the bridge's.
-pub fn host_gateway(bridge: Option<Ipv4Addr>) -> Option<IpAddr> {
-    bridge.map(IpAddr::V4)
+pub fn host_gateway(bridge: Option<IpAddr>) -> Option<IpAddr> {
+    bridge
 }
 
 #[cfg(test)]

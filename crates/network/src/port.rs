@@ -5,12 +5,7 @@
 
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    ops::RangeInclusive,
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,9 +81,9 @@ pub struct Published {
     pub container_port: u16,
     /// Protocol.
     pub protocol: Protocol,
-    /// Address of the host, `0.0.0.0` for all.
-    pub host_ip: Ipv4Addr,
-    /// The port of the host.
+    /// Address of the host, `0.0.0.0` or `::` for all of a family.
+    pub host_ip: IpAddr,
+    /// The port of the host; 0 when nothing is translated and the container's own port is open instead.
     pub host_port: u16,
 }
 

@@ -1,13 +1,16 @@
 //! Which ports of this machine are published, over all networks of one daemon.
 //!
 //! Invariants: a port is held by an open socket as long as it is published, so that other programs and
-//! other daemons see it taken; an address of `0.0.0.0` meets every other; a failed request holds nothing.
+//! other daemons see it taken; an unspecified address meets every other of its family; a failed request
+//! holds nothing.
+
+mod holder;
 
 use crate::{Protocol, Publish, Published};
 use base::{Error, Kind, Result};
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -31,18 +34,31 @@ struct State {
 
 #[derive(Debug)]
 struct Held {
-    address: Ipv4Addr,
-    /// Absent where the kernel lacks the protocol, and for a port that another program took while no
-    /// daemon ran.
+    address: IpAddr,
+    /// Name of the container.
+    by: Arc<str>,
+    /// Absent where the kernel lacks the protocol or the family, and for a port that another program took
+    /// while no daemon ran.
     _socket: Option<OwnedFd>,
 }
 
 /// Why a port cannot be had.
 enum Refusal {
     /// By a container of this daemon.
-    Allocated,
+    Allocated(Arc<str>),
     /// By the kernel.
     Kernel(std::io::Error),
+}
+
+/// Whose ports, and on which addresses those without one are published.
+#[derive(Clone, Copy, Debug)]
+pub struct Taker<'a> {
+    /// Name of the container.
+    pub name: &'a str,
+    /// One address for each family that the network has.
+    pub defaults: &'a [IpAddr],
+    /// Families of the network that translate, IPv4 and IPv6; the others' ports are open as they are.
+    pub translates: [bool; 2],
 }
 
 impl Default for Ports {
@@ -57,16 +73,19 @@ impl Ports {
         Self(Arc::new(Mutex::new(State { ephemeral, last: HashMap::new(), held: HashMap::new() })))
     }
 
-    /// Takes a port for each wish, or none at all.
+    /// Takes a port for each wish, or none at all. A wish without an address gets the same port on one
+    /// address of each family.
     ///
     /// # Errors
-    /// `Internal`, with Docker's words, when one is taken; `NotImplemented` for IPv6 addresses.
-    pub fn take(&self, wishes: &[Publish], default_ip: Ipv4Addr) -> Result<Vec<Published>> {
+    /// `Internal`, with Docker's words and the holder's name, when one is taken; `Invalid` for an address of
+    /// a family that the network lacks.
+    pub fn take(&self, wishes: &[Publish], taker: Taker<'_>) -> Result<Vec<Published>> {
+        let by: Arc<str> = taker.name.into();
         let mut state = self.state();
         let mut taken = Vec::with_capacity(wishes.len());
         for wish in wishes {
-            match state.take(wish, default_ip) {
-                Ok(published) => taken.push(published),
+            match state.take(wish, taker, &by) {
+                Ok(published) => taken.extend(published),
                 Err(error) => {
                     taken.iter().for_each(|port| state.release(port));
                     return Err(error);
@@ -81,12 +100,15 @@ impl Ports {
     ///
     /// # Errors
     /// Tells who has it now.
-    pub fn adopt(&self, port: &Published) -> Result<()> {
-        let mut state = self.state();
-        match state.hold(port.protocol, port.host_ip, port.host_port) {
+    pub fn adopt(&self, port: &Published, by: &str) -> Result<()> {
+        if port.host_port == 0 {
+            return Ok(());
+        }
+        let (mut state, by) = (self.state(), by.into());
+        match state.hold(port.protocol, port.host_ip, port.host_port, &by) {
             Ok(()) => Ok(()),
             Err(refusal) => {
-                state.insert(port.protocol, port.host_ip, port.host_port, None);
+                state.insert(port.protocol, port.host_ip, port.host_port, &by, None);
                 Err(refusal.explain(port.protocol, port.host_ip, port.host_port))
             }
         }
@@ -110,40 +132,48 @@ impl Ports {
 }
 
 impl State {
-    fn take(&mut self, wish: &Publish, default_ip: Ipv4Addr) -> Result<Published> {
-        let address = match wish.host_ip {
-            None => default_ip,
-            Some(IpAddr::V4(address)) => address,
-            Some(IpAddr::V6(address)) => {
-                return Err(Error::not_implemented(format!(
-                    "cannot publish {}/{} on [{address}]: the network has no IPv6",
-                    wish.container_port, wish.protocol
+    fn take(&mut self, wish: &Publish, taker: Taker<'_>, by: &Arc<str>) -> Result<Vec<Published>> {
+        let (protocol, container_port) = (wish.protocol, wish.container_port);
+        let addresses: Vec<IpAddr> = match wish.host_ip {
+            None => taker.defaults.to_vec(),
+            Some(address) if taker.defaults.iter().any(|d| d.is_ipv6() == address.is_ipv6()) => {
+                vec![address]
+            }
+            Some(address) => {
+                let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+                return Err(Error::invalid(format!(
+                    "cannot publish {container_port}/{protocol} on {address}: the network has no {family}"
                 )));
             }
         };
-        let host_port = match &wish.host_ports {
+        let published =
+            |host_ip, host_port| Published { container_port, protocol, host_ip, host_port };
+        let (translated, open): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|a| taker.translates[usize::from(a.is_ipv6())]);
+        let mut all: Vec<_> = open.into_iter().map(|address| published(address, 0)).collect();
+        if translated.is_empty() {
+            return Ok(all);
+        }
+        let port = match &wish.host_ports {
             Some(range) if range.start() == range.end() => {
                 let port = *range.start();
-                self.hold(wish.protocol, address, port)
-                    .map_err(|refusal| refusal.explain(wish.protocol, address, port))?;
+                self.hold_all(protocol, &translated, port, by)
+                    .map_err(|(refusal, address)| refusal.explain(protocol, address, port))?;
                 port
             }
-            Some(range) => self.first_of(wish.protocol, address, range.clone())?,
-            None => self.any(wish.protocol, address)?,
+            Some(range) => self.first_of(protocol, &translated, range.clone(), by)?,
+            None => self.any(protocol, &translated, by)?,
         };
-        Ok(Published {
-            container_port: wish.container_port,
-            protocol: wish.protocol,
-            host_ip: address,
-            host_port,
-        })
+        all.extend(translated.into_iter().map(|address| published(address, port)));
+        all.sort_by_key(|p| p.host_ip.is_ipv6());
+        Ok(all)
     }
 
-    fn any(&mut self, protocol: Protocol, address: Ipv4Addr) -> Result<u16> {
+    fn any(&mut self, protocol: Protocol, addresses: &[IpAddr], by: &Arc<str>) -> Result<u16> {
         let (first, end) = (*self.ephemeral.start(), *self.ephemeral.end());
         let last = self.last.get(&protocol).copied().filter(|last| (first..end).contains(last));
         let start = last.map_or(first, |last| last + 1);
-        let port = self.first_of(protocol, address, (start..=end).chain(first..start))?;
+        let port = self.first_of(protocol, addresses, (start..=end).chain(first..start), by)?;
         self.last.insert(protocol, port);
         Ok(port)
     }
@@ -151,53 +181,93 @@ impl State {
     fn first_of(
         &mut self,
         protocol: Protocol,
-        address: Ipv4Addr,
+        addresses: &[IpAddr],
         candidates: impl IntoIterator<Item = u16>,
+        by: &Arc<str>,
     ) -> Result<u16> {
         for port in candidates {
-            match self.hold(protocol, address, port) {
+            match self.hold_all(protocol, addresses, port, by) {
                 Ok(()) => return Ok(port),
-                Err(Refusal::Allocated) => {}
-                Err(Refusal::Kernel(error)) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+                Err((Refusal::Allocated(_), _)) => {}
+                Err((Refusal::Kernel(error), _))
+                    if error.kind() == std::io::ErrorKind::AddrInUse => {}
                 // Any other reason is the same for every port.
-                Err(refusal) => return Err(refusal.explain(protocol, address, port)),
+                Err((refusal, address)) => return Err(refusal.explain(protocol, address, port)),
             }
         }
         Err(Error::internal("all ports are allocated"))
     }
 
-    fn hold(&mut self, protocol: Protocol, address: Ipv4Addr, port: u16) -> Result<(), Refusal> {
-        let meets = |held: &Held| {
-            held.address == address || held.address.is_unspecified() || address.is_unspecified()
+    /// One port on all addresses, or on none.
+    fn hold_all(
+        &mut self,
+        protocol: Protocol,
+        addresses: &[IpAddr],
+        port: u16,
+        by: &Arc<str>,
+    ) -> Result<(), (Refusal, IpAddr)> {
+        for (n, address) in addresses.iter().enumerate() {
+            if let Err(refusal) = self.hold(protocol, *address, port, by) {
+                for held in &addresses[..n] {
+                    self.give_back(protocol, *held, port);
+                }
+                return Err((refusal, *address));
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(
+        &mut self,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+        by: &Arc<str>,
+    ) -> Result<(), Refusal> {
+        let meets = |held: &&Held| {
+            held.address.is_ipv6() == address.is_ipv6()
+                && (held.address == address
+                    || held.address.is_unspecified()
+                    || address.is_unspecified())
         };
-        if self.held.get(&(protocol, port)).is_some_and(|all| all.iter().any(meets)) {
-            return Err(Refusal::Allocated);
+        if let Some(held) = self.held.get(&(protocol, port)).and_then(|all| all.iter().find(meets))
+        {
+            return Err(Refusal::Allocated(Arc::clone(&held.by)));
         }
         let transport = match protocol {
             Protocol::Tcp => Transport::Tcp,
             Protocol::Udp => Transport::Udp,
             Protocol::Sctp => Transport::Sctp,
         };
-        let socket = hold(transport, SocketAddrV4::new(address, port))
-            .map_err(|errno| Refusal::Kernel(errno.into()))?;
-        self.insert(protocol, address, port, socket);
+        let socket = match hold(transport, SocketAddr::new(address, port)) {
+            // A machine without IPv6 has nobody who could take its ports.
+            Err(errno) if address.is_ipv6() && errno.raw_os_error() == EAFNOSUPPORT => None,
+            other => other.map_err(|errno| Refusal::Kernel(errno.into()))?,
+        };
+        self.insert(protocol, address, port, by, socket);
         Ok(())
     }
 
     fn insert(
         &mut self,
         protocol: Protocol,
-        address: Ipv4Addr,
+        address: IpAddr,
         port: u16,
+        by: &Arc<str>,
         socket: Option<OwnedFd>,
     ) {
-        self.held.entry((protocol, port)).or_default().push(Held { address, _socket: socket });
+        let held = Held { address, by: Arc::clone(by), _socket: socket };
+        self.held.entry((protocol, port)).or_default().push(held);
     }
 
     fn release(&mut self, port: &Published) {
-        let key = (port.protocol, port.host_port);
+        self.give_back(port.protocol, port.host_ip, port.host_port);
+    }
+
+    fn give_back(&mut self, protocol: Protocol, address: IpAddr, port: u16) {
+        let key = (protocol, port);
         if let Some(all) = self.held.get_mut(&key) {
-            all.retain(|held| held.address != port.host_ip);
+            all.retain(|held| held.address != address);
             if all.is_empty() {
                 self.held.remove(&key);
             }
@@ -206,15 +276,19 @@ impl State {
 }
 
 impl Refusal {
-    /// Docker's words, which people and tools look for.
-    fn explain(self, protocol: Protocol, address: Ipv4Addr, port: u16) -> Error {
+    /// Docker's words, which people and tools look for, and who has the port.
+    fn explain(self, protocol: Protocol, address: IpAddr, port: u16) -> Error {
+        let at = SocketAddr::new(address, port);
         match self {
-            Self::Allocated => Error::internal(format!(
-                "Bind for {address}:{port} failed: port is already allocated"
+            Self::Allocated(by) => Error::internal(format!(
+                "Bind for {at} failed: port is already allocated (by container {by})"
             )),
             Self::Kernel(error) => {
                 let reason = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+                    std::io::ErrorKind::AddrInUse => match holder::find(protocol, port) {
+                        Some(by) => format!("address already in use (by {by})"),
+                        None => "address already in use".to_owned(),
+                    },
                     std::io::ErrorKind::AddrNotAvailable => {
                         "cannot assign requested address".to_owned()
                     }
@@ -224,15 +298,17 @@ impl Refusal {
                     Some(EMFILE | ENFILE) => Kind::Exhausted,
                     _ => Kind::Internal,
                 };
-                Error::new(kind, format!("listen {protocol}4 {address}:{port}: bind: {reason}"))
+                let family = if address.is_ipv6() { 6 } else { 4 };
+                Error::new(kind, format!("listen {protocol}{family} {at}: bind: {reason}"))
             }
         }
     }
 }
 
-/// Errors for too many open files; the same on all of Linux.
+/// Errors for too many open files and for a family that the kernel lacks; the same on all of Linux.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
+const EAFNOSUPPORT: i32 = 97;
 
 fn system_range() -> Option<RangeInclusive<u16>> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;

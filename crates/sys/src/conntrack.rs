@@ -5,7 +5,10 @@
 //! while it led elsewhere, would never reach the new owner.
 //! Source: `linux/netfilter/nfnetlink_conntrack.h`.
 
-use crate::netlink::{Attributes, Message, Request, Result, Socket};
+use crate::{
+    netlink::{Attributes, Message, Request, Result, Socket},
+    nft::Family,
+};
 use std::collections::HashSet;
 
 const DELETE: u16 = 2;
@@ -24,34 +27,34 @@ const FEW: usize = 4;
 /// The version that makes the kernel look at the family.
 const VERSION: u8 = 1;
 
-/// Forgets all IPv4 connections of a protocol whose original destination port is one of these, in the
+/// Forgets all connections of a family and a protocol whose original destination port is one of these, in the
 /// network namespace of the calling thread.
 ///
 /// # Errors
 /// Of the kernel.
-pub fn forget(protocol: u8, ports: &[u16]) -> Result<()> {
+pub fn forget(family: Family, protocol: u8, ports: &[u16]) -> Result<()> {
     if ports.is_empty() {
         return Ok(());
     }
     let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
     if ports.len() > FEW {
-        return one_by_one(&mut socket, protocol, ports);
+        return one_by_one(&mut socket, family, protocol, ports);
     }
-    let filtered: Vec<_> = ports.iter().map(|port| by_filter(protocol, *port)).collect();
+    let filtered: Vec<_> = ports.iter().map(|port| by_filter(family, protocol, *port)).collect();
     match socket.run(&filtered) {
         Ok(()) => Ok(()),
         // Before Linux 6.9 only whole tuples are understood.
-        Err(_) => one_by_one(&mut socket, protocol, ports),
+        Err(_) => one_by_one(&mut socket, family, protocol, ports),
     }
 }
 
-fn message(kind: u16) -> Message {
+fn message(family: Family, kind: u16) -> Message {
     let kind = (libc::NFNL_SUBSYS_CTNETLINK << 8) as u16 | kind;
-    Message::new(kind, 0, &[libc::AF_INET as u8, VERSION, 0, 0])
+    Message::new(kind, 0, &[family.number(), VERSION, 0, 0])
 }
 
-fn by_filter(protocol: u8, port: u16) -> Request {
-    let message = message(DELETE)
+fn by_filter(family: Family, protocol: u8, port: u16) -> Request {
+    let message = message(family, DELETE)
         .nest(TUPLE_ORIG, |m| {
             m.nest(TUPLE_PROTO, |m| {
                 m.with_u8(PROTO_NUM, protocol).with(PROTO_DST_PORT, &port.to_be_bytes())
@@ -61,8 +64,8 @@ fn by_filter(protocol: u8, port: u16) -> Request {
     Request::new(message, format!("forget connections to port {port}"))
 }
 
-fn one_by_one(socket: &mut Socket, protocol: u8, ports: &[u16]) -> Result<()> {
-    let all = socket.list(&Request::new(message(GET), "list connections"))?;
+fn one_by_one(socket: &mut Socket, family: Family, protocol: u8, ports: &[u16]) -> Result<()> {
+    let all = socket.list(&Request::new(message(family, GET), "list connections"))?;
     let ports: HashSet<u16> = ports.iter().copied().collect();
     let mut deletes = Vec::new();
     for entry in &all {
@@ -76,7 +79,7 @@ fn one_by_one(socket: &mut Socket, protocol: u8, ports: &[u16]) -> Result<()> {
             attributes.value(TUPLE_ORIG).zip(attributes.value(ID)).filter(|_| ours)
         {
             const NESTED: u16 = libc::NLA_F_NESTED as u16;
-            let message = message(DELETE).with(TUPLE_ORIG | NESTED, tuple).with(ID, id);
+            let message = message(family, DELETE).with(TUPLE_ORIG | NESTED, tuple).with(ID, id);
             deletes.push(Request::new(message, "forget a connection"));
         }
     }
@@ -100,7 +103,7 @@ mod tests {
 
     fn known() -> Vec<u16> {
         let mut socket = Socket::open(libc::NETLINK_NETFILTER).unwrap();
-        let all = socket.list(&Request::new(message(GET), "list")).unwrap();
+        let all = socket.list(&Request::new(message(Family::Ipv4, GET), "list")).unwrap();
         let mut ports: Vec<_> = all
             .iter()
             .map(|entry| {
@@ -119,7 +122,7 @@ mod tests {
         netns::within(namespace.as_fd(), || {
             Route::open().unwrap().run(&[Request::set_up(crate::netlink::LOOPBACK)]).unwrap();
             // Connections are remembered only where a rule asks for them.
-            let mut batch = Batch::new();
+            let mut batch = Batch::new(Family::Ipv4);
             batch.renew_table("t");
             batch.add_chain("t", &Chain { name: "out", base: Some(("filter", Hook::Output, 0)) });
             let rule: Vec<_> = Expr::ct(Ct::State, 8)
@@ -127,7 +130,7 @@ mod tests {
                 .chain([Expr::Verdict(Verdict::Accept)])
                 .collect();
             batch.add_rule("t", "out", &rule);
-            Nft::open().unwrap().commit(&batch).unwrap();
+            Nft::open(Family::Ipv4).unwrap().commit(&batch).unwrap();
             // Receivers, so that no refusal is remembered beside.
             let receivers: Vec<_> =
                 (7001..7006).map(|p| UdpSocket::bind(("127.0.0.1", p)).unwrap()).collect();
@@ -139,13 +142,13 @@ mod tests {
             };
             send();
             assert_eq!(known(), [7001, 7002, 7003, 7004, 7005]);
-            forget(6, &[7001]).unwrap();
-            forget(17, &[7002, 7004, 9999]).unwrap();
+            forget(Family::Ipv4, 6, &[7001]).unwrap();
+            forget(Family::Ipv4, 17, &[7002, 7004, 9999]).unwrap();
             assert_eq!(known(), [7001, 7003, 7005]);
             let mut socket = Socket::open(libc::NETLINK_NETFILTER).unwrap();
-            one_by_one(&mut socket, 17, &[7001, 7005, 9999]).unwrap();
+            one_by_one(&mut socket, Family::Ipv4, 17, &[7001, 7005, 9999]).unwrap();
             assert_eq!(known(), [7003]);
-            forget(17, &[]).unwrap();
+            forget(Family::Ipv4, 17, &[]).unwrap();
         })
         .unwrap();
     }

@@ -9,11 +9,11 @@ use rustix::{
     io::Errno,
     net::{
         self, AddressFamily, SocketFlags, SocketType, ipproto,
-        sockopt::{set_socket_recv_buffer_size, set_socket_reuseaddr},
+        sockopt::{set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_reuseaddr},
     },
 };
 use std::{
-    net::SocketAddrV4,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -34,19 +34,23 @@ pub enum Transport {
 ///
 /// # Errors
 /// `EADDRINUSE` when another socket has it, `EADDRNOTAVAIL` when the address is not of this machine.
-pub fn hold(transport: Transport, at: SocketAddrV4) -> Result<Option<OwnedFd>, Errno> {
+pub fn hold(transport: Transport, at: SocketAddr) -> Result<Option<OwnedFd>, Errno> {
     let (kind, protocol) = match transport {
         Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
         Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
         Transport::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
-    let socket =
-        match net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(protocol)) {
-            Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if transport == Transport::Sctp => {
-                return Ok(None);
-            }
-            other => other?,
-        };
+    let family = if at.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = match net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol)) {
+        Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if transport == Transport::Sctp => {
+            return Ok(None);
+        }
+        other => other?,
+    };
+    if at.is_ipv6() {
+        // The other family's port is held by a socket of its own.
+        set_ipv6_v6only(&socket, true)?;
+    }
     if kind == SocketType::STREAM {
         // Connections of the last owner that linger in TIME_WAIT are no obstacle.
         set_socket_reuseaddr(&socket, true)?;
@@ -114,8 +118,8 @@ mod tests {
     use crate::netns;
     use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
-    fn at(port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    fn at(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
     }
 
     fn inside(work: impl FnOnce() + Send) {
@@ -153,8 +157,7 @@ mod tests {
     fn nobody_connects_to_a_held_port() {
         inside(|| {
             let _held = hold(Transport::Tcp, at(81)).unwrap();
-            let tried =
-                std::net::TcpStream::connect_timeout(&at(81).into(), Duration::from_millis(50));
+            let tried = std::net::TcpStream::connect_timeout(&at(81), Duration::from_millis(50));
             assert_eq!(tried.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         });
     }
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_cannot_be_held() {
         inside(|| {
-            let foreign = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 80);
+            let foreign = (Ipv4Addr::new(203, 0, 113, 9), 80).into();
             assert_eq!(hold(Transport::Tcp, foreign).unwrap_err(), Errno::ADDRNOTAVAIL);
         });
     }

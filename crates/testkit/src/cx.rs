@@ -218,6 +218,12 @@ impl<'d> Cx<'d> {
                 _ = api.delete(&format!("/images/{}?force=1", tag.as_str().unwrap_or_default()));
             }
         }
+        for n in api.get("/networks").json().as_array().into_iter().flatten() {
+            if mine(&n["Name"]) {
+                let id = n["Id"].as_str().unwrap_or_default();
+                _ = api.delete(&format!("/networks/{id}"));
+            }
+        }
         for v in api.get("/volumes").json()["Volumes"].as_array().into_iter().flatten() {
             if mine(&v["Name"]) {
                 let name = v["Name"].as_str().unwrap_or_default();

@@ -126,6 +126,11 @@ impl Slot {
     fn address(&self) -> String {
         format!("10.{}.{}.1/24", 200 + self.number / 250, self.number % 250)
     }
+
+    /// Where its user-defined networks get their subnets from: 64 of 62 addresses.
+    fn pool(&self) -> String {
+        format!("base=10.{}.{}.0/20,size=26", 100 + self.number / 16, self.number % 16 * 16)
+    }
 }
 
 /// The binary under test: `GANTRY_TEST_DAEMON`, else the `gantry` beside the running test.
@@ -236,6 +241,9 @@ impl Daemon {
         command.arg("-H").arg(format!("unix://{}", self.socket.display()));
         let bridge = own.slot.as_ref().map_or("none".to_owned(), Slot::bridge);
         command.args(["--bridge", &bridge]).args(&own.options.args);
+        if let Some(slot) = &own.slot {
+            command.args(["--default-address-pool", &slot.pool()]);
+        }
         command.envs(own.options.env.iter().map(|(k, v)| (k, v)));
         Ok(command)
     }
@@ -332,6 +340,12 @@ impl Daemon {
     /// Name of its bridge.
     pub fn bridge(&self) -> Option<String> {
         self.own.as_ref()?.slot.as_ref().map(Slot::bridge)
+    }
+
+    /// First two numbers of the addresses of its user-defined networks, `10.107.`.
+    pub fn pool(&self) -> Option<String> {
+        let slot = self.own.as_ref()?.slot.as_ref()?;
+        Some(format!("10.{}.", 100 + slot.number / 16))
     }
 
     /// First three numbers of its bridge's addresses, `10.200.7.`.

@@ -99,6 +99,14 @@ pub struct NetworkCreate {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
+/// Answer of `POST /networks/create`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkCreated {
+    pub id: String,
+    pub warning: String,
+}
+
 /// Body of `POST /networks/(id)/connect` and `/disconnect`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

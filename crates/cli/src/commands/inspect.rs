@@ -64,6 +64,16 @@ pub(crate) const VOLUME_INSPECT: Command = Command {
     run: |ui, given| run(ui, given, "volume"),
 };
 
+pub(crate) const NETWORK_INSPECT: Command = Command {
+    names: &["network inspect"],
+    usage: "NETWORK [NETWORK...]",
+    about: "Display detailed information on one or more networks",
+    count: Count::AtLeast(1),
+    words: Words::Anywhere,
+    flags: &[&[FORMAT, short('v', "verbose", Kind::Bool, "Verbose output for diagnostics")]],
+    run: |ui, given| run(ui, given, "network"),
+};
+
 /// What can be inspected, in the order of looking.
 struct Of {
     name: &'static str,
@@ -79,7 +89,10 @@ const KINDS: &[Of] = &[
 
 fn run(ui: &mut Ui, given: &Given, wanted: &str) -> Result<()> {
     // What Docker has no word for (origin, use, owners) comes only to those who ask.
-    let query = Query::new().flag("size", given.is("size")).flag("gantry", ui.program == "gantry");
+    let query = Query::new()
+        .flag("size", given.is("size"))
+        .flag("verbose", given.is("verbose"))
+        .flag("gantry", ui.program == "gantry");
     let mut found = Vec::new();
     let mut failed = Vec::new();
     for name in &given.words {

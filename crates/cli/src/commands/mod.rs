@@ -19,6 +19,11 @@ mod login;
 mod logout;
 mod logs;
 mod manifest_inspect;
+mod network_connect;
+mod network_create;
+mod network_ls;
+mod network_prune;
+mod network_rm;
 mod pause;
 mod port;
 mod ps;
@@ -89,6 +94,13 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &unpause::UNPAUSE,
     &wait::WAIT,
     &manifest_inspect::MANIFEST_INSPECT,
+    &inspect::NETWORK_INSPECT,
+    &network_connect::NETWORK_CONNECT,
+    &network_connect::NETWORK_DISCONNECT,
+    &network_create::NETWORK_CREATE,
+    &network_ls::NETWORK_LS,
+    &network_prune::NETWORK_PRUNE,
+    &network_rm::NETWORK_RM,
     &container_prune::CONTAINER_PRUNE,
     &image_prune::IMAGE_PRUNE,
     &df::DF,
@@ -111,6 +123,7 @@ pub(crate) static GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("manifest", "Look at manifests and manifest lists in registries"),
+    ("network", "Manage networks"),
     ("system", "Manage the engine"),
     ("volume", "Manage volumes"),
 ];

@@ -64,7 +64,9 @@ impl Engine {
         let (host, mut warnings) =
             settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
         settle::check(&request.config, &host)?;
-        networking::check(&host, &request.endpoints)?;
+        let mut host = host;
+        let endpoints = self.named_networks(&mut host, request.endpoints)?;
+        networking::check(&host, &endpoints)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
         let config = merge(request.config, &to_api(&image.config.config().config))?;
@@ -81,7 +83,7 @@ impl Engine {
                 &places,
                 config,
                 host,
-                request.endpoints,
+                endpoints,
                 &image.id,
                 &image.layers,
                 by,
@@ -167,6 +169,31 @@ impl Engine {
         })?;
         self.containers.insert(Container::new(record));
         Ok(())
+    }
+
+    /// Networks may be given by id; what is kept goes by name. One that is not there is told at the start.
+    fn named_networks(
+        &self,
+        host: &mut model::HostConfig,
+        endpoints: networking::Asked,
+    ) -> Result<networking::Asked> {
+        let name = |text: &str| match self.networks.find(text) {
+            Ok(network) => network.name,
+            Err(_) => text.to_owned(),
+        };
+        if !host.network_mode.starts_with("container:") {
+            host.network_mode = name(&host.network_mode);
+        }
+        let mut named = networking::Asked::new();
+        for (key, settings) in endpoints {
+            if named.insert(name(&key), settings).is_some() {
+                return Err(Error::invalid(format!(
+                    "conflicting options: network {} is asked for twice",
+                    name(&key)
+                )));
+            }
+        }
+        Ok(named)
     }
 
     /// The mounts of the containers that `--volumes-from` names.

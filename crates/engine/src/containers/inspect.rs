@@ -171,7 +171,7 @@ pub(crate) fn network_settings(record: &Record) -> model::NetworkSettings {
         .into_iter()
         .map(|name| {
             let asked = record.endpoints.get(name).cloned().unwrap_or_default();
-            (name.to_owned(), endpoint_settings(record.attached_to(name), asked))
+            (name.to_owned(), endpoint_settings(record, name, asked))
         })
         .collect();
     if !record.attached.is_empty() {
@@ -179,33 +179,44 @@ pub(crate) fn network_settings(record: &Record) -> model::NetworkSettings {
         settings.sandbox_key = format!("/proc/{}/ns/net", record.state.pid);
     }
     // Clients of old versions read the addresses of the default network here.
-    if let Some(endpoint) = record.attached_to("bridge") {
-        let shown = endpoint_settings(Some(endpoint), model::EndpointSettings::default());
+    if record.attached_to("bridge").is_some() {
+        let shown = endpoint_settings(record, "bridge", model::EndpointSettings::default());
         settings.endpoint_id = shown.endpoint_id;
         settings.gateway = shown.gateway;
         settings.ip_address = shown.ip_address;
         settings.ip_prefix_len = shown.ip_prefix_len;
         settings.mac_address = shown.mac_address;
+        settings.ipv6_gateway = shown.ipv6_gateway;
+        settings.global_ipv6_address = shown.global_ipv6_address;
+        settings.global_ipv6_prefix_len = shown.global_ipv6_prefix_len;
     }
     settings.networks = Some(networks);
     settings
 }
 
 fn endpoint_settings(
-    endpoint: Option<&network::Endpoint>,
+    record: &Record,
+    name: &str,
     asked: model::EndpointSettings,
 ) -> model::EndpointSettings {
-    let Some(endpoint) = endpoint else {
+    let Some(endpoint) = record.attached_to(name) else {
         // What was asked for is no address that it has.
         return model::EndpointSettings { mac_address: String::new(), ..asked };
     };
+    let text =
+        |address: Option<std::net::IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    let (v4, v6) = (endpoint.address, endpoint.address6);
     model::EndpointSettings {
         network_id: endpoint.network.to_string(),
         endpoint_id: endpoint.id.to_string(),
-        gateway: endpoint.gateway.map(|g| g.to_string()).unwrap_or_default(),
-        ip_address: endpoint.address.map(|a| a.address().to_string()).unwrap_or_default(),
-        ip_prefix_len: endpoint.address.map_or(0, |a| i64::from(a.prefix())),
+        gateway: text(endpoint.gateway),
+        ip_address: text(v4.map(|a| a.address())),
+        ip_prefix_len: v4.map_or(0, |a| i64::from(a.prefix())),
+        ipv6_gateway: text(endpoint.gateway6),
+        global_ipv6_address: text(v6.map(|a| a.address())),
+        global_ipv6_prefix_len: v6.map_or(0, |a| i64::from(a.prefix())),
         mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+        dns_names: (!network::predefined(name)).then(|| endpoint.names.clone()),
         ..asked
     }
 }
@@ -226,7 +237,11 @@ fn ports(record: &Record) -> BTreeMap<String, Option<Vec<model::PortBinding>>> {
             .get_or_insert_default()
             .push(model::PortBinding {
                 host_ip: bound.host_ip.to_string(),
-                host_port: bound.host_port.to_string(),
+                // A port that is open as it is has none on the host.
+                host_port: match bound.host_port {
+                    0 => String::new(),
+                    port => port.to_string(),
+                },
             });
     }
     ports

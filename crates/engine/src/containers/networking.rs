@@ -10,10 +10,15 @@ use super::Record;
 use api::model::{EndpointSettings, HostConfig};
 use base::{Error, Result, event::Event};
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr, os::fd::BorrowedFd};
 
 /// Endpoints asked for, by name of network.
 pub(crate) type Asked = BTreeMap<String, EndpointSettings>;
+
+/// Network option: what interfaces inside are called, before their number.
+const PREFIX: &str = "com.docker.network.container_iface_prefix";
+/// Longest name of a link (IFNAMSIZ - 1).
+const NAME_BYTES: usize = 15;
 
 /// Checks what can be said of wished networks without looking at them.
 ///
@@ -30,7 +35,72 @@ pub(crate) fn check(host: &HostConfig, asked: &Asked) -> Result<()> {
             "container cannot be disconnected from host network or connected to host network",
         ));
     }
+    for (name, settings) in asked {
+        check_endpoint(name, settings)?;
+    }
     Ok(())
+}
+
+/// Checks what is asked for on one network.
+///
+/// # Errors
+/// `Invalid` with docker's wording.
+pub(crate) fn check_endpoint(network: &str, settings: &EndpointSettings) -> Result<()> {
+    let mut faults = Vec::new();
+    let user_defined = network != "default" && !network::predefined(network);
+    if !user_defined && settings.aliases.as_ref().is_some_and(|a| !a.is_empty()) {
+        faults.push("network-scoped aliases are only supported for user-defined networks".into());
+    }
+    if let Some(ipam) = &settings.ipam_config {
+        let given = [&ipam.ipv4_address, &ipam.ipv6_address];
+        if !user_defined && given.iter().any(|a| !a.is_empty()) {
+            faults.push(
+                "user-specified IP address is supported on user-defined networks only".into(),
+            );
+        }
+        for (text, ipv6) in given.into_iter().zip([false, true]).filter(|(t, _)| !t.is_empty()) {
+            if address(text, ipv6).is_none() {
+                faults.push(format!("invalid IPv{} address: {text}", if ipv6 { 6 } else { 4 }));
+            }
+        }
+        for text in ipam.link_local_ips.iter().flatten() {
+            if text.parse::<IpAddr>().is_err() {
+                faults.push(format!("invalid link-local IP address: {text}"));
+            }
+        }
+    }
+    let mac = &settings.mac_address;
+    if !mac.is_empty() && mac.parse::<network::Mac>().is_err() {
+        faults.push(format!("invalid MAC address: {mac}"));
+    }
+    if let Some(name) = interface_asked(settings)
+        && !valid_interface(name)
+    {
+        faults.push(format!("invalid interface name {name:?}: want 1 to {NAME_BYTES} characters"));
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "invalid config for network {network}: invalid endpoint settings: {}",
+            faults.join("; ")
+        ))),
+    }
+}
+
+fn address(text: &str, ipv6: bool) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().filter(|a| a.is_ipv6() == ipv6 && !a.is_unspecified())
+}
+
+fn interface_asked(settings: &EndpointSettings) -> Option<&str> {
+    settings.driver_opts.as_ref()?.get(network::INTERFACE_OPTION).map(String::as_str)
+}
+
+fn valid_interface(name: &str) -> bool {
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || !c.is_ascii_graphic();
+    !name.is_empty()
+        && name.len() <= NAME_BYTES
+        && !name.contains(odd)
+        && !matches!(name, "." | ".." | "lo")
 }
 
 /// What a new container asks for: `default` is the bridge, and without any endpoint it is on the network of
@@ -45,6 +115,109 @@ pub(crate) fn asked(host: &HostConfig, endpoints: Asked) -> Asked {
         asked.insert(host.network_mode.clone(), EndpointSettings::default());
     }
     asked
+}
+
+/// What one endpoint of a container is wired with.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// Name of the network.
+    pub(crate) network: String,
+    interface: String,
+    mac: Option<network::Mac>,
+    address: Option<IpAddr>,
+    address6: Option<IpAddr>,
+    pub(crate) gateway: bool,
+    names: Vec<String>,
+    options: BTreeMap<String, String>,
+}
+
+impl Wish {
+    /// The wish for `name`, beside interfaces that are there already. The default route is decided by the caller.
+    ///
+    /// # Errors
+    /// `NotFound` for the network; `Invalid` for what cannot be read.
+    pub(crate) fn of(
+        record: &Record,
+        name: &str,
+        networks: &network::Networks,
+        used: &[String],
+    ) -> Result<Self> {
+        let network = networks.find(name)?;
+        let asked = record.endpoints.get(name).cloned().unwrap_or_default();
+        let ipam = asked.ipam_config.clone().unwrap_or_default();
+        let interface = match interface_asked(&asked) {
+            Some(name) => name.to_owned(),
+            None => {
+                let prefix = network.spec.option(PREFIX).filter(|p| valid_interface(p));
+                let prefix = prefix.unwrap_or("eth");
+                let mut names = (0..).map(|n| format!("{prefix}{n}"));
+                names.find(|name| !used.contains(name)).unwrap_or_default()
+            }
+        };
+        // The old field of the configuration means the network of the mode.
+        let own = match record.host.network_mode == name {
+            true => record.config.mac_address.as_str(),
+            false => "",
+        };
+        let mac = [asked.mac_address.as_str(), own].into_iter().find(|m| !m.is_empty());
+        Ok(Self {
+            network: network.name.clone(),
+            interface,
+            mac: mac.map(str::parse).transpose()?,
+            address: address(&ipam.ipv4_address, false),
+            address6: address(&ipam.ipv6_address, true),
+            gateway: false,
+            names: record.dns_names(&network.name, &asked),
+            options: asked.driver_opts.clone().unwrap_or_default(),
+        })
+    }
+
+    /// All wishes of a container that starts, in the order in which they are wired.
+    ///
+    /// # Errors
+    /// As [`Wish::of`].
+    pub(crate) fn all(record: &Record, networks: &network::Networks) -> Result<Vec<Self>> {
+        let names = record.own_networks();
+        let gateway = record.gateway(networks, names.iter().copied())?;
+        let mut used: Vec<String> =
+            record.endpoints.values().filter_map(interface_asked).map(str::to_owned).collect();
+        names
+            .into_iter()
+            .map(|name| {
+                let mut wish = Self::of(record, name, networks, &used)?;
+                wish.gateway = gateway == Some(name);
+                used.push(wish.interface.clone());
+                Ok(wish)
+            })
+            .collect()
+    }
+
+    /// Puts the container on the network.
+    ///
+    /// # Errors
+    /// As [`network::Networks::attach`].
+    pub(crate) fn attach(
+        &self,
+        record: &Record,
+        networks: &network::Networks,
+        netns: BorrowedFd<'_>,
+        publish: &[network::Publish],
+    ) -> Result<network::Endpoint> {
+        let wish = network::Attach {
+            container: &record.id,
+            name: &record.name,
+            netns: Some(netns),
+            interface: &self.interface,
+            mac: self.mac,
+            address: self.address,
+            address6: self.address6,
+            gateway: self.gateway,
+            publish: if self.gateway { publish } else { &[] },
+            names: &self.names,
+            options: &self.options,
+        };
+        networks.attach(&self.network, &wish)
+    }
 }
 
 impl Record {
@@ -71,11 +244,50 @@ impl Record {
         self.attached.iter().find(|e| e.network_name == network)
     }
 
-    /// Name and id of the networks that it is on; without an id while it does not run.
+    /// Name and id of the networks that it is on; without an id until it was started.
     pub(crate) fn networks(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
         self.network_names().into_iter().map(|name| {
-            (name, self.attached_to(name).map_or("", |endpoint| endpoint.network.as_str()))
+            let kept = self.endpoints.get(name).map_or("", |asked| asked.network_id.as_str());
+            (name, self.attached_to(name).map_or(kept, |endpoint| endpoint.network.as_str()))
         })
+    }
+
+    /// The one of these networks that its default route leads to.
+    ///
+    /// # Errors
+    /// `NotFound` for a network that is not there.
+    pub(crate) fn gateway<'a>(
+        &self,
+        networks: &network::Networks,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Option<&'a str>> {
+        let priority = |name: &str| self.endpoints.get(name).map_or(0, |asked| asked.gw_priority);
+        networks.choose_gateway(names.map(|name| (name, priority(name))))
+    }
+
+    /// Names that others on a user-defined network find it by: its own, aliases, short id, host name.
+    pub(crate) fn dns_names(&self, network: &str, asked: &EndpointSettings) -> Vec<String> {
+        let mut names = vec![self.name.clone()];
+        if network::predefined(network) {
+            return names;
+        }
+        let more = asked.aliases.iter().flatten().map(String::as_str);
+        for name in more.chain([self.id.short(), &self.config.hostname]) {
+            if !name.is_empty() && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
+    /// Notes what it was attached to: the ids of its networks are shown also when it has stopped.
+    pub(crate) fn set_attached(&mut self, endpoints: &[network::Endpoint]) {
+        for endpoint in endpoints {
+            if let Some(asked) = self.endpoints.get_mut(&endpoint.network_name) {
+                asked.network_id = endpoint.network.to_string();
+            }
+        }
+        self.attached = endpoints.to_vec();
     }
 }
 
@@ -110,7 +322,7 @@ pub(crate) fn network_event(action: &str, record: &Record, endpoint: &network::E
     Event::new("network", action, endpoint.network.as_str())
         .with("container", record.id.as_str())
         .with("name", &endpoint.network_name)
-        .with("type", if endpoint.network_name == "none" { "null" } else { &endpoint.network_name })
+        .with("type", if endpoint.driver.is_empty() { "bridge" } else { &endpoint.driver })
 }
 
 /// Reads what a container has on its networks, also from rows that knew of one network only.
@@ -151,6 +363,46 @@ mod tests {
         assert_eq!(names("web", &["db", "web"]), ["db", "web"]);
         assert_eq!(names("host", &[]), ["host"]);
         assert!(names("container:x", &[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_asked_on_a_network_is_checked_before_anything_is_made() {
+        let told = |network: &str, settings: EndpointSettings| {
+            check_endpoint(network, &settings).map_err(|e| e.to_string())
+        };
+        let with_alias = EndpointSettings { aliases: Some(vec!["a".into()]), ..Default::default() };
+        assert!(
+            told("bridge", with_alias.clone()).unwrap_err().contains("aliases are only supported")
+        );
+        assert_eq!(told("web", with_alias), Ok(()));
+        let with_ip = |v4: &str, v6: &str| EndpointSettings {
+            ipam_config: Some(api::model::EndpointIpamConfig {
+                ipv4_address: v4.into(),
+                ipv6_address: v6.into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert!(
+            told("default", with_ip("1.2.3.4", ""))
+                .unwrap_err()
+                .contains("user-defined networks only")
+        );
+        assert_eq!(told("web", with_ip("1.2.3.4", "fd00::2")), Ok(()));
+        for (v4, v6) in [("x", ""), ("fd00::2", ""), ("", "1.2.3.4"), ("0.0.0.0", "")] {
+            assert!(told("web", with_ip(v4, v6)).is_err(), "{v4} {v6}");
+        }
+        let named = |name: &str| EndpointSettings {
+            driver_opts: Some(BTreeMap::from([(network::INTERFACE_OPTION.into(), name.into())])),
+            ..Default::default()
+        };
+        assert_eq!(told("web", named("lan0")), Ok(()));
+        for bad in ["", "lo", "a/b", "a b", "sixteen-letters-"] {
+            assert!(told("web", named(bad)).is_err(), "{bad}");
+        }
+        let mac =
+            EndpointSettings { mac_address: "01:00:00:00:00:00".into(), ..Default::default() };
+        assert!(told("web", mac).is_err());
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Engine {
         for (container, shim) in waiting {
             self.watch(container, shim);
         }
+        self.lead_the_lost();
         for (container, exit) in ended {
             if let Err(err) = self.ended(container, exit).await {
                 tracing::error!(

@@ -14,7 +14,7 @@ use runtime::{
         Spec, User,
     },
 };
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 use sys::cgroup::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources};
 
 /// The spec of a container's first process.
@@ -436,71 +436,5 @@ fn root_propagation(mounts: &[Mounted]) -> String {
         (true, _) => "rshared".into(),
         (_, true) => "rslave".into(),
         _ => String::new(),
-    }
-}
-
-impl Engine {
-    /// Writes `hostname`, `hosts` and `resolv.conf` in place, so that a mounted file keeps its inode.
-    pub(crate) fn write_names(
-        &self,
-        record: &Record,
-        places: &Places,
-        endpoints: &[network::Endpoint],
-    ) -> Result<()> {
-        let (config, host) = (&record.config, &record.host);
-        if host.network_mode.starts_with("container:") {
-            return Ok(());
-        }
-        let write = |name: &str, text: &str| {
-            let path = places.data.join(name);
-            std::fs::write(&path, text)
-                .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
-        };
-        let gateway = network::names::host_gateway(self.networks.bridge_address());
-        let extra = host
-            .extra_hosts
-            .iter()
-            .flatten()
-            .map(|text| network::names::parse_extra_host(text, gateway))
-            .collect::<Result<Vec<_>>>()?;
-        let addresses: Vec<IpAddr> =
-            endpoints.iter().filter_map(|e| e.address.map(|a| IpAddr::V4(a.address()))).collect();
-        let hosts = if host.network_mode == "host" {
-            network::names::host_hosts(
-                &std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
-                &extra,
-            )
-        } else {
-            network::names::hosts(&network::names::Hosts {
-                hostname: &config.hostname,
-                domainname: &config.domainname,
-                addresses: &addresses,
-                extra: &extra,
-                ipv6: true,
-            })
-        };
-        write("hosts", &hosts)?;
-        if !endpoints.is_empty() {
-            return Ok(());
-        }
-        write("hostname", &network::names::hostname(&config.hostname))?;
-        let pick = |own: &Option<Vec<String>>, daemon: &[String]| match own {
-            Some(list) if !list.is_empty() => list.clone(),
-            _ => daemon.to_vec(),
-        };
-        let (servers, search, options) = (
-            pick(&host.dns, &self.config.dns),
-            pick(&host.dns_search, &self.config.dns_search),
-            pick(&host.dns_options, &self.config.dns_options),
-        );
-        let wish =
-            network::names::Resolver { servers: &servers, search: &search, options: &options };
-        let file = network::names::host_resolver_file(std::path::Path::new("/"));
-        let text = if host.network_mode == "host" {
-            network::names::host_resolv_conf(&file, &wish)?
-        } else {
-            network::names::resolv_conf(&file, &wish)?
-        };
-        write("resolv.conf", &text)
     }
 }

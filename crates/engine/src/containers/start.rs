@@ -170,7 +170,7 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
                 let (engine, record) = (Arc::clone(cx.engine), Arc::clone(&cx.record));
                 crate::images::blocking(move || engine.volumes_hold(&record)).await?;
             }
-            cx.engine.write_names(&cx.record, &cx.places, &[])
+            cx.engine.write_names(&cx.record, &cx.places)
         })
     }
 
@@ -256,10 +256,11 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
     fn act<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
             let record = Arc::clone(&cx.record);
-            let names = record.own_networks();
-            if names.is_empty() {
+            let shared = record.host.network_mode.starts_with("container:");
+            if shared || record.host.network_mode == "host" {
                 return Ok(());
             }
+            let wishes = networking::Wish::all(&record, &cx.engine.networks)?;
             let publish = networking::published(&record)?;
             let path = format!("/proc/{}/ns/net", cx.pid);
             let netns = match fs::File::open(&path) {
@@ -272,23 +273,18 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
                     return Err(Error::io(format!("cannot open {path}"), err));
                 }
             };
-            for (n, name) in names.into_iter().enumerate() {
-                let interface = format!("eth{n}");
-                let wish = network::Attach {
-                    container: &record.id,
-                    name: &record.name,
-                    netns: Some(netns.as_fd()),
-                    interface: &interface,
-                    mac: mac(&record, name)?,
-                    address: None,
-                    publish: if n == 0 { &publish } else { &[] },
-                };
-                cx.endpoints.push(cx.engine.networks.attach(name, &wish)?);
+            if wishes.is_empty() {
+                return network::wire_loopback(netns.as_fd());
+            }
+            for wish in wishes {
+                let endpoint =
+                    wish.attach(&record, &cx.engine.networks, netns.as_fd(), &publish)?;
+                cx.endpoints.push(endpoint);
             }
             // Kept before the program may run: whoever finds it running after a crash knows its addresses.
             let kept = cx.endpoints.clone();
-            cx.container.change(&cx.engine.store, |r| r.attached = kept, |_, _| Ok(()))?;
-            cx.engine.write_names(&cx.record, &cx.places, &cx.endpoints)
+            cx.container.change(&cx.engine.store, |r| r.set_attached(&kept), |_, _| Ok(()))?;
+            cx.engine.write_hosts(&cx.record, &cx.places, &cx.endpoints)
         })
     }
 
@@ -299,16 +295,6 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
             cx.container.change(&cx.engine.store, |r| r.attached.clear(), |_, _| Ok(())).map(drop)
         })
     }
-}
-
-/// The link address asked for on a network; the old field of the configuration means that of the mode.
-fn mac(record: &Record, network: &str) -> Result<Option<network::Mac>> {
-    let asked = record.endpoints.get(network).map_or("", |e| e.mac_address.as_str());
-    let own = match record.host.network_mode == network {
-        true => record.config.mac_address.as_str(),
-        false => "",
-    };
-    [asked, own].into_iter().find(|m| !m.is_empty()).map(str::parse).transpose()
 }
 
 /// The program runs.
@@ -357,7 +343,7 @@ impl<'e> Step<Start<'e>> for MarkRunning {
                     r.state.started = Timestamp::now();
                     r.state.stopped_by_hand = false;
                     r.state.health = health;
-                    r.attached.clone_from(endpoints);
+                    r.set_attached(endpoints);
                     r.facts.started = Some(Deed::now(by));
                     r.facts.ended = None;
                 },

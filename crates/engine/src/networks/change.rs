@@ -1,121 +1,179 @@
-//! Making, removing, connecting: what the predefined networks allow, and a clear word where user-defined
-//! ones are asked for, which do not exist yet.
+//! `POST /networks/create`, `DELETE /networks/{id}`, `POST /networks/prune`.
 
 use crate::Engine;
 use api::model;
-use base::{Error, Kind, Result, filters::Filters};
+use base::{Error, Principal, Result, Timestamp, event::Event, filters::Filters, names};
+use network::{Network, Spec, spec};
+use std::{collections::BTreeMap, sync::Arc};
 
 const PRUNE: &[&str] = &["label", "label!", "until"];
 
-fn forbidden(text: String) -> Error {
-    Error::new(Kind::Forbidden, text)
-}
-
 impl Engine {
-    /// `POST /networks/create`.
+    /// Makes a network.
     ///
     /// # Errors
-    /// `Invalid` without a name; `Forbidden` for a predefined one; `NotFound` for an unknown driver;
-    /// otherwise `NotImplemented`.
-    pub async fn network_create(&self, request: &model::NetworkCreate) -> Result<String> {
-        let name = request.name.trim();
+    /// `Invalid` for a bad name or settings; `Forbidden` for a predefined name or a taken subnet; `NotFound`
+    /// for an unknown driver; `Conflict` for a taken name.
+    pub async fn network_create(
+        self: &Arc<Self>,
+        request: &model::NetworkCreate,
+        by: &Principal,
+    ) -> Result<model::NetworkCreated> {
+        let name = request.name.trim().to_owned();
         if name.is_empty() {
             return Err(Error::invalid("invalid network name: name is empty"));
         }
-        if network::predefined(name) {
-            return Err(forbidden(format!(
-                "operation is not permitted on predefined {name} network"
-            )));
+        if network::predefined(&name) || name == "default" {
+            return Err(Error::new(
+                base::Kind::Forbidden,
+                format!("operation is not permitted on predefined {name} network"),
+            ));
         }
-        if !request.driver.is_empty() && request.driver != "default" {
-            network::drivers::named(&request.driver)?;
-        }
-        Err(Error::not_implemented(format!(
-            "cannot create network {name}: user-defined networks are not available yet"
-        )))
+        names::check("network", &name)?;
+        let spec = spec_of(request)?;
+        let (engine, by) = (Arc::clone(self), by.clone());
+        let made = super::blocking(move || {
+            engine.networks.create(&engine.store, &name, spec, |tx, network| {
+                tx.emit(event("create", network).by(&by));
+                Ok(())
+            })
+        })
+        .await?;
+        Ok(model::NetworkCreated { id: made.network.id.to_string(), warning: made.warning })
     }
 
-    /// `DELETE /networks/{id}`.
+    /// Removes a network.
     ///
     /// # Errors
-    /// `NotFound`; `Forbidden` for a predefined network, which all are as yet.
-    pub async fn network_remove(&self, name: &str) -> Result<()> {
-        let network = self.networks.find(name)?;
-        Err(forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)))
+    /// `NotFound`; `Forbidden` for a predefined one and for one with endpoints.
+    pub async fn network_remove(self: &Arc<Self>, name: &str, by: &Principal) -> Result<()> {
+        let (engine, name, by) = (Arc::clone(self), name.to_owned(), by.clone());
+        super::blocking(move || engine.drop_network(&name, &by)).await
     }
 
-    /// `POST /networks/{id}/connect`.
-    ///
-    /// # Errors
-    /// `NotFound` for network or container; `Forbidden` when it is on the network or shares another's;
-    /// otherwise `NotImplemented`.
-    pub async fn network_connect(&self, name: &str, request: &model::NetworkConnect) -> Result<()> {
-        let network = self.networks.find(name)?;
-        let record = self.containers.find(&request.container)?.record();
-        let mode = record.host.network_mode.as_str();
-        if mode == network.name {
-            return Err(forbidden(format!(
-                "endpoint with name {} already exists in network {}",
-                record.name, network.name
-            )));
-        }
-        if mode == "host" || network.name == "host" {
-            return Err(forbidden(
-                "container cannot be disconnected from host network or connected to host network"
-                    .into(),
-            ));
-        }
-        if mode == "none" || network.name == "none" {
-            return Err(forbidden(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-                    .into(),
-            ));
-        }
-        if mode.starts_with("container:") {
-            return Err(forbidden(
-                "container sharing network namespace with another container or host cannot be connected to any other network"
-                    .into(),
-            ));
-        }
-        Err(Error::not_implemented("a container on several networks is not available yet"))
+    fn drop_network(&self, name: &str, by: &Principal) -> Result<()> {
+        self.networks.remove(&self.store, name, |tx, network| {
+            tx.emit(event("destroy", network).by(by));
+            Ok(())
+        })
     }
 
-    /// `POST /networks/{id}/disconnect`.
-    ///
-    /// # Errors
-    /// `NotFound` for network or container; `Forbidden` when it is not on the network; otherwise
-    /// `NotImplemented`.
-    pub async fn network_disconnect(
-        &self,
-        name: &str,
-        request: &model::NetworkConnect,
-    ) -> Result<()> {
-        let network = self.networks.find(name)?;
-        let record = self.containers.find(&request.container)?.record();
-        if record.host.network_mode != network.name {
-            return Err(forbidden(format!(
-                "container {} is not connected to the network {}",
-                record.id, network.name
-            )));
-        }
-        if network.name == "host" {
-            return Err(forbidden(
-                "container cannot be disconnected from host network or connected to host network"
-                    .into(),
-            ));
-        }
-        Err(Error::not_implemented(format!(
-            "disconnecting a container from {} is not available yet",
-            network.name
-        )))
-    }
-
-    /// `POST /networks/prune`. Predefined networks are never pruned.
+    /// Removes networks that no container is on or would come to at its start. Predefined ones are never
+    /// pruned.
     ///
     /// # Errors
     /// `Invalid` for bad filters.
-    pub async fn networks_prune(&self, filters: &Filters) -> Result<model::NetworksPruned> {
+    pub async fn networks_prune(
+        self: &Arc<Self>,
+        filters: &Filters,
+        by: &Principal,
+    ) -> Result<model::NetworksPruned> {
         filters.only(PRUNE)?;
-        Ok(model::NetworksPruned::default())
+        let until = match filters.get("until") {
+            [] => None,
+            [one] => Some(Timestamp::parse_relative(one, Timestamp::now())?),
+            _ => return Err(Error::invalid("more than one until filter specified")),
+        };
+        let (engine, by) = (Arc::clone(self), by.clone());
+        let doomed: Vec<Network> = engine
+            .networks
+            .list()
+            .into_iter()
+            .filter(|n| !n.predefined() && self.network_users(n).is_empty())
+            .filter(|n| until.is_none_or(|until| n.created <= until))
+            .filter(|n| filters.labels(|key| n.spec.labels.get(key).map(String::as_str)))
+            .collect();
+        super::blocking(move || {
+            let mut deleted = Vec::new();
+            for network in doomed {
+                match engine.drop_network(network.id.as_str(), &by) {
+                    Ok(()) => deleted.push(network.name),
+                    Err(err) => {
+                        tracing::warn!(
+                            net = network.name,
+                            err = err.chain(),
+                            "prune skips a network"
+                        );
+                    }
+                }
+            }
+            engine.store.write(|tx| {
+                tx.emit(Event::new("network", "prune", "").with("reclaimed", "0").by(&by));
+                Ok(())
+            })?;
+            Ok(model::NetworksPruned { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
+        })
+        .await
     }
+}
+
+/// An event of a network, with docker's attributes.
+fn event(action: &str, network: &Network) -> Event {
+    Event::new("network", action, network.id.as_str())
+        .with("name", &network.name)
+        .with("type", &network.spec.driver)
+}
+
+/// What the API asks for, read.
+fn spec_of(request: &model::NetworkCreate) -> Result<Spec> {
+    if !matches!(request.scope.as_str(), "" | "local") {
+        return Err(Error::new(
+            base::Kind::Forbidden,
+            format!(
+                "cannot create a network of scope {:?}: this node is not part of a cluster",
+                request.scope
+            ),
+        ));
+    }
+    let ipam = request.ipam.clone().unwrap_or_default();
+    let mut pools = Vec::new();
+    for config in ipam.config.iter().flatten() {
+        let auxiliary = config.auxiliary_addresses.clone().unwrap_or_default();
+        if config.subnet.is_empty() {
+            if config.ip_range.is_empty() && config.gateway.is_empty() && auxiliary.is_empty() {
+                continue;
+            }
+            return Err(Error::invalid(
+                "invalid network config: an ip-range, a gateway or an auxiliary address needs a subnet",
+            ));
+        }
+        pools.push(spec::Pool::parse(
+            &config.subnet,
+            &config.ip_range,
+            &config.gateway,
+            &auxiliary,
+        )?);
+    }
+    for (n, pool) in pools.iter().enumerate() {
+        if let Some(other) = pools[..n].iter().find(|other| other.subnet.overlaps(pool.subnet)) {
+            return Err(Error::invalid(format!(
+                "invalid network config: subnets {} and {} overlap",
+                other.subnet, pool.subnet
+            )));
+        }
+    }
+    let word = |text: &str, default: &str| if text.is_empty() { default } else { text }.to_owned();
+    let driver = match request.driver.as_str() {
+        "default" => "bridge".to_owned(),
+        other => word(other, "bridge"),
+    };
+    let options = request.options.clone().unwrap_or_default();
+    // Since 20.10 the CLI's `-o com.docker.network.enable_ipv6` stands beside the flag.
+    let option = |key: &str| options.get(key).and_then(|text| text.parse::<bool>().ok());
+    let ipv6 = request.enable_ipv6.or_else(|| option("com.docker.network.enable_ipv6"));
+    let ipv4 = request.enable_ipv4.or_else(|| option("com.docker.network.enable_ipv4"));
+    let internal = request.internal;
+    Ok(Spec {
+        driver,
+        labels: request.labels.clone().unwrap_or_default(),
+        internal,
+        attachable: request.attachable,
+        ingress: request.ingress,
+        ipv4: ipv4.unwrap_or(true),
+        ipv6: ipv6.unwrap_or(false),
+        ipam: spec::Ipam { driver: word(&ipam.driver, "default"), options: ipam.options, pools },
+        config_only: request.config_only,
+        config_from: request.config_from.clone().map(|c| c.network).unwrap_or_default(),
+        options: options.into_iter().collect::<BTreeMap<_, _>>(),
+    })
 }

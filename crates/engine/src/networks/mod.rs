@@ -1,14 +1,24 @@
 //! Networks: what `docker network` asks for, over the drivers of `network`.
 
 mod change;
+mod connect;
 mod watch;
 
-use crate::Engine;
+use crate::{Engine, containers::Container};
 use api::model;
-use base::{Error, Result, filters::Filters};
-use std::collections::BTreeMap;
+use base::{ContainerId, Error, Result, filters::Filters};
+use std::{collections::BTreeMap, sync::Arc};
 
 const LIST: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
+
+/// Runs what talks to the kernel for longer than a moment on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::internal("a change of networks broke off").caused_by(e))?
+}
 
 impl Engine {
     /// `GET /networks`.
@@ -29,15 +39,18 @@ impl Engine {
             .iter()
             .filter(|n| filters.any("name", |v| n.name.contains(v)))
             .filter(|n| filters.any("id", |v| n.id.as_str().starts_with(v)))
-            .filter(|n| filters.exact("driver", n.driver))
+            .filter(|n| filters.exact("driver", &n.spec.driver))
             .filter(|_| filters.exact("scope", "local"))
-            .filter(|_| filters.labels(|_| None))
+            .filter(|n| filters.labels(|key| n.spec.labels.get(key).map(String::as_str)))
             // The predefined ones are built in, and never dangling.
             .filter(|n| {
                 predefined.is_empty()
                     || predefined.iter().any(|t| (t == "builtin") == n.predefined())
             })
-            .filter(|n| dangling.is_none_or(|d| n.predefined() != d))
+            .filter(|n| {
+                let free = !n.predefined() && self.network_users(n).is_empty();
+                dangling.is_none_or(|d| free == d)
+            })
             .map(|n| self.network_shown(n, false))
             .collect())
     }
@@ -50,33 +63,49 @@ impl Engine {
         Ok(self.network_shown(&self.networks.find(name)?, true))
     }
 
+    /// Containers that are on a network, or come to it when they are started.
+    pub(crate) fn network_users(&self, network: &network::Network) -> Vec<ContainerId> {
+        let uses = |c: &Arc<Container>| c.record().endpoints.contains_key(&network.name);
+        self.containers.all().iter().filter(|c| uses(c)).map(|c| c.id().clone()).collect()
+    }
+
     fn network_shown(&self, network: &network::Network, with_containers: bool) -> model::Network {
-        let pool = network.subnet.map(|subnet| model::IpamConfig {
-            subnet: subnet.to_string(),
-            gateway: network.gateway.map(|g| g.to_string()).unwrap_or_default(),
-            ip_range: network.range.map(|r| r.to_string()).unwrap_or_default(),
-            ..model::IpamConfig::default()
-        });
+        let spec = &network.spec;
+        let shown = |pool: &network::spec::Pool| model::IpamConfig {
+            subnet: pool.subnet.to_string(),
+            gateway: pool.gateway.map(|g| g.to_string()).unwrap_or_default(),
+            ip_range: pool.range.map(|r| r.to_string()).unwrap_or_default(),
+            auxiliary_addresses: (!pool.auxiliary.is_empty())
+                .then(|| pool.auxiliary.iter().map(|(k, v)| (k.clone(), v.to_string())).collect()),
+        };
+        let pools: Vec<_> = spec.ipam.pools.iter().map(shown).collect();
         model::Network {
             name: network.name.clone(),
             id: network.id.to_string(),
             created: network.created.to_string(),
             scope: "local".into(),
-            driver: network.driver.into(),
-            enable_ipv4: true,
-            enable_ipv6: false,
+            driver: spec.driver.clone(),
+            enable_ipv4: spec.ipv4,
+            enable_ipv6: spec.ipv6,
             ipam: model::Ipam {
-                driver: "default".into(),
-                options: None,
-                config: match network.driver {
-                    "bridge" => Some(pool.into_iter().collect()),
-                    _ => None,
+                driver: spec.ipam.driver.clone(),
+                options: match network.predefined() {
+                    true => None,
+                    false => Some(spec.ipam.options.clone().unwrap_or_default()),
+                },
+                config: match spec.driver.as_str() {
+                    "host" | "null" => None,
+                    _ => Some(pools),
                 },
             },
+            internal: spec.internal,
+            attachable: spec.attachable,
+            ingress: spec.ingress,
+            config_from: model::ConfigReference { network: spec.config_from.clone() },
+            config_only: spec.config_only,
             containers: with_containers.then(|| self.network_members(network)),
-            options: Some(network.options.clone()),
-            labels: Some(BTreeMap::new()),
-            ..model::Network::default()
+            options: Some(spec.options.clone()),
+            labels: Some(spec.labels.clone()),
         }
     }
 
@@ -99,12 +128,12 @@ impl Engine {
                     endpoint_id: endpoint.id.to_string(),
                     mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
                     ipv4_address: endpoint.address.map(|a| a.to_string()).unwrap_or_default(),
-                    ipv6_address: String::new(),
+                    ipv6_address: endpoint.address6.map(|a| a.to_string()).unwrap_or_default(),
                 };
                 (id.to_string(), shown)
             })
             .collect();
-        if network.driver == "host" {
+        if network.spec.driver == "host" {
             let all = self.containers.all();
             let records = all.iter().map(|c| c.record());
             for record in

@@ -118,11 +118,11 @@ pub(crate) static FLAGS: &[Flag] = &[
     ignored("cri-containerd", "cri-containerd", Switch, NO_CONTAINERD),
     flag("data-root", "data-root", Text, "Root directory of persistent state"),
     short('D', flag("debug", "debug", Switch, "Enable debug mode")),
-    ignored(
+    flag(
         "default-address-pool",
         "default-address-pools",
         Free,
-        "there are no user-defined networks yet",
+        "Default address pools for networks (base=10.10.0.0/16,size=24)",
     ),
     flag(
         "default-cgroupns-mode",

@@ -14,6 +14,7 @@ mod listen;
 mod logs;
 mod notify;
 mod pidfile;
+mod pools;
 mod security;
 mod settings;
 

@@ -1,7 +1,7 @@
 //! The host's own network: nothing to make, nothing to wire.
 
-use super::{Driver, Plane, Wired};
-use crate::{Attach, Config, Endpoint, Leftovers, Repair, ports::Ports};
+use super::{Driver, Opening, Plane, Wired};
+use crate::{Attach, Endpoint, Leftovers, Repair, ports::Ports};
 use base::{ContainerId, EndpointId, Result};
 
 /// The driver `host`.
@@ -13,7 +13,11 @@ impl Driver for Host {
         "host"
     }
 
-    fn open(&self, _: &Config, _: &Ports) -> Result<Box<dyn Plane>> {
+    fn creatable(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _: &Opening<'_>, _: &Ports) -> Result<Box<dyn Plane>> {
         Ok(Box::new(Host))
     }
 }

@@ -3,24 +3,61 @@
 //! A [`Driver`] opens a [`Plane`], one live network; the plane wires containers. A new driver is one file
 //! and one word in [`DRIVERS`]; it must pass the contract suite in `contract.rs`.
 
-mod bridge;
+pub(crate) mod bridge;
 mod host;
-mod null;
+pub(crate) mod inside;
+pub(crate) mod null;
 
-use crate::{Attach, Config, Endpoint, Leftovers, Published, Repair, Subnet, ports::Ports};
-use base::{ContainerId, EndpointId, Result};
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use crate::{
+    Attach, Common, Config, Endpoint, Leftovers, Publish, Published, Repair, Spec, Subnet,
+    ports::Ports,
+};
+use base::{ContainerId, EndpointId, NetworkId, Result};
+use std::{fmt, net::IpAddr};
+
+/// A network that a driver is to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Its id.
+    pub id: &'a NetworkId,
+    /// Its name.
+    pub name: &'a str,
+    /// What it was asked for, with its subnets.
+    pub spec: &'a Spec,
+    /// Settings of the daemon.
+    pub config: &'a Config,
+    /// Whether forwarding was off before a daemon came (see [`crate::BridgeConfig`]).
+    pub forwarding_was_off: bool,
+}
 
 /// A kind of network.
 pub trait Driver: fmt::Debug + Sync {
     /// Docker's name of it.
     fn name(&self) -> &'static str;
 
+    /// Whether its endpoints have addresses, so that a network needs subnets.
+    fn has_addresses(&self) -> bool {
+        false
+    }
+
+    /// Whether users may make networks of it.
+    fn creatable(&self) -> bool {
+        true
+    }
+
+    /// Checks what a network is asked for, before anything is made.
+    ///
+    /// # Errors
+    /// `Invalid` for options that make no sense.
+    fn check(&self, _: &NetworkId, _: &Spec, _: &Common) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes or adopts what the network needs in the kernel. Opening twice changes nothing.
     ///
     /// # Errors
     /// `Invalid` when the settings contradict each other or the machine; of the kernel otherwise.
-    fn open(&self, config: &Config, ports: &Ports) -> Result<Box<dyn Plane>>;
+    fn open(&self, opening: &Opening<'_>, ports: &Ports) -> Result<Box<dyn Plane>>;
 }
 
 /// What a plane gives an endpoint.
@@ -28,10 +65,14 @@ pub trait Driver: fmt::Debug + Sync {
 pub struct Wired {
     /// The host's end of the pair.
     pub link: Option<String>,
-    /// Address and prefix.
+    /// IPv4 address and prefix.
     pub address: Option<Subnet>,
-    /// Default gateway.
-    pub gateway: Option<Ipv4Addr>,
+    /// IPv6 address and prefix.
+    pub address6: Option<Subnet>,
+    /// IPv4 gateway of the network.
+    pub gateway: Option<IpAddr>,
+    /// IPv6 gateway of the network.
+    pub gateway6: Option<IpAddr>,
     /// Link address.
     pub mac: Option<crate::Mac>,
     /// Published ports.
@@ -40,25 +81,8 @@ pub struct Wired {
 
 /// One live network.
 pub trait Plane: fmt::Debug + Send + Sync {
-    /// Its subnet, if it has one.
-    fn subnet(&self) -> Option<Subnet> {
-        None
-    }
-
-    /// Its address on this machine, if it has one.
-    fn gateway(&self) -> Option<Ipv4Addr> {
-        None
-    }
-
-    /// The part of the subnet that addresses are taken from, if not all of it.
-    fn range(&self) -> Option<Subnet> {
-        None
-    }
-
-    /// Driver options as `network inspect` shows them.
-    fn options(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
-    }
+    /// Says what a predefined network came to: subnets and options.
+    fn describe(&self, _: &mut Spec) {}
 
     /// Wires a container. On error nothing is left.
     ///
@@ -67,11 +91,41 @@ pub trait Plane: fmt::Debug + Send + Sync {
     /// `Internal` with Docker's words when a port is taken.
     fn attach(&self, endpoint: &EndpointId, wish: &Attach<'_>) -> Result<Wired>;
 
-    /// Takes a container off; a second time changes nothing. Collects errors and goes on.
+    /// Takes a container off; a second time changes nothing. Its links go with its namespace. Collects errors
+    /// and goes on.
     ///
     /// # Errors
     /// The first error, after everything was tried.
     fn detach(&self, endpoint: &Endpoint) -> Result<()>;
+
+    /// Takes a container off that lives on: its link is gone when this returns.
+    ///
+    /// # Errors
+    /// The first error, after everything was tried.
+    fn unplug(&self, endpoint: &Endpoint) -> Result<()> {
+        self.detach(endpoint)
+    }
+
+    /// Publishes ports of an endpoint that has none: its container's default route leads here from now on.
+    ///
+    /// # Errors
+    /// As [`Plane::attach`]; nothing is published then.
+    fn publish(&self, _: &Endpoint, _: &str, _: &[Publish]) -> Result<Vec<Published>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes back all ports of an endpoint.
+    ///
+    /// # Errors
+    /// The first error, after everything was tried.
+    fn withdraw(&self, _: &Endpoint) -> Result<()> {
+        Ok(())
+    }
+
+    /// Default routes of the driver's endpoints that need no gateway, IPv4 and IPv6.
+    fn routes_by_link(&self) -> [bool; 2] {
+        [false; 2]
+    }
 
     /// Takes over `living` beside what was attached here, and makes the kernel hold these and nothing else.
     fn reconcile(&self, living: &[(&ContainerId, &Endpoint)]) -> Repair;

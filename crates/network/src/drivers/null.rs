@@ -1,8 +1,9 @@
 //! A network of its own with nothing but loopback.
 
-use super::{Driver, Plane, Wired};
-use crate::{Attach, Config, Endpoint, Leftovers, Repair, ports::Ports};
+use super::{Driver, Opening, Plane, Wired};
+use crate::{Attach, Endpoint, Leftovers, Repair, ports::Ports};
 use base::{ContainerId, EndpointId, Error, Result};
+use std::os::fd::BorrowedFd;
 use sys::{
     netlink::{LOOPBACK, Request, Route},
     netns,
@@ -17,7 +18,11 @@ impl Driver for Null {
         "null"
     }
 
-    fn open(&self, _: &Config, _: &Ports) -> Result<Box<dyn Plane>> {
+    fn creatable(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _: &Opening<'_>, _: &Ports) -> Result<Box<dyn Plane>> {
         Ok(Box::new(Null))
     }
 }
@@ -28,13 +33,7 @@ impl Plane for Null {
         let netns = wish.netns.ok_or_else(|| {
             Error::invalid("the network none needs a network namespace of the container's own")
         })?;
-        let done = netns::within(netns, || {
-            super::settings_of_a_namespace();
-            let mut route = Route::open()?;
-            route.run(&[Request::set_up(LOOPBACK)])
-        });
-        done.and_then(|done| done)
-            .map_err(|e| Error::internal(e.to_string()).caused_by(std::io::Error::from(e.errno)))?;
+        wire_loopback(netns)?;
         Ok(Wired::default())
     }
 
@@ -49,4 +48,18 @@ impl Plane for Null {
     fn leftovers(&self) -> Result<Leftovers> {
         Ok(Leftovers::default())
     }
+}
+
+/// Sets the loopback link of a namespace up: all the network that a container without one has.
+///
+/// # Errors
+/// Of the kernel.
+pub fn wire_loopback(netns: BorrowedFd<'_>) -> Result<()> {
+    let done = netns::within(netns, || {
+        super::settings_of_a_namespace();
+        let mut route = Route::open()?;
+        route.run(&[Request::set_up(LOOPBACK)])
+    });
+    done.and_then(|done| done)
+        .map_err(|e| Error::internal(e.to_string()).caused_by(std::io::Error::from(e.errno)))
 }

@@ -27,27 +27,27 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     let request: model::NetworkCreate = call.json().await?;
-    let id = call.engine.network_create(&request).await?;
-    Ok(reply::json(StatusCode::CREATED, &serde_json::json!({ "Id": id, "Warning": "" })))
+    let made = call.engine.network_create(&request, &call.by).await?;
+    Ok(reply::json(StatusCode::CREATED, &made))
 }
 
 pub(crate) async fn remove(call: Call) -> Result<Reply> {
-    call.engine.network_remove(call.name(0)).await?;
+    call.engine.network_remove(call.name(0), &call.by).await?;
     Ok(no_content())
 }
 
 pub(crate) async fn connect(mut call: Call) -> Result<Reply> {
     let request: model::NetworkConnect = call.json().await?;
-    call.engine.network_connect(call.name(0), &request).await?;
+    call.engine.network_connect(call.name(0), &request, &call.by).await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
 pub(crate) async fn disconnect(mut call: Call) -> Result<Reply> {
     let request: model::NetworkConnect = call.json().await?;
-    call.engine.network_disconnect(call.name(0), &request).await?;
+    call.engine.network_disconnect(call.name(0), &request, &call.by).await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
 pub(crate) async fn prune(call: Call) -> Result<Reply> {
-    Ok(reply::ok(&call.engine.networks_prune(&call.filters()?).await?))
+    Ok(reply::ok(&call.engine.networks_prune(&call.filters()?, &call.by).await?))
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use rustix::io::Errno;
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::{Deref, DerefMut},
 };
 
@@ -16,76 +16,113 @@ const ROUTE: usize = 12;
 /// Length of `struct ndmsg`.
 const NEIGHBOUR: usize = 12;
 const IPV4: u8 = libc::AF_INET as u8;
+const IPV6: u8 = libc::AF_INET6 as u8;
+/// Nobody else can have an address that was given out here, so nobody is asked first (`IFA_F_NODAD`).
+const NO_DAD: u8 = 0x02;
 
-/// An IPv4 address of a link.
+/// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Number of the link.
     pub link: u32,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Bits of its network's prefix.
     pub prefix: u8,
 }
 
-/// An IPv4 route of the main table.
+/// A route of the main table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
-    /// Destination; 0.0.0.0/0 is the default route.
-    pub destination: Ipv4Addr,
+    /// Destination; 0.0.0.0/0 and ::/0 are the default routes.
+    pub destination: IpAddr,
     /// Bits of the destination's prefix.
     pub prefix: u8,
     /// Gateway, if not on the link.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Number of the link it leaves by.
     pub link: Option<u32>,
 }
 
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv6() { IPV6 } else { IPV4 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// A message about the default route of a family.
+fn route(kind: u16, flags: i32, ipv6: bool, scope: u8) -> Message {
+    let mut fixed = [0; ROUTE];
+    fixed[0] = if ipv6 { IPV6 } else { IPV4 };
+    fixed[4] = libc::RT_TABLE_MAIN;
+    if kind == libc::RTM_NEWROUTE {
+        fixed[5] = libc::RTPROT_BOOT;
+        fixed[7] = libc::RTN_UNICAST;
+    }
+    fixed[6] = scope;
+    Message::new(kind, flags, &fixed)
+}
+
 impl Request {
-    /// Gives a link an IPv4 address.
-    pub fn add_address(link: u32, address: Ipv4Addr, prefix: u8) -> Self {
-        Self::address(
-            libc::RTM_NEWADDR,
-            libc::NLM_F_CREATE | libc::NLM_F_EXCL,
-            link,
-            address,
-            prefix,
-        )
+    /// Gives a link an address. An IPv6 one may be used at once.
+    pub fn add_address(link: u32, address: impl Into<IpAddr>, prefix: u8) -> Self {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        Self::address(libc::RTM_NEWADDR, flags, link, address.into(), prefix)
     }
 
-    /// Takes an IPv4 address from a link.
-    pub fn delete_address(link: u32, address: Ipv4Addr, prefix: u8) -> Self {
-        Self::address(libc::RTM_DELADDR, 0, link, address, prefix)
+    /// Takes an address from a link.
+    pub fn delete_address(link: u32, address: impl Into<IpAddr>, prefix: u8) -> Self {
+        Self::address(libc::RTM_DELADDR, 0, link, address.into(), prefix)
     }
 
-    fn address(kind: u16, flags: i32, link: u32, address: Ipv4Addr, prefix: u8) -> Self {
-        let mut fixed = [IPV4, prefix, 0, 0, 0, 0, 0, 0];
+    fn address(kind: u16, flags: i32, link: u32, address: IpAddr, prefix: u8) -> Self {
+        let mut fixed = [family(address), prefix, 0, 0, 0, 0, 0, 0];
+        if address.is_ipv6() && kind == libc::RTM_NEWADDR {
+            fixed[2] = NO_DAD;
+        }
         fixed[4..8].copy_from_slice(&link.to_ne_bytes());
-        let octets = address.octets();
+        let octets = octets(address);
         let mut message = Message::new(kind, flags, &fixed)
             .with(libc::IFA_LOCAL, &octets)
             .with(libc::IFA_ADDRESS, &octets);
-        let broadcast = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0) | address.to_bits();
-        if kind == libc::RTM_NEWADDR && prefix < 31 {
-            message.push(libc::IFA_BROADCAST, &broadcast.to_be_bytes());
+        if let IpAddr::V4(address) = address
+            && kind == libc::RTM_NEWADDR
+            && prefix < 31
+        {
+            let host = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            message.push(libc::IFA_BROADCAST, &(host | address.to_bits()).to_be_bytes());
         }
         let verb = if kind == libc::RTM_NEWADDR { "add" } else { "delete" };
         Self::new(message, format!("{verb} address {address}/{prefix} on link {link}"))
     }
 
-    /// Adds the IPv4 default route.
-    pub fn add_default_route(link: u32, gateway: Ipv4Addr) -> Self {
-        let mut fixed = [0; ROUTE];
-        fixed[0] = IPV4;
-        fixed[4] = libc::RT_TABLE_MAIN;
-        fixed[5] = libc::RTPROT_BOOT;
-        fixed[6] = libc::RT_SCOPE_UNIVERSE;
-        fixed[7] = libc::RTN_UNICAST;
-        let message =
-            Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &fixed)
-                .with(libc::RTA_GATEWAY, &gateway.octets())
-                .with_u32(libc::RTA_OIF, link);
+    /// Adds the default route of the gateway's family.
+    pub fn add_default_route(link: u32, gateway: impl Into<IpAddr>) -> Self {
+        let gateway = gateway.into();
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        let message = route(libc::RTM_NEWROUTE, flags, gateway.is_ipv6(), libc::RT_SCOPE_UNIVERSE)
+            .with(libc::RTA_GATEWAY, &octets(gateway))
+            .with_u32(libc::RTA_OIF, link);
         Self::new(message, format!("add default route by {gateway}"))
+    }
+
+    /// Adds a default route by a link alone, for networks without a gateway.
+    pub fn add_default_link_route(link: u32, ipv6: bool) -> Self {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        let message = route(libc::RTM_NEWROUTE, flags, ipv6, libc::RT_SCOPE_LINK)
+            .with_u32(libc::RTA_OIF, link);
+        Self::new(message, format!("add default route by link {link}"))
+    }
+
+    /// Removes the default route of a family, whatever it leads to.
+    pub fn delete_default_route(ipv6: bool) -> Self {
+        let message = route(libc::RTM_DELROUTE, 0, ipv6, libc::RT_SCOPE_NOWHERE);
+        Self::new(message, "delete the default route")
     }
 
     /// Writes a permanent neighbour entry, replacing any.
@@ -168,32 +205,25 @@ impl Route {
         Ok(links.filter(|l| master.is_none() || l.master == master).collect())
     }
 
-    /// All IPv4 addresses.
+    /// All addresses of both families.
     ///
     /// # Errors
     /// Of the kernel.
     pub fn addresses(&mut self) -> Result<Vec<Address>> {
-        let message = Message::new(libc::RTM_GETADDR, 0, &[IPV4, 0, 0, 0, 0, 0, 0, 0]);
+        let message = Message::new(libc::RTM_GETADDR, 0, &[0; ADDRESS]);
         let replies = self.0.list(&Request::new(message, "list addresses"))?;
-        let addresses = replies
-            .iter()
-            .filter(|r| r.kind == libc::RTM_NEWADDR && r.payload.first() == Some(&IPV4));
+        let addresses = replies.iter().filter(|r| r.kind == libc::RTM_NEWADDR);
         Ok(addresses.filter_map(|r| parse_address(&r.payload)).collect())
     }
 
-    /// All IPv4 routes of the main table.
+    /// All routes of the main table, of both families.
     ///
     /// # Errors
     /// Of the kernel.
     pub fn routes(&mut self) -> Result<Vec<NextHop>> {
-        let mut fixed = [0; ROUTE];
-        fixed[0] = IPV4;
-        let replies = self
-            .0
-            .list(&Request::new(Message::new(libc::RTM_GETROUTE, 0, &fixed), "list routes"))?;
-        let routes = replies
-            .iter()
-            .filter(|r| r.kind == libc::RTM_NEWROUTE && r.payload.first() == Some(&IPV4));
+        let message = Message::new(libc::RTM_GETROUTE, 0, &[0; ROUTE]);
+        let replies = self.0.list(&Request::new(message, "list routes"))?;
+        let routes = replies.iter().filter(|r| r.kind == libc::RTM_NEWROUTE);
         Ok(routes.filter_map(|r| parse_route(&r.payload)).collect())
     }
 }
@@ -212,8 +242,12 @@ impl DerefMut for Route {
     }
 }
 
-fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| IpAddr::V4(octets.into())),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(|octets| IpAddr::V6(octets.into())),
+        _ => None,
+    }
 }
 
 fn parse_address(payload: &[u8]) -> Option<Address> {
@@ -222,7 +256,7 @@ fn parse_address(payload: &[u8]) -> Option<Address> {
         attributes.value(libc::IFA_LOCAL).or_else(|| attributes.value(libc::IFA_ADDRESS))?;
     Some(Address {
         link: read_u32(payload.get(4..)?)?,
-        address: ipv4(local)?,
+        address: ip(local)?,
         prefix: *payload.get(1)?,
     })
 }
@@ -233,10 +267,15 @@ fn parse_route(payload: &[u8]) -> Option<NextHop> {
     if table != u32::from(libc::RT_TABLE_MAIN) {
         return None;
     }
+    let everywhere = match *payload.first()? {
+        IPV4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IPV6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
     Some(NextHop {
-        destination: attributes.value(libc::RTA_DST).map_or(Some(Ipv4Addr::UNSPECIFIED), ipv4)?,
+        destination: attributes.value(libc::RTA_DST).map_or(Some(everywhere), ip)?,
         prefix: *payload.get(1)?,
-        gateway: attributes.value(libc::RTA_GATEWAY).and_then(ipv4),
+        gateway: attributes.value(libc::RTA_GATEWAY).and_then(ip),
         link: attributes.number(libc::RTA_OIF),
     })
 }

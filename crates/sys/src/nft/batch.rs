@@ -1,6 +1,6 @@
 //! Changes, collected and sent at once.
 
-use super::{Element, Expr, attributes as a, message};
+use super::{Element, Expr, Family, attributes as a, message};
 use crate::netlink::{Attributes, Message, Reply};
 
 /// Elements in one message: an attribute holds at most 64 KiB, an element takes at most 60 bytes.
@@ -52,16 +52,17 @@ pub struct Map {
 }
 
 /// Changes that happen together or not at all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Batch {
+    family: Family,
     messages: Vec<(Message, String)>,
     sets: u32,
 }
 
 impl Batch {
-    /// An empty one.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty one, for tables of a family.
+    pub fn new(family: Family) -> Self {
+        Self { family, messages: Vec::new(), sets: 0 }
     }
 
     /// Whether nothing is to change.
@@ -71,13 +72,13 @@ impl Batch {
 
     /// Makes a table unless it is there.
     pub fn add_table(&mut self, table: &str) {
-        let m = message(libc::NFT_MSG_NEWTABLE, CREATE).with_str(a::TABLE_NAME, table);
+        let m = message(self.family, libc::NFT_MSG_NEWTABLE, CREATE).with_str(a::TABLE_NAME, table);
         self.push(m, || format!("add table {table}"));
     }
 
     /// Removes a table with all it holds.
     pub fn delete_table(&mut self, table: &str) {
-        let m = message(libc::NFT_MSG_DELTABLE, 0).with_str(a::TABLE_NAME, table);
+        let m = message(self.family, libc::NFT_MSG_DELTABLE, 0).with_str(a::TABLE_NAME, table);
         self.push(m, || format!("delete table {table}"));
     }
 
@@ -90,7 +91,7 @@ impl Batch {
 
     /// Makes a chain; a base chain accepts what no rule decides.
     pub fn add_chain(&mut self, table: &str, chain: &Chain) {
-        let mut m = message(libc::NFT_MSG_NEWCHAIN, CREATE)
+        let mut m = message(self.family, libc::NFT_MSG_NEWCHAIN, CREATE)
             .with_str(a::CHAIN_TABLE, table)
             .with_str(a::CHAIN_NAME, chain.name);
         if let Some((kind, hook, priority)) = chain.base {
@@ -113,10 +114,11 @@ impl Batch {
 
     /// Adds a rule at the end of a chain.
     pub fn add_rule(&mut self, table: &str, chain: &str, rule: &[Expr]) {
-        let m = message(libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND)
+        let family = self.family;
+        let m = message(self.family, libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND)
             .with_str(a::RULE_TABLE, table)
             .with_str(a::RULE_CHAIN, chain)
-            .nest(a::RULE_EXPRESSIONS, |m| rule.iter().fold(m, |m, expr| expr.write(m)));
+            .nest(a::RULE_EXPRESSIONS, |m| rule.iter().fold(m, |m, expr| expr.write(m, family)));
         self.push(m, || format!("add a rule to {table} {chain}"));
     }
 
@@ -137,7 +139,7 @@ impl Batch {
 
     fn set(&mut self, table: &str, set: &Set, flags: u32) -> Message {
         self.sets += 1;
-        message(libc::NFT_MSG_NEWSET, CREATE)
+        message(self.family, libc::NFT_MSG_NEWSET, CREATE)
             .with_str(a::SET_TABLE, table)
             .with_str(a::SET_NAME, set.name)
             .with_be32(a::SET_FLAGS, flags)
@@ -158,7 +160,7 @@ impl Batch {
 
     fn elements(&mut self, kind: libc::c_int, flags: i32, table: &str, set: &str, all: &[Element]) {
         for chunk in all.chunks(ELEMENTS) {
-            let m = message(kind, flags)
+            let m = message(self.family, kind, flags)
                 .with_str(a::ELEM_LIST_TABLE, table)
                 .with_str(a::ELEM_LIST_SET, set)
                 .nest(a::ELEM_LIST_ELEMENTS, |m| {

@@ -1,6 +1,6 @@
 //! Expressions: what a rule does, one after another, over sixteen registers of four bytes.
 
-use super::attributes as a;
+use super::{Family, attributes as a};
 use crate::netlink::Message;
 
 /// Where a value is put or taken: one of sixteen cells of four bytes. A longer value takes the following
@@ -27,6 +27,8 @@ pub enum Meta {
     OutputKind,
     /// Number of the transport protocol, one byte.
     Transport,
+    /// Marks that others put on the packet, four bytes in the machine's order.
+    Mark,
 }
 
 /// Facts about the connection a packet belongs to, four bytes in the machine's order.
@@ -84,6 +86,10 @@ pub enum Expr {
     Map(Register, String, Register),
     /// Changes the destination to the address in one register and the port in another.
     Dnat(Register, Register),
+    /// Changes the source to the address in a register.
+    Snat(Register),
+    /// Puts a value into a register.
+    Value(Register, Vec<u8>),
     /// Changes the source to the address of the link the packet leaves by.
     Masquerade,
     /// Decides.
@@ -114,20 +120,20 @@ impl Expr {
         ]
     }
 
-    /// True when the source address lies in this network.
-    pub fn source(network: [u8; 4], mask: [u8; 4]) -> [Self; 3] {
-        Self::address(12, network, mask)
+    /// True when the source address lies in this network; both are four or sixteen bytes.
+    pub fn source(network: &[u8], mask: &[u8]) -> [Self; 3] {
+        Self::address(if network.len() == 4 { 12 } else { 8 }, network, mask)
     }
 
-    /// True when the destination address lies in this network.
-    pub fn destination(network: [u8; 4], mask: [u8; 4]) -> [Self; 3] {
-        Self::address(16, network, mask)
+    /// True when the destination address lies in this network; both are four or sixteen bytes.
+    pub fn destination(network: &[u8], mask: &[u8]) -> [Self; 3] {
+        Self::address(if network.len() == 4 { 16 } else { 24 }, network, mask)
     }
 
-    fn address(offset: u32, network: [u8; 4], mask: [u8; 4]) -> [Self; 3] {
+    fn address(offset: u32, network: &[u8], mask: &[u8]) -> [Self; 3] {
         let r = Register(0);
         [
-            Self::Network(offset, 4, r),
+            Self::Network(offset, network.len() as u32, r),
             Self::And(r, mask.to_vec()),
             Self::Cmp(r, Cmp::Eq, network.to_vec()),
         ]
@@ -152,20 +158,20 @@ impl Expr {
             Self::And(..) => "bitwise",
             Self::Cmp(..) => "cmp",
             Self::InSet(..) | Self::Map(..) => "lookup",
-            Self::Dnat(..) => "nat",
+            Self::Dnat(..) | Self::Snat(_) => "nat",
             Self::Masquerade => "masq",
-            Self::Verdict(_) => "immediate",
+            Self::Verdict(_) | Self::Value(..) => "immediate",
         }
     }
 
     /// Writes the expression as an element of a list.
-    pub(super) fn write(&self, message: Message) -> Message {
+    pub(super) fn write(&self, message: Message, family: Family) -> Message {
         message.nest(a::LIST_ELEM, |m| {
-            m.with_str(a::EXPR_NAME, self.name()).nest(a::EXPR_DATA, |m| self.write_data(m))
+            m.with_str(a::EXPR_NAME, self.name()).nest(a::EXPR_DATA, |m| self.write_data(m, family))
         })
     }
 
-    fn write_data(&self, m: Message) -> Message {
+    fn write_data(&self, m: Message, family: Family) -> Message {
         match self {
             Self::Meta(key, to) => {
                 let key = match key {
@@ -174,6 +180,7 @@ impl Expr {
                     Meta::InputKind => 26,  // NFT_META_IIFKIND
                     Meta::OutputKind => 27, // NFT_META_OIFKIND
                     Meta::Transport => libc::NFT_META_L4PROTO,
+                    Meta::Mark => libc::NFT_META_MARK,
                 };
                 m.with_be32(a::META_DREG, to.number()).with_be32(a::META_KEY, key as u32)
             }
@@ -221,9 +228,16 @@ impl Expr {
                 .with_be32(a::LOOKUP_DREG, to.number()),
             Self::Dnat(address, port) => m
                 .with_be32(a::NAT_TYPE, libc::NFT_NAT_DNAT as u32)
-                .with_be32(a::NAT_FAMILY, libc::AF_INET as u32)
+                .with_be32(a::NAT_FAMILY, family.number().into())
                 .with_be32(a::NAT_REG_ADDR_MIN, address.number())
                 .with_be32(a::NAT_REG_PROTO_MIN, port.number()),
+            Self::Snat(address) => m
+                .with_be32(a::NAT_TYPE, libc::NFT_NAT_SNAT as u32)
+                .with_be32(a::NAT_FAMILY, family.number().into())
+                .with_be32(a::NAT_REG_ADDR_MIN, address.number()),
+            Self::Value(to, value) => m
+                .with_be32(a::IMMEDIATE_DREG, to.number())
+                .nest(a::IMMEDIATE_DATA, |m| m.with(a::DATA_VALUE, value)),
             Self::Masquerade => m,
             Self::Verdict(verdict) => m
                 .with_be32(a::IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32)

@@ -24,12 +24,12 @@ impl Element {
 }
 
 impl Nft {
-    /// Names of all tables of family `ip`.
+    /// Names of all tables of the family.
     ///
     /// # Errors
     /// Of the kernel.
     pub fn tables(&mut self) -> Result<Vec<String>> {
-        let request = Request::new(message(libc::NFT_MSG_GETTABLE, 0), "list tables");
+        let request = Request::new(message(self.family, libc::NFT_MSG_GETTABLE, 0), "list tables");
         let replies = self.socket.list(&request)?;
         Ok(replies
             .iter()
@@ -42,7 +42,7 @@ impl Nft {
     /// # Errors
     /// Of the kernel.
     pub fn rules(&mut self, table: &str) -> Result<Vec<String>> {
-        let m = message(libc::NFT_MSG_GETRULE, 0).with_str(a::RULE_TABLE, table);
+        let m = message(self.family, libc::NFT_MSG_GETRULE, 0).with_str(a::RULE_TABLE, table);
         let replies = self.socket.list(&Request::new(m, format!("list rules of {table}")));
         let replies = if_there(replies)?;
         let rules = replies.iter().map(|r| Attributes::after(&r.payload, 4));
@@ -56,7 +56,7 @@ impl Nft {
     /// # Errors
     /// Of the kernel.
     pub fn elements(&mut self, table: &str, set: &str) -> Result<Option<Vec<Element>>> {
-        let m = message(libc::NFT_MSG_GETSETELEM, 0)
+        let m = message(self.family, libc::NFT_MSG_GETSETELEM, 0)
             .with_str(a::ELEM_LIST_TABLE, table)
             .with_str(a::ELEM_LIST_SET, set);
         let replies =

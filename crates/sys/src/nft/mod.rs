@@ -3,7 +3,7 @@
 //! Flow: a [`Batch`] collects changes as data; [`Nft::commit`] sends it in one datagram, which the kernel
 //! takes whole or not at all. Rules are lists of [`Expr`], which can be printed and compared.
 //!
-//! Invariants: all is of family `ip`; a batch either happened or left nothing; every name is a table's,
+//! Invariants: a batch is of one family, `ip` or `ip6`; it either happened or left nothing; every name is a table's,
 //! chain's or set's own, no handle is kept, so that a table made anew by hand serves as well.
 //! Source: `linux/netfilter/nf_tables.h`, nft(8).
 
@@ -18,10 +18,30 @@ pub use list::Element;
 
 use crate::netlink::{Error, Message, Result, Socket};
 
-/// A socket to the packet filter of one network namespace.
+/// A family of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4, `ip`.
+    Ipv4,
+    /// IPv6, `ip6`.
+    Ipv6,
+}
+
+impl Family {
+    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Ipv4 => libc::AF_INET as u8,
+            Self::Ipv6 => libc::AF_INET6 as u8,
+        }
+    }
+}
+
+/// A socket to the packet filter of one network namespace, for the tables of one family.
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
+    family: Family,
 }
 
 impl Nft {
@@ -29,16 +49,16 @@ impl Nft {
     ///
     /// # Errors
     /// Of the kernel.
-    pub fn open() -> Result<Self> {
-        Ok(Self { socket: Socket::open(libc::NETLINK_NETFILTER)? })
+    pub fn open(family: Family) -> Result<Self> {
+        Ok(Self { socket: Socket::open(libc::NETLINK_NETFILTER)?, family })
     }
 
-    /// Opens one that hears of every change of the packet filter, for [`Nft::wait_for_change`].
+    /// Opens one that hears of every change of the packet filter, of all families, for [`Nft::wait_for_change`].
     ///
     /// # Errors
     /// Of the kernel.
     pub fn watch() -> Result<Self> {
-        let nft = Self::open()?;
+        let nft = Self::open(Family::Ipv4)?;
         nft.socket.subscribe(libc::NFNLGRP_NFTABLES as u32)?;
         Ok(nft)
     }
@@ -74,10 +94,10 @@ impl Nft {
     }
 }
 
-/// A message of the subsystem, for family `ip`.
-fn message(kind: libc::c_int, flags: i32) -> Message {
+/// A message of the subsystem.
+fn message(family: Family, kind: libc::c_int, flags: i32) -> Message {
     let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) as u16 | kind as u16;
-    Message::new(kind, flags, &[libc::AF_INET as u8, libc::NFNETLINK_V0 as u8, 0, 0])
+    Message::new(kind, flags, &[family.number(), libc::NFNETLINK_V0 as u8, 0, 0])
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const PORTS: Map = Map {
 
 fn fresh() -> (OwnedFd, Nft) {
     let namespace = netns::create().unwrap();
-    let nft = netns::within(namespace.as_fd(), Nft::open).unwrap().unwrap();
+    let nft = netns::within(namespace.as_fd(), || Nft::open(Family::Ipv4)).unwrap().unwrap();
     (namespace, nft)
 }
 
@@ -21,7 +21,7 @@ fn element(n: u32) -> Element {
 }
 
 fn table() -> Batch {
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.renew_table("t");
     batch.add_map("t", &PORTS);
     batch.add_set("t", &Set { name: "some", key_type: 7, key_bytes: 4 });
@@ -51,7 +51,7 @@ fn table() -> Batch {
     );
     let rule: Vec<_> = Expr::output("eth0", Cmp::Ne)
         .into_iter()
-        .chain(Expr::source([10, 0, 0, 0], [255, 0, 0, 0]))
+        .chain(Expr::source(&[10, 0, 0, 0], &[255, 0, 0, 0]))
         .chain([Expr::Masquerade])
         .collect();
     batch.add_rule("t", "post", &rule);
@@ -101,14 +101,14 @@ fn elements_come_go_and_are_listed() {
     let (_namespace, mut nft) = fresh();
     nft.commit(&table()).unwrap();
     let mut all: Vec<_> = (0..5000).map(element).collect();
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.add_elements("t", "ports", &all);
     nft.commit(&batch).unwrap();
     let mut there = nft.elements("t", "ports").unwrap().unwrap();
     there.sort();
     all.sort();
     assert_eq!(there, all);
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.delete_elements("t", "ports", &all[1..]);
     nft.commit(&batch).unwrap();
     assert_eq!(nft.elements("t", "ports").unwrap().unwrap(), all[..1]);
@@ -120,7 +120,7 @@ fn elements_come_go_and_are_listed() {
 fn a_batch_happens_whole_or_not_at_all_and_names_what_failed() {
     let (_namespace, mut nft) = fresh();
     nft.commit(&table()).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.add_elements("t", "ports", &[element(1)]);
     batch.delete_elements("t", "ports", &[element(2)]);
     batch.add_elements("t", "ports", &[element(3)]);
@@ -129,10 +129,10 @@ fn a_batch_happens_whole_or_not_at_all_and_names_what_failed() {
     assert_eq!(error.to_string(), "delete 1 elements of t ports");
     assert_eq!(nft.elements("t", "ports").unwrap().unwrap(), []);
     // The next batch is not confused by what is left of the failed one.
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.add_elements("t", "ports", &[element(1)]);
     nft.commit(&batch).unwrap();
-    nft.commit(&Batch::new()).unwrap();
+    nft.commit(&Batch::new(Family::Ipv4)).unwrap();
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_table_is_renewed_in_one_step() {
         nft.commit(&table()).unwrap();
         assert_eq!(nft.rules("t").unwrap().len(), 5);
     }
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.delete_table("t");
     nft.commit(&batch).unwrap();
     assert!(nft.rules("t").unwrap().is_empty());
@@ -154,10 +154,10 @@ fn a_watcher_hears_what_is_taken_from_its_table() {
     let (namespace, mut nft) = fresh();
     nft.commit(&table()).unwrap();
     let mut watch = netns::within(namespace.as_fd(), Nft::watch).unwrap().unwrap();
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.renew_table("other");
     nft.commit(&batch).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(Family::Ipv4);
     batch.delete_table("t");
     nft.commit(&batch).unwrap();
     while !watch.wait_for_change(&["t".to_owned()]).unwrap() {}

@@ -23,6 +23,7 @@ mod live_restore;
 mod log_drivers;
 mod logs;
 mod network_ports;
+mod networks;
 mod pki;
 mod registry;
 mod registry_faults;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         health::CASES,
         volumes::CASES,
         network_ports::CASES,
+        networks::CASES,
         live_restore::CASES,
         bad_input::CASES,
         isolation::CASES,

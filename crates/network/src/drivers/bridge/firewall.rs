@@ -8,27 +8,32 @@
 //! that comes in by a link and says 127.0.0.0/8 is never translated and never enters from the bridge.
 //! The verdict "accept" binds this table alone: a `DROP` in another table of the same hook (the policy that
 //! a second engine sets on `FORWARD`, say) still holds.
-//! Not here: IPv6.
+//! One table per family; both have the same rules, but for what only IPv4 knows: loopback addresses that leave
+//! the machine.
+//! Not here: which ports are taken (`ports.rs`).
 
 use super::kernel;
-use crate::{BridgeConfig, Published, Repair, Subnet};
+use crate::{BridgeConfig, GatewayMode, Published, Repair, Subnet, subnet::octets};
 use base::Result;
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 use sys::nft::{
-    Batch, Chain, Cmp, Ct, Element, Expr, Hook, Map, Meta, Nft, Register, Set, Verdict,
+    Batch, Chain, Cmp, Ct, Element, Expr, Family, Hook, Map, Meta, Nft, Register, Set, Verdict,
 };
 
 /// Types of keys, by the numbers that `nft list` knows.
 const ADDRESS: u32 = 7;
+const ADDRESS6: u32 = 8;
 const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
 const TYPE_BITS: u32 = 6;
 
 const ANY: &str = "any";
 const AT: &str = "at";
+/// Ports of containers that are reached as they are, where nothing is translated.
+const OPEN: &str = "open";
 /// Present only when forwarding was off before the daemon came.
 const ROUTER: &str = "router";
 
@@ -45,11 +50,15 @@ const LOCAL: u32 = 2;
 /// What the rules follow from.
 #[derive(Clone, Debug)]
 struct Shape {
+    family: Family,
     table: String,
     bridge: String,
     subnet: Subnet,
     masquerade: bool,
+    source: Option<IpAddr>,
     icc: bool,
+    internal: bool,
+    mode: GatewayMode,
     /// Forwarding was off before, so this machine is to be no router for others.
     no_router: bool,
 }
@@ -59,7 +68,7 @@ struct Shape {
 pub(super) struct Firewall {
     nft: Nft,
     shape: Shape,
-    published: HashMap<Published, Ipv4Addr>,
+    published: HashMap<Published, IpAddr>,
 }
 
 impl Firewall {
@@ -67,14 +76,20 @@ impl Firewall {
     /// is made without ports unless it is there, so that a running container's ports are not cut off while
     /// the daemon starts.
     pub(super) fn open(config: &BridgeConfig, subnet: Subnet, no_router: bool) -> Result<Self> {
-        let mut nft = Nft::open().map_err(kernel)?;
+        let family = if subnet.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 };
+        let which = usize::from(subnet.is_ipv6());
+        let mut nft = Nft::open(family).map_err(kernel)?;
         let table = format!("gantry-{}", config.name);
         let rules = nft.rules(&table).map_err(kernel)?;
         let shape = Shape {
+            family,
             bridge: config.name.clone(),
             subnet: subnet.network(),
             masquerade: config.masquerade,
+            source: config.source[which],
             icc: config.icc,
+            internal: config.internal,
+            mode: config.modes[which],
             no_router: no_router || rules.iter().any(|chain| chain == ROUTER),
             table,
         };
@@ -85,17 +100,22 @@ impl Firewall {
         Ok(firewall)
     }
 
+    pub(super) fn family(&self) -> Family {
+        self.shape.family
+    }
+
     pub(super) fn table(&self) -> &str {
         &self.shape.table
     }
 
     /// Publishes ports of a container.
-    pub(super) fn publish(&mut self, address: Ipv4Addr, ports: &[Published]) -> Result<()> {
-        let (any, at) = elements(ports.iter().map(|port| (port, address)));
+    pub(super) fn publish(&mut self, address: IpAddr, ports: &[Published]) -> Result<()> {
+        let elements = elements(ports.iter().map(|port| (port, address)));
         self.published.extend(ports.iter().map(|port| (port.clone(), address)));
-        let mut batch = Batch::new();
-        batch.add_elements(&self.shape.table, ANY, &any);
-        batch.add_elements(&self.shape.table, AT, &at);
+        let mut batch = Batch::new(self.shape.family);
+        for (set, elements) in &elements {
+            batch.add_elements(&self.shape.table, set, elements);
+        }
         // When the table is gone or differs from what it should be, it is written anew.
         let result = self.nft.commit(&batch).map_err(kernel).or_else(|_| self.write());
         if result.is_err() {
@@ -108,23 +128,21 @@ impl Firewall {
     pub(super) fn withdraw(&mut self, ports: &[Published]) -> Result<()> {
         let known: Vec<_> =
             ports.iter().filter_map(|port| Some((port, self.published.remove(port)?))).collect();
-        let (any, at) = elements(known);
-        let keys = |all: Vec<Element>| {
-            all.into_iter().map(|e| Element { value: None, ..e }).collect::<Vec<_>>()
-        };
-        let mut batch = Batch::new();
-        batch.delete_elements(&self.shape.table, ANY, &keys(any));
-        batch.delete_elements(&self.shape.table, AT, &keys(at));
+        let mut batch = Batch::new(self.shape.family);
+        for (set, elements) in elements(known) {
+            let keys: Vec<_> = elements.into_iter().map(|e| Element { value: None, ..e }).collect();
+            batch.delete_elements(&self.shape.table, set, &keys);
+        }
         self.nft.commit(&batch).map_err(kernel).or_else(|_| self.write())
     }
 
     /// Whether this port of a container is published already.
-    pub(super) fn knows(&self, address: Ipv4Addr, port: &Published) -> bool {
+    pub(super) fn knows(&self, address: IpAddr, port: &Published) -> bool {
         self.published.get(port) == Some(&address)
     }
 
     /// Takes these ports as published too; to be followed by [`Firewall::mend`].
-    pub(super) fn assume(&mut self, published: Vec<(Ipv4Addr, Published)>) {
+    pub(super) fn assume(&mut self, published: Vec<(IpAddr, Published)>) {
         self.published.extend(published.into_iter().map(|(address, port)| (port, address)));
     }
 
@@ -162,72 +180,112 @@ impl Firewall {
     }
 
     pub(super) fn remove(&mut self) -> Result<()> {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(self.shape.family);
         batch.add_table(&self.shape.table);
         batch.delete_table(&self.shape.table);
         self.nft.commit(&batch).map_err(kernel)
     }
 
-    fn there(&mut self) -> Result<HashSet<Element>> {
+    fn there(&mut self) -> Result<HashSet<(&'static str, Element)>> {
         let mut all = HashSet::new();
-        for map in [ANY, AT] {
-            all.extend(
-                self.nft.elements(&self.shape.table, map).map_err(kernel)?.unwrap_or_default(),
-            );
+        for set in self.shape.sets() {
+            let found = self.nft.elements(&self.shape.table, set).map_err(kernel)?;
+            all.extend(found.unwrap_or_default().into_iter().map(|element| (set, element)));
         }
         Ok(all)
     }
 
-    fn wanted(&self) -> HashSet<Element> {
-        let (any, at) = elements(self.published.iter().map(|(port, address)| (port, *address)));
-        any.into_iter().chain(at).collect()
+    fn wanted(&self) -> HashSet<(&'static str, Element)> {
+        elements(self.published.iter().map(|(port, address)| (port, *address)))
+            .into_iter()
+            .flat_map(|(set, all)| all.into_iter().map(move |element| (set, element)))
+            .collect()
     }
 
     /// Replaces the whole table in one step.
     fn write(&mut self) -> Result<()> {
         let mut batch = self.shape.batch();
-        let (any, at) = elements(self.published.iter().map(|(port, address)| (port, *address)));
-        batch.add_elements(&self.shape.table, ANY, &any);
-        batch.add_elements(&self.shape.table, AT, &at);
+        for (set, all) in elements(self.published.iter().map(|(port, address)| (port, *address))) {
+            batch.add_elements(&self.shape.table, set, &all);
+        }
         self.nft.commit(&batch).map_err(kernel)
     }
 }
 
-/// The elements of both maps for these ports. Keys of `any` have two parts, those of `at` three, so they
-/// never meet.
+/// The elements that these ports are, by their sets.
 fn elements<'a>(
-    ports: impl IntoIterator<Item = (&'a Published, Ipv4Addr)>,
-) -> (Vec<Element>, Vec<Element>) {
-    let (mut any, mut at) = (Vec::new(), Vec::new());
+    ports: impl IntoIterator<Item = (&'a Published, IpAddr)>,
+) -> Vec<(&'static str, Vec<Element>)> {
+    let (mut any, mut at, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for (port, address) in ports {
         let protocol = [port.protocol.number(), 0, 0, 0];
         let padded = |port: u16| [port.to_be_bytes(), [0; 2]].concat();
-        let value = Some([&address.octets()[..], &padded(port.container_port)].concat());
-        if port.host_ip.is_unspecified() {
+        let value = Some([octets(address), padded(port.container_port)].concat());
+        if port.host_port == 0 {
+            let key = [&protocol[..], &octets(address), &padded(port.container_port)].concat();
+            open.push(Element { key, value: None });
+        } else if port.host_ip.is_unspecified() {
             any.push(Element { key: [&protocol[..], &padded(port.host_port)].concat(), value });
         } else {
-            let key = [&protocol[..], &port.host_ip.octets(), &padded(port.host_port)].concat();
+            let key = [&protocol[..], &octets(port.host_ip), &padded(port.host_port)].concat();
             at.push(Element { key, value });
         }
     }
-    (any, at)
+    // One that several addresses of the host are to lead to is open once.
+    open.sort();
+    open.dedup();
+    [(ANY, any), (AT, at), (OPEN, open)].into_iter().filter(|(_, all)| !all.is_empty()).collect()
 }
 
 impl Shape {
-    fn batch(&self) -> Batch {
-        let mut batch = Batch::new();
+    /// Bytes of an address, in registers of four.
+    fn width(&self) -> (u32, u8) {
+        match self.family {
+            Family::Ipv4 => (4, 1),
+            Family::Ipv6 => (16, 4),
+        }
+    }
+
+    fn translates(&self) -> bool {
+        self.mode.translates() && !self.internal
+    }
+
+    /// Sets and maps that this table has.
+    fn sets(&self) -> Vec<&'static str> {
+        match (self.internal, self.mode) {
+            (true, _) | (_, GatewayMode::Isolated) => Vec::new(),
+            (false, GatewayMode::Routed) => vec![OPEN],
+            (false, _) => vec![ANY, AT],
+        }
+    }
+
+    fn add_sets(&self, batch: &mut Batch) {
         let table = &self.table;
-        batch.renew_table(table);
+        let address = if self.family == Family::Ipv6 { ADDRESS6 } else { ADDRESS };
+        let bytes = self.width().0;
         let map = |name, key_type, key_bytes| Map {
             set: Set { name, key_type, key_bytes },
-            value_type: (ADDRESS << TYPE_BITS) | PORT,
-            value_bytes: 8,
+            value_type: (address << TYPE_BITS) | PORT,
+            value_bytes: bytes + 4,
         };
-        batch.add_map(table, &map(ANY, (PROTOCOL << TYPE_BITS) | PORT, 8));
-        batch.add_map(
-            table,
-            &map(AT, (((PROTOCOL << TYPE_BITS) | ADDRESS) << TYPE_BITS) | PORT, 12),
-        );
+        let whole = (((PROTOCOL << TYPE_BITS) | address) << TYPE_BITS) | PORT;
+        for set in self.sets() {
+            match set {
+                ANY => batch.add_map(table, &map(ANY, (PROTOCOL << TYPE_BITS) | PORT, 8)),
+                AT => batch.add_map(table, &map(AT, whole, bytes + 8)),
+                _ => {
+                    batch
+                        .add_set(table, &Set { name: OPEN, key_type: whole, key_bytes: bytes + 8 });
+                }
+            }
+        }
+    }
+
+    fn batch(&self) -> Batch {
+        let mut batch = Batch::new(self.family);
+        let table = &self.table;
+        batch.renew_table(table);
+        self.add_sets(&mut batch);
         for (name, base) in [
             ("publish", None),
             ("inward", None),
@@ -269,16 +327,19 @@ impl Shape {
     }
 
     fn source_inside(&self) -> [Expr; 3] {
-        Expr::source(self.subnet.first().octets(), self.subnet.mask().octets())
+        Expr::source(&octets(self.subnet.first()), &octets(self.subnet.mask()))
     }
 
     fn destination_inside(&self) -> [Expr; 3] {
-        Expr::destination(self.subnet.first().octets(), self.subnet.mask().octets())
+        Expr::destination(&octets(self.subnet.first()), &octets(self.subnet.mask()))
     }
 
     /// The bridge may carry loopback addresses (for the host's own connections), so containers must be kept
     /// from using them to reach what listens on the host's loopback.
     fn guard_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
+        if self.family == Family::Ipv6 {
+            return Vec::new();
+        }
         vec![
             ("guard", rule([self.in_by_bridge().to_vec(), to_loopback().to_vec()], Verdict::Drop)),
             (
@@ -289,23 +350,31 @@ impl Shape {
     }
 
     fn publish_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
+        if !self.translates() {
+            return Vec::new();
+        }
         let r = Register;
+        let (bytes, cells) = self.width();
         let local = || {
             [Expr::DestinationKind(r(0)), Expr::Cmp(r(0), Cmp::Eq, LOCAL.to_ne_bytes().to_vec())]
         };
         let publish = || Verdict::Jump("publish".to_owned());
         let port = |cell| Expr::TransportHeader(2, 2, r(cell));
-        let dnat = || Expr::Dnat(r(8), r(9));
-        vec![
-            ("prerouting", rule([to_loopback().to_vec()], Verdict::Return)),
+        let dnat = || Expr::Dnat(r(8), r(8 + cells));
+        let destination = if self.family == Family::Ipv6 { 24 } else { 16 };
+        let mut all = Vec::new();
+        if self.family == Family::Ipv4 {
+            all.push(("prerouting", rule([to_loopback().to_vec()], Verdict::Return)));
+        }
+        all.extend([
             ("prerouting", rule([local().to_vec()], publish())),
             ("output", rule([local().to_vec()], publish())),
             (
                 "publish",
                 vec![
                     Expr::Meta(Meta::Transport, r(0)),
-                    Expr::Network(16, 4, r(1)),
-                    port(2),
+                    Expr::Network(destination, bytes, r(1)),
+                    port(1 + cells),
                     Expr::Map(r(0), AT.to_owned(), r(8)),
                     dnat(),
                 ],
@@ -319,21 +388,31 @@ impl Shape {
                     dnat(),
                 ],
             ),
-        ]
+        ]);
+        all
     }
 
     fn forward_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
-        let siblings = if self.icc { Verdict::Accept } else { Verdict::Drop };
-        let mut all = vec![
-            ("forward", rule([self.out_by_bridge().to_vec()], Verdict::Jump("inward".to_owned()))),
-            (
-                "inward",
-                rule([Expr::ct(Ct::State, ESTABLISHED_OR_RELATED).to_vec()], Verdict::Accept),
-            ),
-            ("inward", rule([Expr::ct(Ct::Status, DESTINATION_CHANGED).to_vec()], Verdict::Accept)),
-            ("inward", rule([self.in_by_bridge().to_vec()], siblings)),
-            ("inward", rule([], Verdict::Drop)),
-        ];
+        let siblings = || if self.icc { Verdict::Accept } else { Verdict::Drop };
+        let mut all = Vec::new();
+        all.push((
+            "forward",
+            rule([self.out_by_bridge().to_vec()], Verdict::Jump("inward".into())),
+        ));
+        if self.internal || self.mode == GatewayMode::Isolated {
+            all.push(("forward", rule([self.in_by_bridge().to_vec()], Verdict::Drop)));
+            all.push(("inward", rule([self.in_by_bridge().to_vec()], siblings())));
+        } else {
+            let answers = Expr::ct(Ct::State, ESTABLISHED_OR_RELATED).to_vec();
+            all.push(("inward", rule([answers], Verdict::Accept)));
+            if self.translates() {
+                let published = Expr::ct(Ct::Status, DESTINATION_CHANGED).to_vec();
+                all.push(("inward", rule([published], Verdict::Accept)));
+            }
+            all.push(("inward", rule([self.in_by_bridge().to_vec()], siblings())));
+            all.extend(self.direct_rules());
+        }
+        all.push(("inward", rule([], Verdict::Drop)));
         if self.no_router {
             all.extend([
                 (ROUTER, rule([Expr::input_kind("bridge").to_vec()], Verdict::Accept)),
@@ -344,28 +423,74 @@ impl Shape {
         all
     }
 
+    /// Who reaches containers by their own addresses from outside.
+    fn direct_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
+        let r = Register;
+        let (bytes, cells) = self.width();
+        let destination = if self.family == Family::Ipv6 { 24 } else { 16 };
+        match self.mode {
+            GatewayMode::NatUnprotected => vec![("inward", rule([], Verdict::Accept))],
+            GatewayMode::Routed => {
+                let echo = match self.family {
+                    Family::Ipv4 => control(1),
+                    Family::Ipv6 => control(58),
+                };
+                let open = vec![
+                    Expr::Meta(Meta::Transport, r(0)),
+                    Expr::Network(destination, bytes, r(1)),
+                    Expr::TransportHeader(2, 2, r(1 + cells)),
+                    Expr::InSet(r(0), OPEN.to_owned()),
+                ];
+                vec![
+                    ("inward", rule([echo], Verdict::Accept)),
+                    ("inward", rule([open], Verdict::Accept)),
+                ]
+            }
+            GatewayMode::Nat | GatewayMode::Isolated => Vec::new(),
+        }
+    }
+
     /// Who gets the host's address: containers towards the outside; the host's loopback towards containers;
     /// and containers that use a published port of their own bridge, because the answer would otherwise
     /// take the short way and not be recognised.
     fn source_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
+        if !self.translates() {
+            return Vec::new();
+        }
         let changed = Expr::ct(Ct::Status, DESTINATION_CHANGED).to_vec();
-        let masquerade = |conditions: Vec<Vec<Expr>>| {
-            ("postrouting", conditions.into_iter().flatten().chain([Expr::Masquerade]).collect())
+        let translate = |conditions: Vec<Vec<Expr>>, how: Vec<Expr>| {
+            ("postrouting", conditions.into_iter().flatten().chain(how).collect())
         };
-        let mut all = vec![
-            masquerade(vec![self.out_by_bridge().to_vec(), from_loopback().to_vec()]),
-            masquerade(vec![
-                self.source_inside().to_vec(),
-                self.destination_inside().to_vec(),
-                changed,
-            ]),
-        ];
+        let masquerade = || vec![Expr::Masquerade];
+        let mut all = Vec::new();
+        if self.family == Family::Ipv4 {
+            all.push(translate(
+                vec![self.out_by_bridge().to_vec(), from_loopback().to_vec()],
+                masquerade(),
+            ));
+        }
+        all.push(translate(
+            vec![self.source_inside().to_vec(), self.destination_inside().to_vec(), changed],
+            masquerade(),
+        ));
         if self.masquerade {
             let outward = Expr::output(&self.bridge, Cmp::Ne).to_vec();
-            all.push(masquerade(vec![outward, self.source_inside().to_vec()]));
+            let how = match self.source {
+                Some(address) => {
+                    vec![Expr::Value(Register(8), octets(address)), Expr::Snat(Register(8))]
+                }
+                None => masquerade(),
+            };
+            all.push(translate(vec![outward, self.source_inside().to_vec()], how));
         }
         all
     }
+}
+
+/// True for packets of the control protocol of this number.
+fn control(number: u8) -> Vec<Expr> {
+    let r = Register(0);
+    vec![Expr::Meta(Meta::Transport, r), Expr::Cmp(r, Cmp::Eq, vec![number])]
 }
 
 fn rule<const N: usize>(conditions: [Vec<Expr>; N], verdict: Verdict) -> Vec<Expr> {
@@ -373,9 +498,9 @@ fn rule<const N: usize>(conditions: [Vec<Expr>; N], verdict: Verdict) -> Vec<Exp
 }
 
 fn to_loopback() -> [Expr; 3] {
-    Expr::destination([127, 0, 0, 0], [255, 0, 0, 0])
+    Expr::destination(&[127, 0, 0, 0], &[255, 0, 0, 0])
 }
 
 fn from_loopback() -> [Expr; 3] {
-    Expr::source([127, 0, 0, 0], [255, 0, 0, 0])
+    Expr::source(&[127, 0, 0, 0], &[255, 0, 0, 0])
 }

@@ -1,9 +1,9 @@
 //! The bridge itself: found or made, with an address, up, and ready to forward.
 
 use super::kernel;
-use crate::{BridgeConfig, Mac, Subnet, ipam};
+use crate::{BridgeConfig, GatewayMode, Mac, Subnet, ipam};
 use base::{Error, Result};
-use std::net::Ipv4Addr;
+use std::{fs, net::IpAddr};
 use sys::{
     netlink::{Request, Route},
     netns::set_sysctl,
@@ -21,8 +21,9 @@ pub(super) struct Bridge {
     pub index: u32,
     /// Whether this or an earlier daemon made it.
     pub made_here: bool,
-    /// Its own address, and the prefix of the network.
-    pub address: Subnet,
+    /// The subnets, at most one of each family, each with the address that is the bridge's own unless the
+    /// settings keep it off.
+    pub subnets: Vec<Subnet>,
 }
 
 /// Makes or adopts the bridge of these settings.
@@ -40,29 +41,32 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
         Some(link) => addresses(route, link.index)?,
         None => Vec::new(),
     };
-    let address = match (config.address, current.first()) {
-        (Some(wished), _) => wished,
-        (None, Some(current)) => *current,
-        (None, None) => choose(route, config)?,
-    };
+    let mut subnets = Vec::new();
+    if config.ipv4 {
+        subnets.push(match (config.address, current.iter().find(|a| !a.is_ipv6())) {
+            (Some(wished), _) => wished,
+            (None, Some(current)) => *current,
+            (None, None) => choose(route, config)?,
+        });
+    }
+    subnets.extend(config.address6);
     let mac = found.as_ref().and_then(|link| link.mac);
     let made_here = found.as_ref().is_none_or(|link| link.alias == MADE_HERE);
     let index = match found {
         Some(link) => link.index,
-        None => make(route, config, address)?,
+        None => make(route, config, subnets.first().map(|s| s.address()))?,
     };
-    for old in current.iter().filter(|old| **old != address) {
-        route
-            .run(&[Request::delete_address(index, old.address(), old.prefix())])
-            .map_err(kernel)?;
+    let ipv6 = config.address6.is_some();
+    switch_ipv6(&config.name, ipv6)?;
+    let own: Vec<Subnet> = subnets.iter().copied().filter(|s| is_own(config, *s)).collect();
+    let mut requests = Vec::new();
+    for old in current.iter().filter(|old| !own.contains(old)) {
+        requests.push(Request::delete_address(index, old.address(), old.prefix()));
     }
-    if !current.contains(&address) {
-        route
-            .run(&[Request::add_address(index, address.address(), address.prefix())])
-            .map_err(kernel)?;
+    for new in own.iter().filter(|new| !current.contains(new)) {
+        requests.push(Request::add_address(index, new.address(), new.prefix()));
     }
-    quiet_ipv6(&config.name);
-    let mut requests = vec![Request::set_up(index)];
+    requests.push(Request::set_up(index));
     // One made by hand follows the lowest address among its ports until it is told to keep its own; each
     // change would leave containers with the address of a gateway that is none any more.
     requests.extend(mac.map(|mac| Request::set_mac(index, mac)));
@@ -74,7 +78,13 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
     set_sysctl(&format!("ipv4/conf/{}/route_localnet", config.name), "1").map_err(|e| {
         Error::io(format!("cannot let bridge {} carry loopback addresses", config.name), e)
     })?;
-    Ok(Bridge { index, made_here, address })
+    Ok(Bridge { index, made_here, subnets })
+}
+
+/// Whether the bridge itself has the address of this subnet.
+pub(super) fn is_own(config: &BridgeConfig, subnet: Subnet) -> bool {
+    let kept_off = !subnet.is_ipv6() && config.inhibit_ipv4;
+    !kept_off && config.modes[usize::from(subnet.is_ipv6())] != GatewayMode::Isolated
 }
 
 fn check(config: &BridgeConfig) -> Result<()> {
@@ -92,7 +102,7 @@ fn check(config: &BridgeConfig) -> Result<()> {
     let Some(bip) = config.address else { return Ok(()) };
     let edge = bip.prefix() < 31 && (bip.address() == bip.first() || bip.address() == bip.last());
     if bip.prefix() < 8
-        || bip.prefix() > 30
+        || (config.default && bip.prefix() > 30)
         || edge
         || bip.address().is_loopback()
         || bip.address().is_multicast()
@@ -109,28 +119,44 @@ fn check(config: &BridgeConfig) -> Result<()> {
     }
 }
 
+/// Addresses of a link, but for those that IPv6 gives every link by itself.
 fn addresses(route: &mut Route, index: u32) -> Result<Vec<Subnet>> {
     let all = route.addresses().map_err(kernel)?;
-    all.iter().filter(|a| a.link == index).map(|a| Subnet::new(a.address, a.prefix)).collect()
+    let own = all.iter().filter(|a| a.link == index && !is_link_local(a.address));
+    own.map(|a| Subnet::new(a.address, a.prefix)).collect()
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Networks that this machine has an address in or a route to, but for default routes.
+pub(crate) fn taken(route: &mut Route) -> Result<Vec<Subnet>> {
+    let mut taken = Vec::new();
+    for address in route.addresses().map_err(kernel)? {
+        if !is_link_local(address.address) {
+            taken.push(Subnet::new(address.address, address.prefix)?);
+        }
+    }
+    for hop in route.routes().map_err(kernel)?.iter().filter(|hop| hop.prefix != 0) {
+        if !is_link_local(hop.destination) {
+            taken.push(Subnet::new(hop.destination, hop.prefix)?);
+        }
+    }
+    Ok(taken)
 }
 
 /// The first pool that meets no address and no route of this machine, and the bridge's address in it.
 fn choose(route: &mut Route, config: &BridgeConfig) -> Result<Subnet> {
-    let mut taken = Vec::new();
-    for address in route.addresses().map_err(kernel)? {
-        taken.push(Subnet::new(address.address, address.prefix)?);
-    }
-    for hop in route.routes().map_err(kernel)?.iter().filter(|hop| hop.prefix != 0) {
-        taken.push(Subnet::new(hop.destination, hop.prefix)?);
-    }
-    let pool = ipam::choose(&config.pools, &taken)?;
-    Ok(pool.at(Ipv4Addr::from_bits(pool.first().to_bits() + 1)))
+    let pool = ipam::choose(&config.pools, false, &taken(route)?)?;
+    let first = pool.nth(1).ok_or_else(|| Error::invalid(format!("subnet {pool} is too small")))?;
+    Ok(pool.at(first))
 }
 
-fn make(route: &mut Route, config: &BridgeConfig, address: Subnet) -> Result<u32> {
+fn make(route: &mut Route, config: &BridgeConfig, address: Option<IpAddr>) -> Result<u32> {
     // With an address of its own the bridge does not take over those of its ports as they come and go.
-    let mac = Mac::of(address.address());
-    match route.run(&[Request::add_bridge(&config.name, Some(mac.0), config.mtu_bytes)]) {
+    let mac = address.map(|address| Mac::of(address).0);
+    match route.run(&[Request::add_bridge(&config.name, mac, config.mtu_bytes)]) {
         // Another daemon may have made it just now.
         Err(error) if !error.is_there() => return Err(kernel(error)),
         _ => {}
@@ -141,20 +167,56 @@ fn make(route: &mut Route, config: &BridgeConfig, address: Subnet) -> Result<u32
     Ok(index)
 }
 
-/// The network has no IPv6, so neither has its bridge: nobody reaches the host by a link-local address.
-fn quiet_ipv6(name: &str) {
-    // Where the kernel has no IPv6 there is nothing to switch off.
-    let _ = set_sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+/// A network without IPv6 has a bridge without: nobody reaches the host by a link-local address.
+fn switch_ipv6(name: &str, on: bool) -> Result<()> {
+    let disabled =
+        set_sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), if on { "0" } else { "1" });
+    match disabled {
+        Err(e) if on => Err(Error::io(format!("cannot switch IPv6 on for bridge {name}"), e)),
+        // Where the kernel has no IPv6 there is nothing to switch off.
+        _ => {
+            if on {
+                // The host takes no advice about routes from its containers.
+                let _ = set_sysctl(&format!("ipv6/conf/{name}/accept_ra"), "0");
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Switches forwarding on if it is wished; true when it was off before.
 pub(super) fn forward(config: &BridgeConfig) -> Result<bool> {
-    const FORWARD: &str = "ipv4/ip_forward";
-    let on = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
-        .is_ok_and(|text| text.trim_end() == "1");
-    if on || !config.ip_forward {
+    if !config.common.ip_forward || config.internal {
         return Ok(false);
     }
-    set_sysctl(FORWARD, "1").map_err(|e| Error::io("cannot switch IPv4 forwarding on", e))?;
-    Ok(true)
+    let on = |name: &str| {
+        fs::read_to_string(format!("/proc/sys/net/{name}")).is_ok_and(|t| t.trim_end() == "1")
+    };
+    let mut switched = false;
+    if config.ipv4 && !on("ipv4/ip_forward") {
+        set_sysctl("ipv4/ip_forward", "1")
+            .map_err(|e| Error::io("cannot switch IPv4 forwarding on", e))?;
+        switched = true;
+    }
+    if config.address6.is_some() && !on("ipv6/conf/all/forwarding") {
+        keep_advertised_routes();
+        set_sysctl("ipv6/conf/all/forwarding", "1")
+            .map_err(|e| Error::io("cannot switch IPv6 forwarding on", e))?;
+        switched = true;
+    }
+    Ok(switched)
+}
+
+/// A router takes no advertised routes unless it is told to (`accept_ra` 2): the machine keeps those it has.
+fn keep_advertised_routes() {
+    for link in fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten() {
+        let file = link.path().join("accept_ra");
+        let name = link.file_name();
+        if fs::read_to_string(&file).is_ok_and(|text| text.trim_end() == "1")
+            && name != "all"
+            && name != "default"
+        {
+            let _ = fs::write(&file, "2");
+        }
+    }
 }

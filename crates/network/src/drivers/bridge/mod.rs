@@ -4,30 +4,37 @@
 //! an address and ports, makes the pair with its far end already in the container's namespace ([`wire`]),
 //! and adds the ports to the table; `detach` undoes the table and the ports at once, while the pair goes
 //! with the namespace, because removing it by hand takes 20 ms.
-//! Invariants: an address is given again only when the link that had it is gone, so that no frame meets the
-//! old one; the table in the kernel always follows from what this process knows, and is written anew when
+//! Invariants: the table in the kernel always follows from what this process knows, and is written anew when
 //! it does not; links made here are named `veth` + 11 hexadecimal digits of the endpoint's id.
 //! Source: Moby `daemon/libnetwork/drivers/bridge` (behaviour), rtnetlink(7) and nf_tables (kernel side).
 //! Not here: choice of addresses (`ipam.rs`), which ports are taken (`ports.rs`).
 
 mod firewall;
 mod link;
+mod options;
 mod wire;
 
-use super::{Driver, Plane, Wired};
+pub(crate) use link::taken;
+
+use super::{Driver, Opening, Plane, Wired, inside};
 use crate::{
-    Attach, BridgeConfig, Config, Endpoint, Leftovers, Mac, Protocol, Published, Repair, Subnet,
-    ipam::Pool, ports::Ports,
+    Attach, BridgeConfig, Common, Endpoint, GatewayMode, Leftovers, Mac, Protocol, Publish,
+    Published, Repair, Spec, Subnet,
+    ipam::Pool,
+    leases::Leases,
+    ports::{Ports, Taker},
 };
-use base::{ContainerId, EndpointId, Error, Kind, Result};
+use base::{ContainerId, EndpointId, Error, NetworkId, Result};
 use firewall::Firewall;
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use sys::netlink::{Request, Route};
+use sys::{
+    netlink::{Request, Route},
+    nft::Family,
+};
 
 /// How long a link may outlive its endpoint before it is removed by hand: usually its namespace is being
 /// torn down by the kernel, which takes some tens of milliseconds.
@@ -44,12 +51,29 @@ impl Driver for Bridge {
         "bridge"
     }
 
-    fn open(&self, config: &Config, ports: &Ports) -> Result<Box<dyn Plane>> {
-        let config = config
-            .bridge
-            .as_ref()
-            .ok_or_else(|| Error::invalid("a bridge network needs the settings of its bridge"))?;
-        Ok(Box::new(Live::open(config, ports.clone())?))
+    fn has_addresses(&self) -> bool {
+        true
+    }
+
+    fn check(&self, id: &NetworkId, spec: &Spec, common: &Common) -> Result<()> {
+        options::settings(id, spec, common).map(drop)
+    }
+
+    fn open(&self, opening: &Opening<'_>, ports: &Ports) -> Result<Box<dyn Plane>> {
+        let mut config = match (opening.name, &opening.config.bridge) {
+            ("bridge", Some(config)) => config.clone(),
+            _ => options::settings(opening.id, opening.spec, &opening.config.common)?,
+        };
+        config.forwarding_was_off |= opening.forwarding_was_off;
+        Ok(Box::new(Live::open(&config, ports.clone())?))
+    }
+}
+
+/// The name of the bridge of a user-defined network.
+pub(crate) fn bridge_name(id: &NetworkId, spec: &Spec) -> String {
+    match spec.option(options::NAME) {
+        None | Some("") => options::default_name(id),
+        Some(name) => name.to_owned(),
     }
 }
 
@@ -58,21 +82,12 @@ impl Driver for Bridge {
 struct Live {
     config: BridgeConfig,
     bridge: link::Bridge,
-    gateway: Ipv4Addr,
     switched_forwarding_on: bool,
     ports: Ports,
     route: Mutex<Route>,
-    firewall: Option<Mutex<Firewall>>,
+    /// One for each family; none without packet filter rules.
+    firewalls: Vec<Mutex<Firewall>>,
     leases: Mutex<Leases>,
-}
-
-#[derive(Debug)]
-struct Leases {
-    pool: Pool,
-    /// Links of endpoints that are attached, and their addresses.
-    links: HashMap<String, Ipv4Addr>,
-    /// Links of endpoints that are gone, the addresses to give back with them, and since when.
-    leaving: Vec<(String, Option<Ipv4Addr>, Instant)>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,7 +96,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// An error of the kernel, below what was tried.
-fn kernel(error: sys::netlink::Error) -> Error {
+pub(crate) fn kernel(error: sys::netlink::Error) -> Error {
     let io = std::io::Error::from(error.errno);
     Error::io(error.to_string(), io)
 }
@@ -90,197 +105,245 @@ impl Live {
     fn open(config: &BridgeConfig, ports: Ports) -> Result<Self> {
         let mut route = Route::open().map_err(kernel)?;
         let bridge = link::open(&mut route, config)?;
-        let gateway = config.gateway.unwrap_or(bridge.address.address());
-        let reserved = [bridge.address.address(), gateway];
-        let pool = Pool::new(bridge.address.network(), config.fixed_cidr, &reserved)?;
-        let forwarding = link::forward(config)?;
-        let firewall = match config.packet_filter {
-            true => {
-                let no_router = forwarding || config.forwarding_was_off;
-                Some(Mutex::new(Firewall::open(config, bridge.address, no_router)?))
+        let mut pools = Vec::new();
+        for subnet in &bridge.subnets {
+            let mut reserved = config.reserved.clone();
+            if link::is_own(config, *subnet) || config.inhibit_ipv4 {
+                reserved.push(subnet.address());
             }
-            false => None,
+            let (range, gateway) = match subnet.is_ipv6() {
+                false => (config.fixed_cidr, config.gateway),
+                true => (config.fixed_cidr6, config.gateway6),
+            };
+            reserved.extend(gateway);
+            pools.push(Pool::new(subnet.network(), range, &reserved)?);
+        }
+        let forwarding = link::forward(config)?;
+        let no_router = forwarding || config.forwarding_was_off;
+        let firewalls = match config.common.packet_filter {
+            true => bridge
+                .subnets
+                .iter()
+                .map(|subnet| Firewall::open(config, *subnet, no_router).map(Mutex::new))
+                .collect::<Result<_>>()?,
+            false => Vec::new(),
         };
         Ok(Self {
             config: config.clone(),
             bridge,
-            gateway,
             switched_forwarding_on: forwarding,
             ports,
             route: Mutex::new(route),
-            firewall,
-            leases: Mutex::new(Leases { pool, links: HashMap::new(), leaving: Vec::new() }),
+            firewalls,
+            leases: Mutex::new(Leases::new(pools)),
         })
     }
 
-    fn lease(&self, wish: &Attach<'_>) -> Result<Ipv4Addr> {
+    fn lease(&self, link: &str, wish: &Attach<'_>) -> Result<Vec<Subnet>> {
         self.settle(SETTLE, LINGER);
-        if let Some(address) = wish.address {
-            return self.lease_fixed(address);
-        }
-        let first = locked(&self.leases).pool.allocate();
+        let first = locked(&self.leases).give(link, wish);
         first.or_else(|_| {
             // Perhaps all that is missing still waits for its link to go.
             self.settle(usize::MAX, Duration::ZERO);
-            locked(&self.leases).pool.allocate()
+            locked(&self.leases).give(link, wish)
         })
-    }
-
-    fn lease_fixed(&self, address: Ipv4Addr) -> Result<Ipv4Addr> {
-        let subnet = self.bridge.address;
-        if !subnet.contains(address) {
-            return Err(Error::invalid(format!(
-                "no configured subnet or ip-range contain the IP address {address}"
-            )));
-        }
-        let mut leases = locked(&self.leases);
-        let in_use = leases.links.values().any(|a| *a == address);
-        if in_use || !leases.pool.reserve(address) {
-            return Err(Error::new(Kind::Forbidden, "Address already in use"));
-        }
-        Ok(address)
     }
 
     /// Gives back addresses whose links are gone, of at most `most` former endpoints; links that lingered
     /// longer than `linger` are removed.
     fn settle(&self, most: usize, linger: Duration) -> Vec<String> {
-        let leaving: Vec<_> = {
-            let mut leases = locked(&self.leases);
-            let most = most.min(leases.leaving.len());
-            leases.leaving.drain(..most).collect()
-        };
+        let leaving = locked(&self.leases).leaving(most);
         if leaving.is_empty() {
             return Vec::new();
         }
-        let (mut removed, mut stay) = (Vec::new(), Vec::new());
-        let mut gone = Vec::new();
+        let (mut removed, mut gone, mut stay) = (Vec::new(), Vec::new(), Vec::new());
         let mut route = locked(&self.route);
-        for (name, address, since) in leaving {
-            let there = !matches!(route.index(&name), Ok(None));
-            if there && since.elapsed() < linger {
-                stay.push((name, address, since));
+        for one in leaving {
+            let there = !matches!(route.index(&one.link), Ok(None));
+            if there && (!one.lingers(linger) || wire::delete(&mut route, &one.link).is_err()) {
+                stay.push(one);
                 continue;
             }
-            match if there { wire::delete(&mut route, &name) } else { Ok(()) } {
-                Ok(()) => {
-                    gone.extend(address);
-                    if there {
-                        removed.push(name);
-                    }
-                }
-                Err(_) => stay.push((name, address, since)),
+            if there {
+                removed.push(one.link.clone());
             }
+            gone.push(one);
         }
         drop(route);
-        let mut leases = locked(&self.leases);
-        gone.into_iter().for_each(|address| leases.pool.release(address));
-        leases.leaving.extend(stay);
+        locked(&self.leases).settled(gone, stay);
         removed
     }
 
-    fn publish(&self, address: Ipv4Addr, ports: &[Published]) -> Result<()> {
-        match &self.firewall {
-            _ if ports.is_empty() => Ok(()),
-            Some(firewall) => {
-                locked(firewall).publish(address, ports)?;
-                forget_flows(ports);
-                Ok(())
-            }
-            None => Err(Error::invalid(
+    /// Default gateway of containers in a family.
+    fn gateway(&self, ipv6: bool) -> Option<IpAddr> {
+        let subnet = self.bridge.subnets.iter().find(|s| s.is_ipv6() == ipv6)?;
+        let isolated = self.config.modes[usize::from(ipv6)] == GatewayMode::Isolated;
+        let other = if ipv6 { self.config.gateway6 } else { self.config.gateway };
+        (!self.config.internal && !isolated).then(|| other.unwrap_or(subnet.address()))
+    }
+
+    fn gateways(&self) -> Vec<IpAddr> {
+        [false, true].into_iter().filter_map(|ipv6| self.gateway(ipv6)).collect()
+    }
+
+    /// The address that a port is published on when the wish names none, one for each family.
+    fn default_addresses(&self) -> Vec<IpAddr> {
+        let given = self.config.common.publish_ip;
+        let subnets = self.bridge.subnets.iter();
+        let each = subnets.filter_map(|subnet| match (subnet.is_ipv6(), given.is_unspecified()) {
+            (true, true) => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+            (true, false) => None,
+            (false, _) => Some(given),
+        });
+        each.collect()
+    }
+
+    fn firewall(&self, ipv6: bool) -> Option<MutexGuard<'_, Firewall>> {
+        let all = self.firewalls.iter().map(locked);
+        all.into_iter().find(|firewall| (firewall.family() == Family::Ipv6) == ipv6)
+    }
+
+    fn take_ports(&self, name: &str, wishes: &[Publish]) -> Result<Vec<Published>> {
+        if wishes.is_empty() || self.config.internal {
+            return Ok(Vec::new());
+        }
+        let modes = self.config.modes;
+        let taker = Taker {
+            name,
+            defaults: &self.default_addresses(),
+            translates: modes.map(GatewayMode::translates),
+        };
+        self.ports.take(wishes, taker)
+    }
+
+    fn open_ports(&self, addresses: &[Subnet], ports: &[Published]) -> Result<()> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        if self.firewalls.is_empty() {
+            return Err(Error::invalid(
                 "ports cannot be published while packet filter rules are switched off (--iptables=false)",
-            )),
+            ));
+        }
+        for address in addresses {
+            let ipv6 = address.is_ipv6();
+            let own: Vec<_> = of_family(ports, ipv6);
+            if let Some(mut firewall) = self.firewall(ipv6).filter(|_| !own.is_empty()) {
+                firewall.publish(address.address(), &own)?;
+                drop(firewall);
+                forget_flows(ipv6, &own);
+            }
+        }
+        Ok(())
+    }
+
+    fn close_ports(&self, ports: &[Published]) -> Result<()> {
+        let mut result = Ok(());
+        for ipv6 in [false, true] {
+            let own = of_family(ports, ipv6);
+            if let Some(mut firewall) = self.firewall(ipv6).filter(|_| !own.is_empty()) {
+                result = result.and(firewall.withdraw(&own));
+            }
+        }
+        result
+    }
+
+    fn leave(&self, link: Option<&str>) {
+        if let Some(link) = link {
+            locked(&self.leases).leave(link);
         }
     }
 
-    fn withdraw(&self, ports: &[Published]) -> Result<()> {
-        match &self.firewall {
-            Some(firewall) if !ports.is_empty() => locked(firewall).withdraw(ports),
-            _ => Ok(()),
-        }
-    }
-
-    fn leave(&self, link: Option<&str>, address: Option<Ipv4Addr>) {
-        let Some(link) = link else { return };
-        let mut leases = locked(&self.leases);
-        // Only the first detach gives the address back.
-        if leases.links.remove(link).is_some() {
-            leases.leaving.push((link.to_owned(), address, Instant::now()));
-        }
+    fn pair<'a>(
+        &'a self,
+        name: &'a str,
+        wish: &Attach<'a>,
+        addresses: &[Subnet],
+    ) -> Result<wire::Pair<'a>> {
+        let netns = wish.netns.ok_or_else(|| {
+            Error::invalid("a bridge network needs a network namespace of the container's own")
+        })?;
+        let own =
+            addresses.first().map_or_else(|| Mac::from_id(&name[4..]), |a| Mac::of(a.address()));
+        Ok(wire::Pair {
+            bridge: &self.bridge,
+            name,
+            netns,
+            inside: inside::Inside {
+                interface: wish.interface,
+                mac: wish.mac.unwrap_or(own),
+                addresses: addresses.to_vec(),
+                gateways: if wish.gateway { self.gateways() } else { Vec::new() },
+                by_link: [false; 2],
+                sysctls: inside::sysctls(wish.options, wish.interface)?,
+            },
+            mtu_bytes: self.config.mtu_bytes,
+            isolated: !self.config.icc,
+        })
     }
 }
 
 impl Plane for Live {
-    fn subnet(&self) -> Option<Subnet> {
-        Some(self.bridge.address)
-    }
-
-    fn gateway(&self) -> Option<Ipv4Addr> {
-        Some(self.bridge.address.address())
-    }
-
-    fn range(&self) -> Option<Subnet> {
-        self.config.fixed_cidr
-    }
-
-    fn options(&self) -> BTreeMap<String, String> {
+    fn describe(&self, spec: &mut Spec) {
+        if !self.config.default {
+            return;
+        }
         let mtu = if self.config.mtu_bytes == 0 { 1500 } else { self.config.mtu_bytes };
-        [
-            ("default_bridge", "true".to_owned()),
-            ("enable_icc", self.config.icc.to_string()),
-            ("enable_ip_masquerade", self.config.masquerade.to_string()),
-            ("host_binding_ipv4", self.config.publish_ip.to_string()),
-            ("name", self.config.name.clone()),
-        ]
-        .into_iter()
-        .map(|(key, value)| (format!("com.docker.network.bridge.{key}"), value))
-        .chain([("com.docker.network.driver.mtu".to_owned(), mtu.to_string())])
-        .collect()
+        let known = [
+            ("com.docker.network.bridge.default_bridge", "true".to_owned()),
+            (options::ICC, self.config.icc.to_string()),
+            (options::MASQUERADE, self.config.masquerade.to_string()),
+            (options::HOST_BINDING, self.config.common.publish_ip.to_string()),
+            (options::NAME, self.config.name.clone()),
+            ("com.docker.network.driver.mtu", mtu.to_string()),
+        ];
+        spec.options = known.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        spec.ipv6 = self.config.address6.is_some();
+        let range = |ipv6| if ipv6 { self.config.fixed_cidr6 } else { self.config.fixed_cidr };
+        let pools = self.bridge.subnets.iter().map(|subnet| crate::spec::Pool {
+            subnet: subnet.network(),
+            range: range(subnet.is_ipv6()),
+            gateway: Some(subnet.address()),
+            auxiliary: Default::default(),
+            chosen: true,
+        });
+        spec.ipam.pools = pools.collect();
     }
 
     fn attach(&self, endpoint: &EndpointId, wish: &Attach<'_>) -> Result<Wired> {
-        let netns = wish.netns.ok_or_else(|| {
-            Error::invalid("a bridge network needs a network namespace of the container's own")
-        })?;
+        inside::check(wish)?;
         let ports = self
-            .ports
-            .take(wish.publish, self.config.publish_ip)
-            .map_err(|e| refused(e, endpoint, wish))?;
-        let address = match self.lease(wish) {
-            Ok(address) => address,
+            .take_ports(wish.name, wish.publish)
+            .map_err(|e| refused(e, endpoint, wish.name))?;
+        let link = wire::name(endpoint);
+        let addresses = match self.lease(&link, wish) {
+            Ok(addresses) => addresses,
             Err(error) => {
                 self.ports.release(&ports);
                 return Err(error);
             }
         };
-        let wired = Wired {
-            link: Some(wire::name(endpoint)),
-            address: Some(self.bridge.address.at(address)),
-            gateway: Some(self.gateway),
-            mac: Some(wish.mac.unwrap_or(Mac::of(address))),
-            ports,
-        };
-        let link = wire::name(endpoint);
-        let pair = wire::Pair {
-            bridge: &self.bridge,
-            name: &link,
-            interface: wish.interface,
-            netns,
-            mac: wired.mac.unwrap_or(Mac::of(address)),
-            address: self.bridge.address.at(address),
-            gateway: self.gateway,
-            mtu_bytes: self.config.mtu_bytes,
-            isolated: !self.config.icc,
-        };
-        locked(&self.leases).links.insert(link.clone(), address);
-        let done = wire::connect(&self.route, &pair).and_then(|()| {
-            self.publish(address, &wired.ports).map_err(|e| refused(e, endpoint, wish))
+        let done = self.pair(&link, wish, &addresses).and_then(|pair| {
+            wire::connect(&self.route, &pair)?;
+            self.open_ports(&addresses, &ports).map_err(|e| refused(e, endpoint, wish.name))?;
+            Ok(pair.inside.mac)
         });
         match done {
-            Ok(()) => Ok(wired),
+            Ok(mac) => Ok(Wired {
+                address: addresses.iter().copied().find(|a| !a.is_ipv6()),
+                address6: addresses.iter().copied().find(|a| a.is_ipv6()),
+                gateway: self.gateway(false),
+                gateway6: self.gateway(true),
+                mac: Some(mac),
+                link: Some(link),
+                ports,
+            }),
             Err(error) => {
+                // What was opened before the failure.
+                let _ = self.close_ports(&ports);
                 let _ = wire::delete(&mut locked(&self.route), &link);
-                self.ports.release(&wired.ports);
-                self.leave(Some(&link), Some(address));
+                self.ports.release(&ports);
+                self.leave(Some(&link));
                 self.settle(usize::MAX, LINGER);
                 Err(error)
             }
@@ -288,44 +351,75 @@ impl Plane for Live {
     }
 
     fn detach(&self, endpoint: &Endpoint) -> Result<()> {
-        let withdrawn = self.withdraw(&endpoint.ports);
+        let withdrawn = self.withdraw(endpoint);
+        self.leave(endpoint.link.as_deref());
+        withdrawn
+    }
+
+    fn unplug(&self, endpoint: &Endpoint) -> Result<()> {
+        let detached = self.detach(endpoint);
+        let deleted = match &endpoint.link {
+            Some(link) => wire::delete(&mut locked(&self.route), link),
+            None => Ok(()),
+        };
+        self.settle(usize::MAX, LINGER);
+        detached.and(deleted)
+    }
+
+    fn publish(
+        &self,
+        endpoint: &Endpoint,
+        name: &str,
+        wishes: &[Publish],
+    ) -> Result<Vec<Published>> {
+        let ports = self.take_ports(name, wishes).map_err(|e| refused(e, &endpoint.id, name))?;
+        let addresses: Vec<_> = endpoint.addresses().collect();
+        if let Err(error) = self.open_ports(&addresses, &ports) {
+            let _ = self.close_ports(&ports);
+            self.ports.release(&ports);
+            return Err(refused(error, &endpoint.id, name));
+        }
+        Ok(ports)
+    }
+
+    fn withdraw(&self, endpoint: &Endpoint) -> Result<()> {
+        let withdrawn = self.close_ports(&endpoint.ports);
         self.ports.release(&endpoint.ports);
-        self.leave(endpoint.link.as_deref(), endpoint.address.map(Subnet::address));
         withdrawn
     }
 
     fn reconcile(&self, living: &[(&ContainerId, &Endpoint)]) -> Repair {
         let mut repair = Repair::default();
         let mut published = Vec::new();
-        {
-            let mut leases = locked(&self.leases);
-            for (container, endpoint) in living {
-                let Some((link, subnet)) = endpoint.link.as_ref().zip(endpoint.address) else {
-                    continue;
-                };
-                if !self.bridge.address.contains(subnet.address()) {
-                    repair.failures.push(format!(
-                        "container {} has the address {subnet} outside of the network {}",
-                        container.short(),
-                        self.bridge.address.network()
-                    ));
-                }
-                leases.pool.reserve(subnet.address());
-                leases.links.insert(link.clone(), subnet.address());
-                published
-                    .extend(endpoint.ports.iter().map(|port| (subnet.address(), port.clone())));
+        for (container, endpoint) in living {
+            let Some(link) = &endpoint.link else { continue };
+            let addresses: Vec<_> = endpoint.addresses().map(Subnet::address).collect();
+            if !locked(&self.leases).adopt(link, &addresses) {
+                repair.failures.push(format!(
+                    "container {} has addresses {addresses:?} outside of its network {}",
+                    container.short(),
+                    endpoint.network_name
+                ));
+            }
+            for address in addresses {
+                let own = of_family(&endpoint.ports, address.is_ipv6());
+                published.extend(own.into_iter().map(|port| (endpoint, address, port)));
             }
         }
-        if let Some(firewall) = &self.firewall {
+        for firewall in &self.firewalls {
             let mut firewall = locked(firewall);
+            let ipv6 = firewall.family() == Family::Ipv6;
+            let mut own: Vec<_> =
+                published.iter().filter(|(_, address, _)| address.is_ipv6() == ipv6).collect();
             // What was attached or taken over before is known already.
-            published.retain(|(address, port)| !firewall.knows(*address, port));
-            for (_, port) in &published {
-                if let Err(error) = self.ports.adopt(port) {
+            own.retain(|(_, address, port)| !firewall.knows(*address, port));
+            for (endpoint, _, port) in &own {
+                let name = endpoint.names.first().map_or(endpoint.id.as_str(), String::as_str);
+                if let Err(error) = self.ports.adopt(port, name) {
                     repair.failures.push(error.chain());
                 }
             }
-            firewall.assume(published);
+            firewall.assume(own.into_iter().map(|(_, a, port)| (*a, port.clone())).collect());
             firewall.mend(&mut repair);
         }
         self.mend_links(&mut repair);
@@ -335,19 +429,19 @@ impl Plane for Live {
     fn leftovers(&self) -> Result<Leftovers> {
         let ports = self.bridge_ports()?;
         let leases = locked(&self.leases);
-        let known = |name: &str| {
-            leases.links.contains_key(name) || leases.leaving.iter().any(|l| l.0 == name)
-        };
-        let links = ports.into_iter().filter(|name| !known(name)).collect();
+        let links = ports.into_iter().filter(|name| !leases.knows(name)).collect();
         drop(leases);
-        let ports = self.firewall.as_ref().map_or(Ok(0), |f| locked(f).strangers())?;
+        let mut ports = 0;
+        for firewall in &self.firewalls {
+            ports += locked(firewall).strangers()?;
+        }
         Ok(Leftovers { links, ports })
     }
 
     fn mend(&self) -> Repair {
         let mut repair =
             Repair { links_removed: self.settle(usize::MAX, LINGER), ..Repair::default() };
-        if let Some(firewall) = &self.firewall {
+        for firewall in &self.firewalls {
             locked(firewall).mend(&mut repair);
         }
         repair
@@ -358,19 +452,21 @@ impl Plane for Live {
     }
 
     fn restless(&self) -> bool {
-        !locked(&self.leases).leaving.is_empty()
+        locked(&self.leases).restless()
     }
 
     fn table(&self) -> Option<String> {
-        self.firewall.as_ref().map(|f| locked(f).table().to_owned())
+        self.firewalls.first().map(|f| locked(f).table().to_owned())
     }
 
     fn remove(&self) -> Result<()> {
-        let mut removed = self.firewall.as_ref().map_or(Ok(()), |f| locked(f).remove());
+        let mut removed = Ok(());
+        for firewall in &self.firewalls {
+            removed = removed.and(locked(firewall).remove());
+        }
         let links: Vec<_> = {
             let leases = locked(&self.leases);
-            let leaving = leases.leaving.iter().map(|(name, ..)| name.clone());
-            leases.links.keys().cloned().chain(leaving).collect()
+            leases.links().into_iter().chain(leases.old_links()).collect()
         };
         let mut route = locked(&self.route);
         let bridge = self.bridge.made_here.then(|| self.config.name.clone());
@@ -400,8 +496,7 @@ impl Live {
         };
         let (links, leaving) = {
             let leases = locked(&self.leases);
-            let leaving: Vec<_> = leases.leaving.iter().map(|l| l.0.clone()).collect();
-            (leases.links.keys().cloned().collect::<Vec<_>>(), leaving)
+            (leases.links(), leases.old_links())
         };
         let mut route = locked(&self.route);
         for name in on_bridge.iter().filter(|name| !links.contains(name) && !leaving.contains(name))
@@ -423,24 +518,27 @@ impl Live {
     }
 }
 
+fn of_family(ports: &[Published], ipv6: bool) -> Vec<Published> {
+    ports.iter().filter(|port| port.host_ip.is_ipv6() == ipv6).cloned().collect()
+}
+
 /// Lets UDP clients that sent to these ports before reach the new owner: while they go on sending, the
 /// kernel keeps to what it decided at their first packet.
-fn forget_flows(ports: &[Published]) {
+fn forget_flows(ipv6: bool, ports: &[Published]) {
+    let translated = ports.iter().filter(|p| p.host_port != 0);
     let udp: Vec<_> =
-        ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.host_port).collect();
-    if let Err(error) = sys::conntrack::forget(Protocol::Udp.number(), &udp) {
+        translated.filter(|p| p.protocol == Protocol::Udp).map(|p| p.host_port).collect();
+    let family = if ipv6 { Family::Ipv6 } else { Family::Ipv4 };
+    if let Err(error) = sys::conntrack::forget(family, Protocol::Udp.number(), &udp) {
         tracing::warn!(err = kernel(error).chain(), "UDP clients may keep to a former container");
     }
 }
 
 /// Docker's sentence about ports that cannot be published.
-fn refused(error: Error, endpoint: &EndpointId, wish: &Attach<'_>) -> Error {
+fn refused(error: Error, endpoint: &EndpointId, name: &str) -> Error {
     Error::new(
         error.kind(),
-        format!(
-            "driver failed programming external connectivity on endpoint {} ({endpoint})",
-            wish.name
-        ),
+        format!("driver failed programming external connectivity on endpoint {name} ({endpoint})"),
     )
     .caused_by(error)
 }

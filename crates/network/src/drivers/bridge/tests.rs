@@ -1,10 +1,12 @@
 use super::*;
-use crate::{Network, Networks, Publish};
+use crate::{Config, Network, Networks, Publish};
+use base::Kind;
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 use sys::{
@@ -18,6 +20,9 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For what must not happen: long enough on a loaded machine that what happens would have.
 const SILENCE: Duration = Duration::from_millis(300);
+
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| vec!["web".to_owned()]);
+static OPTIONS: BTreeMap<String, String> = BTreeMap::new();
 
 /// A machine with one link to a neighbour, each in a namespace of its own.
 struct World {
@@ -61,7 +66,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = store::Store::open(&dir.path().join("db")).unwrap();
         let networks =
-            self.on_host(|| Networks::open(&Config { bridge: Some(config) }, &store)).unwrap();
+            self.on_host(|| Networks::open(&Config::with(Some(config)), &store)).unwrap();
         Daemon { networks, store, _dir: dir }
     }
 }
@@ -126,7 +131,11 @@ impl Guest {
             interface: "eth0",
             mac: None,
             address: None,
+            address6: None,
+            gateway: true,
             publish,
+            names: &NAMES,
+            options: &OPTIONS,
         }
     }
 
@@ -180,7 +189,14 @@ fn config() -> BridgeConfig {
 }
 
 fn address(endpoint: &Endpoint) -> Ipv4Addr {
-    endpoint.address.unwrap().address()
+    v4(endpoint.address.unwrap().address())
+}
+
+fn v4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => panic!("{address}"),
+    }
 }
 
 #[test]
@@ -212,7 +228,7 @@ fn published_ports_answer_from_everywhere() {
     let (server, sibling) = (Guest::new(), Guest::new());
     let endpoint = server.join(&world, &daemon, &web()).unwrap();
     sibling.join(&world, &daemon, &[]).unwrap();
-    let bridge = endpoint.gateway.unwrap();
+    let bridge = v4(endpoint.gateway.unwrap());
     assert_eq!(world.outside(|| ask(HOST)), both(OUTSIDE), "from outside, with its own address");
     assert_eq!(world.on_host(|| ask(HOST)), both(HOST), "from the host by its own address");
     assert_eq!(
@@ -324,7 +340,11 @@ fn two_daemons_side_by_side_do_not_meet() {
     let first = a.join(&world, &one, &web()).unwrap();
     assert_eq!(
         b.join(&world, &two, &web()).unwrap_err().chain().split_once("): ").unwrap().1,
-        "listen tcp4 0.0.0.0:8080: bind: address already in use"
+        format!(
+            "listen tcp4 0.0.0.0:8080: bind: address already in use (by process {} with pid {})",
+            std::fs::read_to_string("/proc/self/comm").unwrap().trim_end(),
+            std::process::id()
+        )
     );
     let second = b.join(&world, &two, &[publish("80/tcp", "", "9090")]).unwrap();
     assert_eq!(second.address.unwrap().to_string(), "172.18.0.2/16");
@@ -395,7 +415,7 @@ fn the_machine_becomes_no_router_for_others() {
     assert!(!reach());
     // And it stays so when the daemon comes back and finds forwarding on, whether it died or left in order.
     let open = |store: &store::Store| {
-        world.on_host(|| Networks::open(&Config { bridge: Some(config()) }, store)).unwrap()
+        world.on_host(|| Networks::open(&Config::with(Some(config())), store)).unwrap()
     };
     let Daemon { networks, store, _dir } = daemon;
     drop(networks);
@@ -414,7 +434,10 @@ fn the_machine_becomes_no_router_for_others() {
 #[test]
 fn forwarding_stays_off_when_asked() {
     let world = World::new();
-    let _daemon = world.networks(BridgeConfig { ip_forward: false, ..config() });
+    let _daemon = world.networks(BridgeConfig {
+        common: Common { ip_forward: false, ..Common::default() },
+        ..config()
+    });
     assert_eq!(
         world.on_host(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap()),
         "0\n"
@@ -435,7 +458,12 @@ fn conflicts_read_as_dockers_and_leave_nothing() {
         text.starts_with("driver failed programming external connectivity on endpoint web ("),
         "{text}"
     );
-    assert!(text.ends_with("): Bind for 0.0.0.0:8080 failed: port is already allocated"), "{text}");
+    assert!(
+        text.ends_with(
+            "): Bind for 0.0.0.0:8080 failed: port is already allocated (by container web)"
+        ),
+        "{text}"
+    );
     world.on_host(|| TcpListener::bind("0.0.0.0:9000")).unwrap();
     // The address was not lost either.
     assert_eq!(
@@ -489,13 +517,13 @@ fn a_flushed_table_comes_back_by_itself() {
             // The watcher may not listen yet, so what it must not miss is done until it is seen.
             let flushed = || {
                 world.on_host(|| {
-                    let mut batch = Batch::new();
+                    let mut batch = Batch::new(Family::Ipv4);
                     batch.renew_table("gantry-gantry0");
-                    Nft::open().unwrap().commit(&batch).unwrap();
+                    Nft::open(Family::Ipv4).unwrap().commit(&batch).unwrap();
                 });
                 (0..200).any(|_| {
                     world.on_host(|| {
-                        Nft::open().unwrap().rules("gantry-gantry0").unwrap().len() > 10
+                        Nft::open(Family::Ipv4).unwrap().rules("gantry-gantry0").unwrap().len() > 10
                     })
                 })
             };
@@ -513,8 +541,7 @@ fn a_bridge_has_one_daemon() {
     let first = world.networks(config());
     let dir = tempfile::tempdir().unwrap();
     let store = store::Store::open(&dir.path().join("db")).unwrap();
-    let open =
-        || world.on_host(|| Networks::open(&Config { bridge: Some(config()) }, &store).map(drop));
+    let open = || world.on_host(|| Networks::open(&Config::with(Some(config())), &store).map(drop));
     assert_eq!(open().unwrap_err().kind(), Kind::Conflict);
     drop(first);
     open().unwrap();
@@ -526,9 +553,9 @@ fn a_missing_table_is_no_obstacle_to_attach_and_detach() {
     let daemon = world.networks(config());
     let flush = || {
         world.on_host(|| {
-            let mut batch = Batch::new();
+            let mut batch = Batch::new(Family::Ipv4);
             batch.delete_table("gantry-gantry0");
-            Nft::open().unwrap().commit(&batch).unwrap();
+            Nft::open(Family::Ipv4).unwrap().commit(&batch).unwrap();
         });
     };
     let (first, second) = (Guest::new(), Guest::new());
@@ -547,8 +574,7 @@ fn a_daemon_that_died_at_any_step_is_followed_by_one_that_mends() {
     let world = World::new();
     let store_dir = tempfile::tempdir().unwrap();
     let store = Arc::new(store::Store::open(&store_dir.path().join("db")).unwrap());
-    let open =
-        || world.on_host(|| Networks::open(&Config { bridge: Some(config()) }, &store)).unwrap();
+    let open = || world.on_host(|| Networks::open(&Config::with(Some(config())), &store)).unwrap();
     let (kept, lost) = (Guest::new(), Guest::new());
     let networks = open();
     let ids: Vec<_> = networks.list().into_iter().map(|n: Network| n.id).collect();
@@ -561,9 +587,9 @@ fn a_daemon_that_died_at_any_step_is_followed_by_one_that_mends() {
     // someone took the whole table.
     let table = |change: &(dyn Fn(&mut Batch) + Sync)| {
         world.on_host(|| {
-            let mut batch = Batch::new();
+            let mut batch = Batch::new(Family::Ipv4);
             change(&mut batch);
-            Nft::open().unwrap().commit(&batch).unwrap();
+            Nft::open(Family::Ipv4).unwrap().commit(&batch).unwrap();
         });
     };
     for step in 0..4 {
@@ -693,9 +719,7 @@ fn the_bridge_follows_its_settings_and_refuses_contradictions() {
     let open = |config: BridgeConfig| {
         let dir = tempfile::tempdir().unwrap();
         let store = store::Store::open(&dir.path().join("db")).unwrap();
-        world
-            .on_host(|| Networks::open(&Config { bridge: Some(config) }, &store))
-            .map_err(|e| e.kind())
+        world.on_host(|| Networks::open(&Config::with(Some(config)), &store)).map_err(|e| e.kind())
     };
     let bip = |text: &str| BridgeConfig {
         address: Some(text.parse().unwrap()),
@@ -714,7 +738,8 @@ fn the_bridge_follows_its_settings_and_refuses_contradictions() {
     for bad in ["", "a-name-above-15-bytes", "a/b", "a b", "..", "eth0", "lo"] {
         assert_eq!(open(BridgeConfig::named(bad)).unwrap_err(), Kind::Invalid, "{bad}");
     }
-    let gateway = BridgeConfig { gateway: Some(Ipv4Addr::new(10, 9, 9, 9)), ..bip("10.6.6.1/24") };
+    let gateway =
+        BridgeConfig { gateway: Some(Ipv4Addr::new(10, 9, 9, 9).into()), ..bip("10.6.6.1/24") };
     assert_eq!(open(gateway).unwrap_err(), Kind::Invalid);
 }
 
@@ -723,7 +748,7 @@ fn without_a_bridge_there_are_two_networks() {
     let world = World::new();
     let dir = tempfile::tempdir().unwrap();
     let store = store::Store::open(&dir.path().join("db")).unwrap();
-    let networks = world.on_host(|| Networks::open(&Config { bridge: None }, &store)).unwrap();
+    let networks = world.on_host(|| Networks::open(&Config::with(None), &store)).unwrap();
     assert_eq!(
         networks.list().iter().map(|n| n.name.as_str()).collect::<Vec<_>>(),
         ["host", "none"]
@@ -736,9 +761,12 @@ fn without_a_bridge_there_are_two_networks() {
 #[test]
 fn without_packet_filter_ports_are_refused_clearly() {
     let world = World::new();
-    let daemon = world.networks(BridgeConfig { packet_filter: false, ..config() });
+    let daemon = world.networks(BridgeConfig {
+        common: Common { packet_filter: false, ..Common::default() },
+        ..config()
+    });
     assert_eq!(Guest::new().join(&world, &daemon, &web()).unwrap_err().kind(), Kind::Invalid);
-    assert!(world.on_host(|| Nft::open().unwrap().tables().unwrap()).is_empty());
+    assert!(world.on_host(|| Nft::open(Family::Ipv4).unwrap().tables().unwrap()).is_empty());
     Guest::new().join(&world, &daemon, &[]).unwrap();
 }
 
@@ -806,7 +834,7 @@ fn a_bridge_made_by_hand_is_adopted_and_never_removed() {
     let left = links();
     assert!(left.contains(&"br0".to_owned()) && !left.contains(&"gantry0".to_owned()), "{left:?}");
     assert!(left.iter().all(|name| !name.starts_with("veth")), "{left:?}");
-    assert!(world.on_host(|| Nft::open().unwrap().tables().unwrap()).is_empty());
+    assert!(world.on_host(|| Nft::open(Family::Ipv4).unwrap().tables().unwrap()).is_empty());
     // One found again is still known as made here.
     drop(own);
     drop(world.networks(config()));

@@ -1,15 +1,14 @@
 //! The veth pair between a bridge and a container.
 
-use super::{kernel, link, locked};
-use crate::{Mac, Subnet};
+use super::{kernel, link};
+use crate::drivers::inside::{self, Inside};
 use base::{EndpointId, Error, Result};
 use std::{
-    net::Ipv4Addr,
     os::fd::BorrowedFd,
-    sync::{Mutex, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 use sys::{
-    netlink::{self, Port, Request, Route, Veth},
+    netlink::{Port, Request, Route, Veth},
     netns,
 };
 
@@ -21,11 +20,8 @@ const DIGITS: usize = 11;
 pub(super) struct Pair<'a> {
     pub bridge: &'a link::Bridge,
     pub name: &'a str,
-    pub interface: &'a str,
     pub netns: BorrowedFd<'a>,
-    pub mac: Mac,
-    pub address: Subnet,
-    pub gateway: Ipv4Addr,
+    pub inside: Inside<'a>,
     pub mtu_bytes: u32,
     pub isolated: bool,
 }
@@ -49,13 +45,17 @@ pub(super) fn port(isolated: bool) -> Port {
     Port { hairpin: true, isolated }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Makes the pair and sets both ends up. On error it may be half made; [`delete`] removes it.
 pub(super) fn connect(route: &Mutex<Route>, pair: &Pair<'_>) -> Result<()> {
     let veth = Veth {
         host: pair.name,
-        peer: pair.interface,
+        peer: pair.inside.interface,
         netns: pair.netns,
-        peer_mac: Some(pair.mac.0),
+        peer_mac: Some(pair.inside.mac.0),
         master: Some(pair.bridge.index),
         mtu: pair.mtu_bytes,
     };
@@ -70,9 +70,9 @@ pub(super) fn connect(route: &Mutex<Route>, pair: &Pair<'_>) -> Result<()> {
         pair.netns,
         move || {
             super::super::settings_of_a_namespace();
-            let route = Route::open()?;
+            let mut route = Route::open().map_err(kernel)?;
             // Nothing comes when the pair could not be made; that error is told by the other side.
-            wait.recv().map_or(Ok(()), |()| inside(route, pair))
+            wait.recv().map_or(Ok(()), |()| inside::settle(&mut route, &pair.inside))
         },
         move || {
             let results = locked(route).run_all(&requests)?;
@@ -88,20 +88,7 @@ pub(super) fn connect(route: &Mutex<Route>, pair: &Pair<'_>) -> Result<()> {
         },
     )
     .map_err(kernel)?;
-    here.and(inside).map_err(kernel)
-}
-
-/// What is done in the container's namespace when its link is there.
-fn inside(mut route: Route, pair: &Pair<'_>) -> netlink::Result<()> {
-    // A container without an IPv6 network takes no IPv6 address, neither link-local nor advertised.
-    let _ = netns::set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", pair.interface), "1");
-    let link = route.index(pair.interface)?.unwrap_or_default();
-    route.run(&[
-        Request::set_up(netlink::LOOPBACK),
-        Request::add_address(link, pair.address.address(), pair.address.prefix()),
-        Request::set_up(link),
-        Request::add_default_route(link, pair.gateway),
-    ])
+    here.map_err(kernel).and(inside)
 }
 
 /// Removes a link; one that is not there is fine.

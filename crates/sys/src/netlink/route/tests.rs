@@ -46,14 +46,14 @@ fn a_bridge_and_a_pair_into_another_namespace() {
         .unwrap();
     assert!(there.addresses().unwrap().contains(&Address {
         link: inside.index,
-        address: GUEST,
+        address: GUEST.into(),
         prefix: 24
     }));
     let routes = there.routes().unwrap();
     assert!(
-        routes
-            .iter()
-            .any(|r| r.prefix == 0 && r.gateway == Some(HOST) && r.link == Some(inside.index))
+        routes.iter().any(|r| r.prefix == 0
+            && r.gateway == Some(HOST.into())
+            && r.link == Some(inside.index))
     );
     assert!(routes.iter().any(|r| r.prefix == 24));
     let ports = here.links(Some(bridge.index)).unwrap();
@@ -98,5 +98,30 @@ fn more_requests_than_one_window_holds() {
         .map(|n| Request::add_address(link, Ipv4Addr::from_bits(0x0a4d_0001 + n), 16))
         .collect();
     here.run(&all).unwrap();
-    assert_eq!(here.addresses().unwrap().len(), 500);
+    let addresses = here.addresses().unwrap();
+    assert_eq!(addresses.iter().filter(|a| a.link == link && a.address.is_ipv4()).count(), 500);
+}
+
+#[test]
+fn ipv6_addresses_and_default_routes_come_and_go() {
+    let host = netns::create().unwrap();
+    let mut here = netns::route(host.as_fd()).unwrap();
+    here.run(&[Request::add_bridge("br-t", None, 0)]).unwrap();
+    let link = here.link("br-t").unwrap().unwrap().index;
+    let (own, gateway): (Ipv6Addr, Ipv6Addr) =
+        ("fd00:77::2".parse().unwrap(), "fd00:77::1".parse().unwrap());
+    here.run(&[
+        Request::add_address(link, own, 64),
+        Request::set_up(link),
+        Request::add_default_route(link, gateway),
+    ])
+    .unwrap();
+    let expected = Address { link, address: own.into(), prefix: 64 };
+    assert!(here.addresses().unwrap().contains(&expected));
+    let default =
+        |r: &NextHop| r.prefix == 0 && r.destination.is_ipv6() && r.gateway == Some(gateway.into());
+    assert!(here.routes().unwrap().iter().any(default));
+    here.run(&[Request::delete_default_route(true)]).unwrap();
+    assert!(!here.routes().unwrap().iter().any(default));
+    assert!(here.run(&[Request::delete_default_route(true)]).unwrap_err().is_missing());
 }

@@ -1,0 +1,98 @@
+//! The files that give a container its names: `hostname`, `hosts` and `resolv.conf`.
+//!
+//! Written at the start, and anew when a running container comes to a network or leaves one; in place, so that
+//! a mounted file keeps its inode.
+//! Not here: their text (crate `network`).
+
+use super::{Places, Record};
+use crate::Engine;
+use base::{Error, Result};
+use network::names;
+use std::{net::IpAddr, path::Path};
+
+fn write(places: &Places, name: &str, text: &str) -> Result<()> {
+    let path = places.data.join(name);
+    std::fs::write(&path, text)
+        .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
+}
+
+fn shares(record: &Record) -> bool {
+    record.host.network_mode.starts_with("container:")
+}
+
+impl Engine {
+    /// Writes all three for a container that has no address yet.
+    ///
+    /// # Errors
+    /// `Invalid` for options that make no sense; of the disk.
+    pub(crate) fn write_names(&self, record: &Record, places: &Places) -> Result<()> {
+        if shares(record) {
+            return Ok(());
+        }
+        self.write_hosts(record, places, &[])?;
+        write(places, "hostname", &names::hostname(&record.config.hostname))?;
+        self.write_resolver(record, places)
+    }
+
+    /// Writes `hosts`.
+    ///
+    /// # Errors
+    /// As [`Engine::write_names`].
+    pub(crate) fn write_hosts(
+        &self,
+        record: &Record,
+        places: &Places,
+        endpoints: &[network::Endpoint],
+    ) -> Result<()> {
+        let (config, host) = (&record.config, &record.host);
+        if shares(record) {
+            return Ok(());
+        }
+        let gateway = names::host_gateway(self.networks.bridge_address());
+        let extra = host
+            .extra_hosts
+            .iter()
+            .flatten()
+            .map(|text| names::parse_extra_host(text, gateway))
+            .collect::<Result<Vec<_>>>()?;
+        let addresses: Vec<IpAddr> =
+            endpoints.iter().flat_map(|e| e.addresses().map(|a| a.address())).collect();
+        let text = if host.network_mode == "host" {
+            let file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            names::host_hosts(&file, &extra)
+        } else {
+            names::hosts(&names::Hosts {
+                hostname: &config.hostname,
+                domainname: &config.domainname,
+                addresses: &addresses,
+                extra: &extra,
+                ipv6: true,
+            })
+        };
+        write(places, "hosts", &text)
+    }
+
+    /// Writes `resolv.conf`.
+    ///
+    /// # Errors
+    /// As [`Engine::write_names`].
+    pub(crate) fn write_resolver(&self, record: &Record, places: &Places) -> Result<()> {
+        let host = &record.host;
+        let pick = |own: &Option<Vec<String>>, daemon: &[String]| match own {
+            Some(list) if !list.is_empty() => list.clone(),
+            _ => daemon.to_vec(),
+        };
+        let (servers, search, options) = (
+            pick(&host.dns, &self.config.dns),
+            pick(&host.dns_search, &self.config.dns_search),
+            pick(&host.dns_options, &self.config.dns_options),
+        );
+        let wish = names::Resolver { servers: &servers, search: &search, options: &options };
+        let file = names::host_resolver_file(Path::new("/"));
+        let text = match host.network_mode == "host" {
+            true => names::host_resolv_conf(&file, &wish)?,
+            false => names::resolv_conf(&file, &wish)?,
+        };
+        write(places, "resolv.conf", &text)
+    }
+}
