@@ -4,7 +4,10 @@
 //! between the two. A reader that falls behind reads what it missed from the store instead of losing it.
 
 use base::{Result, Timestamp};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use store::{Store, Stored};
 use tokio::sync::broadcast;
 
@@ -18,6 +21,7 @@ const PAGE: u32 = 512;
 pub struct Events {
     sender: broadcast::Sender<Stored>,
     store: Arc<Store>,
+    count: Arc<AtomicU64>,
 }
 
 /// One reader of events: the past from the store, then what comes.
@@ -37,13 +41,21 @@ impl Events {
     pub(crate) fn new(store: &Arc<Store>) -> Self {
         let (sender, _) = broadcast::channel(BUFFER);
         let publish = sender.clone();
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&count);
         store.on_event(move |events| {
+            counted.fetch_add(events.len() as u64, Ordering::Relaxed);
             for event in events {
                 // No reader is no fault.
                 let _ = publish.send(event.clone());
             }
         });
-        Self { sender, store: Arc::clone(store) }
+        Self { sender, store: Arc::clone(store), count }
+    }
+
+    /// Events since the start of this engine.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// How many readers there are.

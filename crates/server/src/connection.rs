@@ -5,7 +5,7 @@
 
 use crate::{
     hijack::Takeover,
-    router,
+    metrics, router,
     socket::{Sent, Socket, Stream},
     tls::Tls,
 };
@@ -44,6 +44,7 @@ pub(crate) struct Site {
     /// Changes, which outlive the connection that asked for them.
     pub(crate) changes: TaskTracker,
     stop: CancellationToken,
+    pub(crate) actions: Arc<metrics::Actions>,
 }
 
 /// Serves the API on any number of listeners.
@@ -56,7 +57,8 @@ pub struct Server {
 impl Server {
     /// A server over `engine` that ends with `stop`.
     pub fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
-        let site = Arc::new(Site { engine, changes: TaskTracker::new(), stop });
+        let actions = Arc::default();
+        let site = Arc::new(Site { engine, changes: TaskTracker::new(), stop, actions });
         Self { site, connections: TaskTracker::new() }
     }
 
@@ -77,6 +79,33 @@ impl Server {
                 Err(err) => {
                     // Out of descriptors: others must close first.
                     tracing::warn!(err = err.to_string(), "cannot accept a connection");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Answers readers of metrics on `listener` until told to stop.
+    pub async fn serve_metrics(&self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.site.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (engine, actions) =
+                        (Arc::clone(&self.site.engine), Arc::clone(&self.site.actions));
+                    let stop = self.site.stop.clone();
+                    self.connections.spawn(async move {
+                        tokio::select! {
+                            () = metrics::connection(stream, engine, actions) => {}
+                            () = stop.cancelled() => {}
+                        }
+                    });
+                }
+                Err(err) => {
+                    tracing::warn!(err = err.to_string(), "cannot accept a reader of metrics");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

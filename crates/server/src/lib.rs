@@ -11,6 +11,7 @@
 mod call;
 mod connection;
 mod hijack;
+mod metrics;
 mod reply;
 mod router;
 mod routes;

@@ -11,7 +11,7 @@ use crate::{
 use base::{Error, Principal};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use tokio_util::task::TaskTracker;
 
 /// The command line reads the system from the parenthesis.
@@ -84,9 +84,14 @@ async fn route(
             Err(err) => return reply::failure(&err),
         }
     }
+    let (begun, method) = (Instant::now(), call.method.clone());
     let outcome = settle((route.handler)(call), route.detached.then_some(&site.changes)).await;
     match outcome {
-        Ok(answer) => answer.unwrap_or_else(|err| reply::failure(&err)),
+        Ok(Ok(answer)) => {
+            site.actions.observe(&method, route.pattern, begun.elapsed());
+            answer
+        }
+        Ok(Err(err)) => reply::failure(&err),
         Err(why) => {
             tracing::error!(route = route.pattern, why, "a handler panicked");
             reply::failure(&Error::internal(

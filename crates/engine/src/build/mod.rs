@@ -36,7 +36,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 use stream::Stream;
 use tokio::sync::mpsc;
@@ -133,6 +133,7 @@ impl Engine {
         let (sender, mut receiver) = mpsc::channel::<Message>(MESSAGES);
         let output = Output::new(sender);
         let mut record = Record::new(&job, &request, &tags);
+        self.counters.builds.fetch_add(1, Ordering::Relaxed);
         if !request.build_id.is_empty() {
             self.builds.start(&request.build_id, &stop);
         }
@@ -173,7 +174,10 @@ impl Engine {
                     stream.last(format!("{id}\n")).await;
                 }
             }
-            Err(failure) => stream.fail(failure).await,
+            Err(failure) => {
+                self.counters.builds_failed.fetch_add(1, Ordering::Relaxed);
+                stream.fail(failure).await;
+            }
         }
     }
 

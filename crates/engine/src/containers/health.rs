@@ -350,6 +350,7 @@ impl Watch {
                 -1
             }
         };
+        self.engine.counters.probed(code == 0);
         Outcome { start, end: Timestamp::now(), code, output: output.text() }
     }
 

@@ -55,6 +55,7 @@ pub use prune::Pruned;
 pub use registry::Registry;
 pub use remove::RemoveOptions;
 pub use state::{State, Status};
+pub(crate) use stats::Used;
 pub use stats::{StatsOptions, StatsStream};
 pub use top::Table;
 pub use wait::{Condition, Ended, Wait};

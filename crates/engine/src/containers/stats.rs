@@ -31,6 +31,13 @@ pub struct StatsOptions {
     pub one_shot: bool,
 }
 
+/// What a running container uses now.
+#[derive(Debug)]
+pub(crate) struct Used {
+    pub(crate) record: Arc<Record>,
+    pub(crate) stats: wire::Stats,
+}
+
 /// Samples of one container.
 #[derive(Debug)]
 pub struct StatsStream {
@@ -60,6 +67,33 @@ impl Engine {
             next: None,
             done: false,
         })
+    }
+}
+
+impl Engine {
+    /// One sample of every container that runs. All are taken on one blocking thread.
+    pub(crate) async fn all_stats(self: &Arc<Self>) -> Vec<Used> {
+        let running: Vec<_> = self
+            .containers
+            .all()
+            .into_iter()
+            .filter(|container| container.status().alive())
+            .filter_map(|container| {
+                let cgroup = self.cgroup(&container).ok()?;
+                let record = container.record();
+                let pid = self.network_pid(&record);
+                Some((record, cgroup, pid))
+            })
+            .collect();
+        let (version, memory) = (self.hierarchy.version(), self.host.memory);
+        let sampled = blocking(move || {
+            let sample = |(record, cgroup, pid): (Arc<Record>, Cgroup, Option<i32>)| {
+                let stats = measure(&record, &cgroup, version, memory, pid);
+                Used { record, stats }
+            };
+            Ok(running.into_iter().map(sample).collect())
+        });
+        sampled.await.unwrap_or_default()
     }
 }
 

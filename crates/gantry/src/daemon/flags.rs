@@ -237,7 +237,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         Number,
         "Set the max download attempts for each pull (default 5)",
     ),
-    ignored("metrics-addr", "metrics-addr", Text, "there is no metrics endpoint yet"),
+    flag("metrics-addr", "metrics-addr", Text, "Address and port to serve the metrics API on"),
     ignored("min-api-version", "min-api-version", Text, "versions from 1.24 on are served"),
     flag("mtu", "mtu", Number, "Set the MTU of the default bridge network, in bytes"),
     ignored("network-control-plane-mtu", "network-control-plane-mtu", Number, NO_SWARM),

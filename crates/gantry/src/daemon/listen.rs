@@ -123,6 +123,17 @@ fn clear_way(path: &Path) -> Result<()> {
         .map_err(|err| Error::io(format!("cannot remove the old socket {shown}"), err))
 }
 
+/// Binds the address of metrics.
+///
+/// # Errors
+/// Of the system.
+pub(crate) fn metrics(address: &str) -> Result<TcpListener> {
+    let failed = |err| Error::io(format!("cannot serve metrics on {address}"), err);
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
 fn tcp(address: &str) -> Result<Bound> {
     let failed = |err| Error::io(format!("cannot listen on tcp://{address}"), err);
     let listener = TcpListener::bind(address).map_err(failed)?;

@@ -135,9 +135,10 @@ fn run(role: Role, arguments: impl IntoIterator<Item = String>) -> Result<ExitCo
         Security::Open | Security::Unsaid => None,
     };
     let (bound, files) = listen::bind(&settings.hosts, settings.group.as_deref())?;
+    let metrics = settings.metrics.as_deref().map(listen::metrics).transpose()?;
     let pidfile = pidfile::Pidfile::write(&settings.pidfile)?;
     let runtime = runtime()?;
-    let code = runtime.block_on(serve(role, settings, (bound, tls), &log))?;
+    let code = runtime.block_on(serve(role, settings, Sockets { bound, tls, metrics }, &log))?;
     // What still runs has had its time; blocked threads must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop((files, pidfile));
@@ -192,10 +193,17 @@ fn harden() {
     }
 }
 
+/// What clients come in by.
+struct Sockets {
+    bound: Vec<Bound>,
+    tls: Option<Arc<Tls>>,
+    metrics: Option<std::net::TcpListener>,
+}
+
 async fn serve(
     role: Role,
     mut settings: Settings,
-    (bound, tls): (Vec<Bound>, Option<Arc<Tls>>),
+    Sockets { bound, tls, metrics }: Sockets,
     log: &logs::Handle,
 ) -> Result<ExitCode> {
     // Caught from now on, so that a signal during the start is not the default death.
@@ -207,6 +215,12 @@ async fn serve(
         let listener = listener(socket, &settings.security, tls.as_ref())?;
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(listener).await });
+    }
+    if let Some(metrics) = metrics {
+        let listener = tokio::net::TcpListener::from_std(metrics)
+            .map_err(|err| Error::io("cannot watch the socket of metrics", err))?;
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.serve_metrics(listener).await });
     }
     notify::notify("READY=1");
     tracing::info!(version = engine::config::VERSION, "the daemon is up");

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) engine: engine::Config,
     pub(crate) hosts: Vec<Host>,
     pub(crate) security: Security,
+    /// `host:port`.
+    pub(crate) metrics: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) pidfile: PathBuf,
     pub(crate) level: LevelFilter,
@@ -83,6 +85,7 @@ impl Settings {
                 .map(|h| Host::parse(h, security.is_tls()))
                 .collect::<Result<_>>()?,
             security,
+            metrics: given.text("metrics-addr").filter(|a| !a.is_empty()).map(str::to_owned),
             group: given.text("group").filter(|g| !g.is_empty()).map(str::to_owned),
             pidfile: given.path("pidfile").unwrap_or_else(|| role.pidfile().into()),
             level: if debug { level.max(LevelFilter::DEBUG) } else { level },

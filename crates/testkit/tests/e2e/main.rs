@@ -22,6 +22,7 @@ mod isolation;
 mod live_restore;
 mod log_drivers;
 mod logs;
+mod metrics;
 mod network_ports;
 mod networks;
 mod pki;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         cli_20_10::CASES,
         sdk_docker_py::CASES,
         security::CASES,
+        metrics::CASES,
         golden::CASES,
     ])
 }
