@@ -355,7 +355,8 @@ fn network_config(config: &Config, id: &str) -> Result<network::Config> {
             Some(bridge)
         }
     };
-    Ok(network::Config { bridge, common, pools })
+    let tables = Some(config.exec_root.join("networks"));
+    Ok(network::Config { bridge, common, pools, tables })
 }
 
 /// Makes `dir` and its parents, entered by its owner alone.

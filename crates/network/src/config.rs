@@ -1,7 +1,10 @@
 //! What the engine tells this crate at start, and what a driver is told of one bridge.
 
 use crate::{Subnet, ipam::Supply};
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 /// Settings of all networks of one daemon.
 #[derive(Clone, Debug)]
@@ -12,13 +15,15 @@ pub struct Config {
     pub common: Common,
     /// Ranges that subnets are chosen from, both families; see [`crate::ipam::default_pools`].
     pub pools: Vec<Supply>,
+    /// Folder for the tables of names of user-defined networks; none are written without it.
+    pub tables: Option<PathBuf>,
 }
 
 impl Config {
     /// Docker's defaults, with or without a default bridge.
     pub fn with(bridge: Option<BridgeConfig>) -> Self {
         let common = bridge.as_ref().map(|b| b.common.clone()).unwrap_or_default();
-        Self { bridge, common, pools: crate::ipam::default_pools() }
+        Self { bridge, common, pools: crate::ipam::default_pools(), tables: None }
     }
 }
 

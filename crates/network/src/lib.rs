@@ -10,7 +10,7 @@
 //! mended after any crash; no program is executed; nothing here is async (an attach takes less than a
 //! millisecond).
 //! Source: Moby `daemon/libnetwork` (behaviour), rtnetlink(7) and nf_tables (kernel side).
-//! Not here: names over DNS, overlay networks.
+//! Not here: the server of names (crates `resolver` and `shim`), overlay networks.
 
 mod config;
 pub mod drivers;
@@ -35,5 +35,6 @@ pub use mac::Mac;
 pub use networks::{Made, Network, Networks, predefined};
 pub use port::{Protocol, Publish, Published};
 pub use ports::{Ports, Taker};
+pub use resolver::SETTINGS_FILE;
 pub use spec::Spec;
 pub use subnet::Subnet;

@@ -2,7 +2,8 @@
 //! records its exit, and lives on when the daemon dies. Called as `docker-init` it is the tiny init.
 //!
 //! Flow: the daemon starts it with a socket as descriptor 0 and says `Launch` there; [`monitor`] runs the
-//! one loop; [`container`] is what happens in the copies of this process that become the container.
+//! one loop; [`container`] is what happens in the copies of this process that become the container, [`names`]
+//! in the one that answers its questions for names.
 //! Invariants: one thread, no async; what a container can do never makes the loop wait: every descriptor
 //! it holds the other end of is non-blocking, and set-up happens in the copies.
 //!
@@ -15,6 +16,7 @@ mod container;
 mod harden;
 mod init;
 mod monitor;
+mod names;
 
 fn main() {
     let mut args = std::env::args_os();

@@ -7,8 +7,8 @@
 use super::{Places, Record};
 use crate::Engine;
 use base::{Error, Result};
-use network::names;
-use std::{net::IpAddr, path::Path};
+use network::{Network, names};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 fn write(places: &Places, name: &str, text: &str) -> Result<()> {
     let path = places.data.join(name);
@@ -72,7 +72,7 @@ impl Engine {
         write(places, "hosts", &text)
     }
 
-    /// Writes `resolv.conf`.
+    /// Writes `resolv.conf` and, for a container on user-defined networks, the settings of its server.
     ///
     /// # Errors
     /// As [`Engine::write_names`].
@@ -89,10 +89,52 @@ impl Engine {
         );
         let wish = names::Resolver { servers: &servers, search: &search, options: &options };
         let file = names::host_resolver_file(Path::new("/"));
-        let text = match host.network_mode == "host" {
-            true => names::host_resolv_conf(&file, &wish)?,
-            false => names::resolv_conf(&file, &wish)?,
+        let networks = self.named_networks_of(record);
+        let text = if host.network_mode == "host" {
+            names::host_resolv_conf(&file, &wish)?
+        } else if networks.iter().any(Network::has_names) {
+            let outward = names::Outward {
+                forwards: networks.iter().any(Network::has_gateway),
+                ipv6: networks.iter().any(|n| n.spec.ipv6),
+            };
+            let (text, mut settings) = names::embedded_resolv_conf(&file, &wish, outward)?;
+            settings.tables =
+                networks.iter().filter_map(|n| self.networks.table_of(&n.id)).collect();
+            settings.aliases = links(record);
+            let settings = serde_json::to_vec(&settings)
+                .map_err(|e| Error::internal("cannot encode settings of names").caused_by(e))?;
+            let path = places.exec.join(network::SETTINGS_FILE);
+            let new = path.with_extension("new");
+            std::fs::write(&new, settings)
+                .and_then(|()| std::fs::rename(&new, &path))
+                .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;
+            text
+        } else {
+            names::resolv_conf(&file, &wish)?
         };
         write(places, "resolv.conf", &text)
     }
+
+    /// Those of a container's own networks that are there.
+    fn named_networks_of(&self, record: &Record) -> Vec<Network> {
+        let names = record.own_networks();
+        names.into_iter().filter_map(|name| self.networks.find(name).ok()).collect()
+    }
+
+    /// Whether a container asks for names at a server of its own.
+    pub(crate) fn has_names(&self, record: &Record) -> bool {
+        self.named_networks_of(record).iter().any(Network::has_names)
+    }
+}
+
+/// Names that a container alone knows on its user-defined networks: `--link NAME:ALIAS`.
+fn links(record: &Record) -> BTreeMap<String, String> {
+    let own = record.endpoints.values().flat_map(|asked| asked.links.iter().flatten());
+    own.chain(record.host.links.iter().flatten())
+        .map(|link| {
+            let (name, alias) = link.rsplit_once(':').unwrap_or((link, link));
+            let bare = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+            (bare(alias), bare(name))
+        })
+        .collect()
 }

@@ -64,6 +64,15 @@ impl Engine {
             self.watch(container, shim);
         }
         self.lead_the_lost();
+        for container in &found {
+            if let Err(err) = self.serve_names(container).await {
+                tracing::error!(
+                    ctr = container.id().short(),
+                    err = err.chain(),
+                    "a container has no names"
+                );
+            }
+        }
         for (container, exit) in ended {
             if let Err(err) = self.ended(container, exit).await {
                 tracing::error!(

@@ -1,5 +1,6 @@
 //! `POST /containers/{id}/rename`.
 
+use super::{Container, Record};
 use crate::Engine;
 use base::{Error, Principal, Result, names};
 
@@ -32,14 +33,28 @@ impl Engine {
             },
         );
         match changed {
-            Ok(_) => {
+            Ok(record) => {
                 self.containers.release(&from, container.id());
-                Ok(())
+                self.rename_on_networks(&container, &record)
             }
             Err(err) => {
                 self.containers.release(to, container.id());
                 Err(err)
             }
         }
+    }
+
+    /// Others find it by its new name from here on.
+    fn rename_on_networks(&self, container: &Container, record: &Record) -> Result<()> {
+        let mut attached = record.attached.clone();
+        for endpoint in &mut attached {
+            let asked = record.endpoints.get(&endpoint.network_name).cloned().unwrap_or_default();
+            endpoint.names = record.dns_names(&endpoint.network_name, &asked);
+            self.networks.rename(&record.id, &endpoint.network, &endpoint.names)?;
+        }
+        if !attached.is_empty() {
+            container.change(&self.store, |r| r.set_attached(&attached), |_, _| Ok(()))?;
+        }
+        Ok(())
     }
 }

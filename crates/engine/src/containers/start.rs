@@ -284,7 +284,11 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
             // Kept before the program may run: whoever finds it running after a crash knows its addresses.
             let kept = cx.endpoints.clone();
             cx.container.change(&cx.engine.store, |r| r.set_attached(&kept), |_, _| Ok(()))?;
-            cx.engine.write_hosts(&cx.record, &cx.places, &cx.endpoints)
+            cx.engine.write_hosts(&cx.record, &cx.places, &cx.endpoints)?;
+            match &cx.shim {
+                Some(shim) if cx.engine.has_names(&cx.record) => shim.serve_names().await,
+                _ => Ok(()),
+            }
         })
     }
 

@@ -51,9 +51,18 @@ impl Engine {
             )?;
             return Ok(());
         }
-        let (engine, container) = (Arc::clone(self), Arc::clone(&container));
+        let (engine, plugged) = (Arc::clone(self), Arc::clone(&container));
         let by = by.clone();
-        super::blocking(move || engine.plug(&container, &network, asked, &by)).await
+        super::blocking(move || engine.plug(&plugged, &network, asked, &by)).await?;
+        self.serve_names(&container).await
+    }
+
+    /// Lets a running container ask for names, if it is on a network that has some.
+    pub(crate) async fn serve_names(&self, container: &Container) -> Result<()> {
+        match container.shim() {
+            Some(shim) if self.has_names(&container.record()) => shim.serve_names().await,
+            _ => Ok(()),
+        }
     }
 
     fn plug(

@@ -119,3 +119,31 @@ fn the_servers_behind_systemd_resolved_are_found() {
     write("etc/resolv.conf", "nameserver 127.0.0.53\nnameserver 10.9.9.9\n");
     assert!(host_resolver_file(root.path()).contains("10.9.9.9"));
 }
+
+#[test]
+fn on_user_defined_networks_the_own_server_is_asked_and_asks_others() {
+    let host =
+        "nameserver 127.0.0.1\nnameserver 192.0.2.1\nnameserver fd00::53\nsearch a.example\n";
+    let all = Outward { forwards: true, ipv6: false };
+    let (text, settings) = embedded_resolv_conf(host, &Resolver::default(), all).unwrap();
+    assert!(text.ends_with("nameserver 127.0.0.11\nsearch a.example\noptions ndots:0\n"), "{text}");
+    let asked: Vec<_> =
+        settings.servers.iter().map(|s| (s.address.to_string(), s.from_host)).collect();
+    let expected = [("127.0.0.1", true), ("192.0.2.1", false), ("fd00::53", true)];
+    assert_eq!(asked, expected.map(|(a, h)| (a.to_owned(), h)));
+    assert!(!settings.keep_single_labels);
+    let (servers, options) = (["9.9.9.9".to_owned()], ["ndots:2".to_owned(), "rotate".to_owned()]);
+    let wish = Resolver { servers: &servers, options: &options, ..Resolver::default() };
+    let (text, settings) = embedded_resolv_conf(host, &wish, all).unwrap();
+    assert!(text.ends_with("options ndots:2 rotate\n"), "{text}");
+    assert!(settings.keep_single_labels && settings.servers.len() == 1);
+    let rotate = ["rotate".to_owned()];
+    let wish = Resolver { options: &rotate, ..Resolver::default() };
+    let (text, _) = embedded_resolv_conf("", &wish, all).unwrap();
+    assert!(text.ends_with("options rotate ndots:0\n"), "{text}");
+    let (_, settings) = embedded_resolv_conf("", &Resolver::default(), all).unwrap();
+    assert_eq!(settings.servers.len(), 2, "the public ones");
+    let inside = Outward { forwards: false, ..all };
+    let (_, settings) = embedded_resolv_conf(host, &Resolver::default(), inside).unwrap();
+    assert!(settings.servers.is_empty());
+}

@@ -163,6 +163,7 @@ impl Networks {
             tx.delete_network(&network.id)?;
             with(tx, network)
         })?;
+        self.drop_table(&live);
         *gone = true;
         let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|l| !Arc::ptr_eq(l, &live));

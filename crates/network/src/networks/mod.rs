@@ -2,12 +2,13 @@
 //!
 //! Flow: [`Networks::open`] makes the predefined networks and opens those of the store; `change.rs` makes and
 //! removes user-defined ones; here containers come and go; `gateway.rs` leads their default routes;
-//! `watch.rs` keeps the kernel as it should be.
+//! `tables.rs` tells their names; `watch.rs` keeps the kernel as it should be.
 //! Invariants: a network is removed only when nobody is on it and nobody is coming; one that cannot be opened
 //! (its bridge's name is another's, say) says so when it is used, and does not keep the daemon from starting.
 
 mod change;
 mod gateway;
+mod tables;
 mod watch;
 
 pub use change::Made;
@@ -86,6 +87,8 @@ struct Live {
     plane: Mutex<Option<Arc<dyn Plane>>>,
     /// Read while a container is put on it, written when it is removed; true when it is gone.
     gone: RwLock<bool>,
+    /// Serialises writers of its table of names.
+    table: Mutex<()>,
 }
 
 /// All networks of one daemon. Calls may come from several threads at once; those on one network wait for
@@ -235,6 +238,11 @@ impl Networks {
             ports: wired.ports,
         };
         self.endpoints().entry(wish.container.clone()).or_default().push(endpoint.clone());
+        if let Err(error) = self.write_table(&live) {
+            drop(gone);
+            self.unplug(wish.container, &live.network.id)?;
+            return Err(error);
+        }
         Ok(endpoint)
     }
 
@@ -247,11 +255,19 @@ impl Networks {
         let endpoints = self.endpoints().remove(container).unwrap_or_default();
         let mut result = Ok(());
         for endpoint in &endpoints {
+            result = result.and(self.forget_name(&endpoint.network));
             if let Some(plane) = self.plane_of(&endpoint.network) {
                 result = result.and(plane.detach(endpoint));
             }
         }
         result
+    }
+
+    fn forget_name(&self, network: &NetworkId) -> Result<()> {
+        match self.all().into_iter().find(|l| l.network.id == *network) {
+            Some(live) => self.write_table(&live),
+            None => Ok(()),
+        }
     }
 
     /// Takes a running container off one network; its link is gone when this returns. Its default route is
@@ -274,10 +290,11 @@ impl Networks {
                 ))
             })?
         };
+        let forgotten = self.forget_name(network);
         if let Some(plane) = self.plane_of(network) {
             plane.unplug(&endpoint)?;
         }
-        Ok(endpoint)
+        forgotten.map(|()| endpoint)
     }
 
     /// Takes over the endpoints of containers that live, and removes what belongs neither to them nor to
@@ -300,6 +317,9 @@ impl Networks {
             let own: Vec<_> =
                 living.iter().copied().filter(|(_, e)| e.network == live.network.id).collect();
             repair.add(plane.reconcile(&own));
+        }
+        if let Err(error) = self.write_tables() {
+            repair.failures.push(error.chain());
         }
         repair
     }
@@ -336,6 +356,10 @@ impl Networks {
         let mut result = Ok(());
         for (_, plane) in self.planes() {
             result = result.and(plane.remove());
+        }
+        if let Some(dir) = &self.config.tables {
+            // Nobody is left who would read them; one that stays says nothing.
+            let _ = std::fs::remove_dir_all(dir);
         }
         result
     }
@@ -398,6 +422,7 @@ impl Live {
             forwarding_was_off,
             plane: Mutex::default(),
             gone: RwLock::new(false),
+            table: Mutex::default(),
         }
     }
 

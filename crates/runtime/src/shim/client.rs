@@ -276,6 +276,14 @@ impl Shim {
         self.done(Request::ReopenLog).await
     }
 
+    /// Lets the container's questions for names be answered from the files in its folder; returns when they are.
+    ///
+    /// # Errors
+    /// `Internal` with the reason why not.
+    pub async fn serve_names(&self) -> Result<()> {
+        self.done(Request::ServeNames).await
+    }
+
     /// Waits for the end of a process. A shim that was killed takes its container with it: then the exit
     /// record, or a made-up 137 marked `lost`, is what comes back.
     ///

@@ -137,6 +137,9 @@ pub enum Request {
     },
     /// Open the log file anew. `Done`.
     ReopenLog,
+    /// Answer questions for names at 127.0.0.11, as the file of settings in the container's folder says; one
+    /// that does so already goes on. `Done` when it serves.
+    ServeNames,
 }
 
 /// What the shim answers.

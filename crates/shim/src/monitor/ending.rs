@@ -40,6 +40,9 @@ impl Monitor {
     }
 
     fn reaped(&mut self, pid: u32, ended: Ended) {
+        if self.names_ended(pid) {
+            return;
+        }
         let living = |p: &Process| p.pid == pid && !matches!(p.phase, Phase::Exited(_));
         let found = self.processes.iter_mut().find(|(_, p)| living(p));
         if let Some((target, process)) = found {
@@ -69,6 +72,7 @@ impl Monitor {
         };
         let first = *target == Target::Init;
         if first {
+            self.stop_names();
             self.end_others();
         }
         self.drain(target);

@@ -12,6 +12,7 @@ mod ending;
 mod launch;
 mod log;
 mod making;
+mod names;
 mod process;
 mod requests;
 mod streams;
@@ -45,6 +46,7 @@ enum Source {
     Sync(Target),
     Output(Target, Stream),
     Input(Target),
+    Names,
     Relay,
 }
 
@@ -70,6 +72,8 @@ struct Monitor {
     launcher: Option<u64>,
     /// Winding up, until then at most.
     deadline: Option<Instant>,
+    /// The process that answers questions for names.
+    names: Option<names::Names>,
     buffer: Vec<u8>,
 }
 
@@ -98,6 +102,7 @@ impl Monitor {
             container: None,
             launcher: None,
             deadline: None,
+            names: None,
             buffer: vec![0; streams::CHUNK],
         };
         let token = monitor.token(Source::Signals);
@@ -147,6 +152,7 @@ impl Monitor {
                     Source::Sync(target) => self.sync_ready(&target),
                     Source::Output(target, stream) => self.output_ready(&target, stream),
                     Source::Input(target) => self.input_ready(&target),
+                    Source::Names => self.names_ready(),
                     Source::Relay => self.relay_ready(event.flags),
                 }
             }

@@ -29,6 +29,7 @@ impl Monitor {
             Request::Wait { target } => return self.wait(token, target),
             Request::Attach { target, options } => return self.attach(token, &target, options),
             Request::State => return self.state(token),
+            Request::ServeNames => return self.serve_names(token),
             Request::Signal { target, signal } => self.signal(&target, signal),
             Request::Resize { target, size } => self.resize(&target, size),
             Request::CloseStdin { target } => self.close_stdin(&target),

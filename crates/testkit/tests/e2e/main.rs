@@ -23,6 +23,7 @@ mod live_restore;
 mod log_drivers;
 mod logs;
 mod metrics;
+mod names;
 mod network_ports;
 mod networks;
 mod pki;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         volumes::CASES,
         network_ports::CASES,
         networks::CASES,
+        names::CASES,
         live_restore::CASES,
         bad_input::CASES,
         isolation::CASES,
