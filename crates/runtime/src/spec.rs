@@ -140,7 +140,7 @@ pub struct Rlimit {
 
 /// A mount in OCI's form.
 ///
-/// Types: `bind`, `tmpfs`, `proc`, `sysfs`, `mqueue`, `devpts`, `cgroup`. Options: `ro rw rro bind rbind
+/// Types: `bind`, `tmpfs`, `proc`, `sysfs`, `mqueue`, `devpts`, `cgroup`, and of ours `layers`. Options: `ro rw rro bind rbind
 /// nosuid suid nodev dev noexec exec noatime relatime strictatime nodiratime nosymfollow`, propagation
 /// (`private rprivate slave rslave shared rshared unbindable runbindable`), and the file system's own
 /// `key=value` for the others. A bind's missing target is made (a folder or an empty file, as the source).
@@ -156,6 +156,16 @@ pub struct Mount {
     pub kind: String,
     /// The options.
     pub options: Vec<String>,
+    /// Path inside the source of a bind or the tree of layers, resolved there with its symlinks.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub inner: PathBuf,
+    /// Folders of a `layers` mount, topmost first, mounted read-only as one tree.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lower: Vec<PathBuf>,
+}
+
+fn is_empty(path: &std::path::Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 impl Mount {
@@ -171,13 +181,20 @@ impl Mount {
             source: source.into(),
             kind: "bind".into(),
             options,
+            ..Self::default()
         }
     }
 
     /// A new file system of type `kind`.
     pub fn of(kind: &str, destination: impl Into<PathBuf>, options: &[&str]) -> Self {
         let options = options.iter().map(|o| (*o).to_owned()).collect();
-        Self { destination: destination.into(), source: kind.into(), kind: kind.into(), options }
+        Self {
+            destination: destination.into(),
+            source: kind.into(),
+            kind: kind.into(),
+            options,
+            ..Self::default()
+        }
     }
 }
 

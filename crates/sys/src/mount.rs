@@ -191,6 +191,18 @@ pub fn is_root(path: &Path) -> io::Result<bool> {
     Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
+/// Takes the mount whose root `mount` is, and what is mounted below it, out of the tree. The working folder of the
+/// process is `/` then.
+///
+/// # Errors
+/// The kernel's.
+pub fn detach_open(mount: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(mount)?;
+    let done = mount::unmount(".", mount::UnmountFlags::DETACH);
+    rustix::process::chdir("/")?;
+    Ok(done?)
+}
+
 /// Changes the propagation of every mount of this namespace.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! `POST /containers/create`: name, image, merged configuration, volumes, folders, row, event.
 
 use super::{
-    Container, Facts, Mounted, Places, Record, State,
+    Container, Facts, Mounted, Places, Record, State, asked_mounts,
     facts::Deed,
     health,
     merge::merge,
@@ -137,7 +137,9 @@ impl Engine {
         }
         let inherited = self.volumes_from(&host)?;
         let requests = requests(&config, &host, &inherited)?;
-        let mut mounts = self.settle_mounts(requests, &active, id, by).await?;
+        // Images that are mounted are held until the row names their layers.
+        let mut held = Vec::new();
+        let mut mounts = self.settle_mounts(requests, &active, id, &mut held, by).await?;
         mounts.extend(inherited.into_iter().filter(|i| !host_covers(&host, &i.target)));
         mounts.dedup_by(|a, b| a.target == b.target);
         let now = Timestamp::now();
@@ -207,7 +209,9 @@ impl Engine {
             let read_only = mode.split(',').any(|m| m == "ro");
             // Not "not found": clients would take it for a missing image and pull.
             let other = self.containers.find(name).map_err(|e| Error::invalid(e.chain()))?.record();
-            for mount in other.mounts.iter().filter(|m| m.kind != "tmpfs") {
+            for mount in
+                other.mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume"))
+            {
                 inherited.retain(|m| m.target != mount.target);
                 // The volume stays its first owner's: it does not go with this container.
                 inherited.push(Mounted {
@@ -246,6 +250,7 @@ impl Engine {
         requests: Vec<Request>,
         active: &storage::Active,
         id: &ContainerId,
+        held: &mut Vec<crate::images::Held>,
         by: &Principal,
     ) -> Result<Vec<Mounted>> {
         let mut settled = Vec::with_capacity(requests.len());
@@ -259,6 +264,9 @@ impl Engine {
                 subpath: request.subpath.clone(),
                 copy: request.copy,
                 by_mount: request.by_mount,
+                read_only_below: request.read_only
+                    && request.recursive
+                    && request.read_only_depth == mounts::ReadOnly::Recursive,
                 ..Mounted::default()
             };
             match request.source {
@@ -270,14 +278,24 @@ impl Engine {
                         mounted.propagation = "rprivate".into();
                     }
                 }
+                Source::Image(reference) => {
+                    let image = self.images.take(&reference, None).map_err(not_an_image)?;
+                    mounted.kind = "image".into();
+                    mounted.source = reference;
+                    mounted.read_only = true;
+                    mounted.layers.clone_from(&image.layers);
+                    held.push(image);
+                }
                 Source::Tmpfs { options } => {
                     mounted.kind = "tmpfs".into();
                     mounted.options = options;
                 }
                 Source::Volume { name, driver, options, labels } => {
                     let anonymous = name.is_none();
-                    let volume =
-                        self.volume_for_container(name, &driver, options, labels, id, by).await?;
+                    let volume = self
+                        .volume_for_container(name, &driver, options, labels, id, by)
+                        .await
+                        .map_err(not_an_image)?;
                     if request.copy {
                         self.volume_fill(&volume.name, active, &request.target, id).await?;
                     }
@@ -297,6 +315,14 @@ impl Engine {
     }
 }
 
+/// What is missing, but for the container's image, is no "not found": clients would pull that image.
+fn not_an_image(err: Error) -> Error {
+    match err.kind() {
+        Kind::NotFound => Error::invalid(err.chain()),
+        _ => err,
+    }
+}
+
 /// Whether `-v`, `--mount` or `--tmpfs` has its own idea of `target`.
 fn host_covers(host: &model::HostConfig, target: &str) -> bool {
     let none = model::ContainerConfig::default();
@@ -311,10 +337,10 @@ fn requests(
 ) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     for text in host.binds.iter().flatten() {
-        requests.push(mounts::parse_bind(text)?);
+        requests.push(mounts::parse_bind(text, &host.volume_driver)?);
     }
     for mount in host.mounts.iter().flatten() {
-        requests.push(from_mount(mount)?);
+        requests.push(asked_mounts::request(mount)?);
     }
     for (target, options) in host.tmpfs.iter().flatten() {
         mounts::check_tmpfs(options)?;
@@ -323,7 +349,7 @@ fn requests(
     }
     mounts::refuse_duplicates(&requests)?;
     for target in config.volumes.iter().flat_map(BTreeMap::keys) {
-        let request = mounts::parse_bind(target)?;
+        let request = mounts::parse_bind(target, &host.volume_driver)?;
         let covered = requests.iter().any(|r| r.target == request.target)
             || inherited.iter().any(|m| m.target == request.target);
         if !covered {
@@ -331,81 +357,4 @@ fn requests(
         }
     }
     Ok(requests)
-}
-
-fn from_mount(mount: &model::Mount) -> Result<Request> {
-    let invalid = |kind: &str, why: &str| {
-        Error::invalid(format!("invalid mount config for type \"{kind}\": {why}"))
-    };
-    let kind = mount.r#type.as_str();
-    if mount.target.is_empty() {
-        return Err(invalid(kind, "field Target must not be empty"));
-    }
-    let target = mounts::absolute_target(&mount.target).map_err(|why| invalid(kind, &why))?;
-    let mut request = match kind {
-        "bind" => {
-            if mount.source.is_empty() {
-                return Err(invalid(kind, "field Source must not be empty"));
-            }
-            if !mount.source.starts_with('/') {
-                return Err(invalid(
-                    kind,
-                    &format!("invalid mount path: '{}' mount path must be absolute", mount.source),
-                ));
-            }
-            if mount.volume_options.is_some() {
-                return Err(invalid(kind, "field VolumeOptions must not be specified"));
-            }
-            let mut request = Request::new(Source::Bind(mounts::clean(&mount.source)), &target);
-            if let Some(options) = &mount.bind_options {
-                request.propagation.clone_from(&options.propagation);
-                request.recursive = !options.non_recursive;
-                request.create_source = options.create_mountpoint;
-            }
-            request
-        }
-        "volume" => {
-            if mount.bind_options.is_some() {
-                return Err(invalid(kind, "field BindOptions must not be specified"));
-            }
-            let options = mount.volume_options.clone().unwrap_or_default();
-            let driver = options.driver_config.unwrap_or_default();
-            let name = Some(mount.source.clone()).filter(|n| !n.is_empty());
-            if let Some(name) = &name {
-                names::check("volume", name)?;
-            }
-            let source = Source::Volume {
-                name,
-                driver: if driver.name.is_empty() { "local".into() } else { driver.name },
-                options: driver.options.unwrap_or_default(),
-                labels: options.labels.unwrap_or_default(),
-            };
-            Request {
-                copy: !options.no_copy,
-                subpath: options.subpath,
-                ..Request::new(source, &target)
-            }
-        }
-        "tmpfs" => {
-            if !mount.source.is_empty() {
-                return Err(invalid(kind, "field Source must not be specified"));
-            }
-            let mut words = Vec::new();
-            if let Some(options) = &mount.tmpfs_options {
-                if options.size_bytes != 0 {
-                    words.push(format!("size={}", options.size_bytes));
-                }
-                if options.mode != 0 {
-                    words.push(format!("mode={:o}", options.mode & 0o7777));
-                }
-            }
-            Request::new(Source::Tmpfs { options: words.join(",") }, &target)
-        }
-        other => {
-            return Err(invalid(other, &format!("mount type unknown: {other:?}")));
-        }
-    };
-    request.read_only = mount.read_only;
-    request.by_mount = true;
-    Ok(request)
 }

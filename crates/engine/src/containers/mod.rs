@@ -8,6 +8,7 @@
 //! authority on the process; the record is what we last knew.
 
 mod archive;
+mod asked_mounts;
 mod attach;
 mod commit;
 mod confine;
@@ -132,7 +133,12 @@ impl Record {
             container: self.id.to_string(),
             image: self.image.clone(),
             running: self.state.status.alive(),
-            layers: self.layers.clone(),
+            layers: self
+                .layers
+                .iter()
+                .chain(self.mounts.iter().flat_map(|m| &m.layers))
+                .cloned()
+                .collect(),
         }
     }
 

@@ -22,6 +22,18 @@ pub(crate) enum Source {
     },
     /// Memory.
     Tmpfs { options: String },
+    /// The files of an image.
+    Image(String),
+}
+
+/// How far a read-only mount is read-only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ReadOnly {
+    /// With the mounts below it.
+    #[default]
+    Recursive,
+    /// Alone.
+    Single,
 }
 
 /// A mount as asked for.
@@ -40,8 +52,9 @@ pub(crate) struct Request {
     pub(crate) copy: bool,
     /// Whether mounts below the source come along.
     pub(crate) recursive: bool,
-    /// A path inside the volume.
+    /// A path inside the volume or image.
     pub(crate) subpath: String,
+    pub(crate) read_only_depth: ReadOnly,
     /// Came by `--mount`.
     pub(crate) by_mount: bool,
 }
@@ -58,6 +71,7 @@ impl Request {
             copy: true,
             recursive: true,
             subpath: String::new(),
+            read_only_depth: ReadOnly::default(),
             by_mount: false,
         }
     }
@@ -67,7 +81,7 @@ impl Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Mounted {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `tmpfs` or `image`.
     pub(crate) kind: String,
     /// Volume name.
     pub(crate) name: String,
@@ -84,19 +98,24 @@ pub(crate) struct Mounted {
     /// tmpfs options.
     pub(crate) options: String,
     pub(crate) subpath: String,
+    /// Read-only with the mounts below it.
+    pub(crate) read_only_below: bool,
+    /// Layers of an image, lowest first.
+    pub(crate) layers: Vec<base::Digest>,
     /// Whether an empty volume was to be filled from the image.
     pub(crate) copy: bool,
     /// Came by `--mount`: a tmpfs of `--tmpfs` is not shown among the mounts.
     pub(crate) by_mount: bool,
 }
 
-const PROPAGATIONS: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+pub(crate) const PROPAGATIONS: &[&str] =
+    &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
 /// Parses `[source:]target[:mode]` of `-v`.
 ///
 /// # Errors
 /// `Invalid` with docker's wording.
-pub(crate) fn parse_bind(text: &str) -> Result<Request> {
+pub(crate) fn parse_bind(text: &str, driver: &str) -> Result<Request> {
     let bad = || Error::invalid(format!("invalid volume specification: '{text}'"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, mode) = match parts.as_slice() {
@@ -108,7 +127,7 @@ pub(crate) fn parse_bind(text: &str) -> Result<Request> {
     let target =
         absolute_target(target).map_err(|why| Error::invalid(format!("{}: {why}", bad())))?;
     let mut request = match source {
-        None => Request::new(anonymous(), &target),
+        None => Request::new(volume(None, driver), &target),
         Some("") => return Err(bad()),
         Some(path) if path.starts_with('/') => {
             let clean = clean(path);
@@ -121,7 +140,7 @@ pub(crate) fn parse_bind(text: &str) -> Result<Request> {
                     "create ".to_owned() + name
                 ))
             })?;
-            Request::new(named(name), &target)
+            Request::new(volume(Some(name), driver), &target)
         }
     };
     apply_mode(&mut request, mode)
@@ -129,20 +148,11 @@ pub(crate) fn parse_bind(text: &str) -> Result<Request> {
     Ok(request)
 }
 
-fn anonymous() -> Source {
+/// A volume; without a driver it is a local one.
+pub(crate) fn volume(name: Option<&str>, driver: &str) -> Source {
     Source::Volume {
-        name: None,
-        driver: "local".into(),
-        options: BTreeMap::new(),
-        labels: BTreeMap::new(),
-    }
-}
-
-/// A named volume of the default driver.
-pub(crate) fn named(name: &str) -> Source {
-    Source::Volume {
-        name: Some(name.into()),
-        driver: "local".into(),
+        name: name.map(str::to_owned),
+        driver: if driver.is_empty() { "local" } else { driver }.to_owned(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
     }
@@ -283,9 +293,65 @@ pub(crate) fn check_source(path: &str, create: bool) -> Result<()> {
         .map_err(|e| Error::io(format!("error while creating mount source path '{path}'"), e))
 }
 
+/// Fails unless the mount that holds `path` can propagate as asked: mounts of a private one go nowhere.
+///
+/// # Errors
+/// `Invalid` with docker's words.
+pub(crate) fn check_propagation(path: &str, propagation: &str) -> Result<()> {
+    let kind = propagation.strip_prefix('r').unwrap_or(propagation);
+    if !matches!(kind, "shared" | "slave") {
+        return Ok(());
+    }
+    let real = std::fs::canonicalize(path)
+        .map_err(|e| Error::io(format!("cannot resolve the mount source {path}"), e))?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| Error::io("cannot read the mount table", e))?;
+    let Some((place, fields)) = holder(&table, &real) else { return Ok(()) };
+    let has = |word: &str| fields.split(' ').any(|f| f.starts_with(word));
+    let (fits, want) = match kind {
+        "shared" => (has("shared:"), "a shared"),
+        _ => (has("shared:") || has("master:"), "a shared or slave"),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("path {path} is mounted on {place} but it is not {want} mount")))
+}
+
+/// The mount that holds `path` and its optional fields: the last in the table with the longest place.
+fn holder<'t>(table: &'t str, path: &Path) -> Option<(&'t str, &'t str)> {
+    let mut best: Option<(&str, &str)> = None;
+    for line in table.lines() {
+        let Some((front, _)) = line.split_once(" - ") else { continue };
+        let mut words = front.splitn(7, ' ');
+        let Some(place) = words.nth(4) else { continue };
+        let fields = words.nth(1).unwrap_or_default();
+        if path.starts_with(place) && best.is_none_or(|(old, _)| place.len() >= old.len()) {
+            best = Some((place, fields));
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse_bind(text: &str) -> Result<Request> {
+        super::parse_bind(text, "")
+    }
+
+    fn named(name: &str) -> Source {
+        volume(Some(name), "")
+    }
+
+    #[test]
+    fn the_mount_that_holds_a_path_is_found() {
+        let table = "1 0 0:1 / / rw shared:1 - ext4 a rw\n2 1 0:2 / /a rw master:7 - ext4 b rw\n3 1 0:3 / /a/b rw - ext4 c rw\n";
+        assert_eq!(holder(table, Path::new("/x")), Some(("/", "shared:1")));
+        assert_eq!(holder(table, Path::new("/a/c")), Some(("/a", "master:7")));
+        assert_eq!(holder(table, Path::new("/a/b/c")), Some(("/a/b", "")));
+    }
 
     #[test]
     fn volume_texts_parse_as_docker_does() {

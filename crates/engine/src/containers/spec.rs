@@ -379,7 +379,15 @@ fn mounts_of(
     let mut own: Vec<&Mounted> = record.mounts.iter().collect();
     own.sort_by_key(|m| m.target.split('/').count());
     for mount in own {
-        list.push(one(mount));
+        if mount.kind == "bind" {
+            mounts::check_propagation(&mount.source, &mount.propagation)?;
+        }
+        let mut planned = one(mount);
+        if mount.kind == "image" {
+            let active = engine.snapshots.view_folders(&mount.layers)?;
+            planned.lower = active;
+        }
+        list.push(planned);
     }
     Ok(list)
 }
@@ -396,8 +404,16 @@ fn names_owner(record: &Record, places: &Places, engine: &Engine) -> Result<Path
 }
 
 fn one(mount: &Mounted) -> Mount {
-    let access = if mount.read_only { "ro" } else { "rw" };
+    let access = match (mount.read_only, mount.read_only_below) {
+        (true, true) => "rro",
+        (true, false) => "ro",
+        _ => "rw",
+    };
     match mount.kind.as_str() {
+        "image" => Mount {
+            inner: mount.subpath.trim_matches('/').into(),
+            ..Mount::of("layers", &mount.target, &[])
+        },
         "tmpfs" => {
             let mut options: Vec<String> = vec!["noexec".into(), "nosuid".into(), "nodev".into()];
             let own: Vec<&str> = mount.options.split(',').filter(|o| !o.is_empty()).collect();
@@ -414,6 +430,7 @@ fn one(mount: &Mounted) -> Mount {
                 source: "tmpfs".into(),
                 kind: "tmpfs".into(),
                 options,
+                ..Mount::default()
             }
         }
         _ => {
@@ -424,6 +441,7 @@ fn one(mount: &Mounted) -> Mount {
                 bound.options.retain(|o| o != "rbind");
                 bound.options.insert(0, "bind".into());
             }
+            bound.inner = mount.subpath.trim_matches('/').into();
             bound
         }
     }

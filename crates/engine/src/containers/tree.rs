@@ -138,12 +138,14 @@ fn over(record: &Record, places: &Places, path: &str) -> Vec<Over> {
         read_only: false,
         wanted: false,
     });
-    let own = record.mounts.iter().filter(|m| m.kind != "tmpfs").map(|m: &Mounted| Over {
-        source: m.host_path(),
-        target: m.target.clone(),
-        read_only: m.read_only,
-        wanted: leads(&m.target),
-    });
+    let own = record.mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume")).map(
+        |m: &Mounted| Over {
+            source: m.host_path(),
+            target: m.target.clone(),
+            read_only: m.read_only,
+            wanted: leads(&m.target),
+        },
+    );
     let mut all: Vec<Over> = files.filter(|o| o.source.exists()).chain(own).collect();
     all.sort_by_key(|o| o.target.split('/').count());
     all

@@ -31,6 +31,17 @@ pub enum Kind {
         source: PathBuf,
         /// With the mounts below it.
         recursive: bool,
+        /// What of it, by a path inside it; all when it is empty.
+        #[serde(default, skip_serializing_if = "is_empty")]
+        inner: PathBuf,
+    },
+    /// Layers of an image, read-only.
+    Layers {
+        /// Their folders, topmost first.
+        lower: Vec<PathBuf>,
+        /// What of the tree, by a path inside it; all when it is empty.
+        #[serde(default, skip_serializing_if = "is_empty")]
+        inner: PathBuf,
     },
     /// A new file system.
     New {
@@ -43,6 +54,10 @@ pub enum Kind {
     },
     /// The container's own control groups.
     Cgroup,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// How a mount is attached.
@@ -105,7 +120,15 @@ pub(super) fn plan(mount: &spec::Mount) -> Result<Mount> {
                 )));
             }
             let source = source(&mount.source)?;
-            Kind::Bind { source, recursive }
+            Kind::Bind { source, recursive, inner: below_source(&mount.inner)? }
+        }
+        "layers" => {
+            if mount.lower.is_empty() {
+                return Err(Error::invalid(format!("mount {target:?} of no layers")));
+            }
+            let lower = mount.lower.iter().map(|l| self::source(l)).collect::<Result<_>>()?;
+            attach.set |= attr::RDONLY;
+            Kind::Layers { lower, inner: below_source(&mount.inner)? }
         }
         "cgroup" | "cgroup2" => Kind::Cgroup,
         fs @ ("tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts") => {
@@ -133,6 +156,15 @@ pub(super) fn root_propagation(text: &str) -> Result<u64> {
         "" => Ok(propagation::PRIVATE),
         word if apply(word, &mut attach) && attach.propagation != 0 => Ok(attach.propagation),
         word => Err(Error::invalid(format!("rootfsPropagation={word} is not supported"))),
+    }
+}
+
+/// A path inside a source: nothing that climbs out by its words; symlinks are the shim's to resolve.
+fn below_source(path: &Path) -> Result<PathBuf> {
+    let plain = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    match plain && super::no_nul(path) {
+        true => Ok(path.to_owned()),
+        false => Err(Error::invalid(format!("invalid subpath {path:?}: it must stay inside"))),
     }
 }
 

@@ -13,9 +13,14 @@ use rustix::{
     fs::{FileType, Mode, OFlags},
     io::Errno,
 };
-use std::{fs::File, os::fd::OwnedFd, path::Path};
+use std::{
+    fs::File,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 use sys::{
-    mount::{self, Depth},
+    mount::{self, Depth, propagation},
+    overlay,
     root::{self, Root},
 };
 
@@ -24,6 +29,9 @@ use sys::{
 pub(crate) struct Bind {
     tree: OwnedFd,
     folder: bool,
+    /// What of the tree is wanted: older kernels copy no part of a mount that is attached nowhere, so the whole
+    /// is attached first and the part over it.
+    part: Option<File>,
 }
 
 /// Clones the sources of all binds, in the order of the plan's mounts.
@@ -31,24 +39,55 @@ pub(crate) fn clone_sources(plan: &Plan) -> Step<Vec<Option<Bind>>> {
     plan.mounts
         .iter()
         .map(|mount| match &mount.kind {
-            MountKind::Bind { source, recursive } => {
-                clone_source(mount, source, *recursive).map(Some)
+            MountKind::Bind { source, recursive, inner } => {
+                clone_source(mount, source, *recursive, inner).map(Some)
             }
+            MountKind::Layers { lower, inner } => mount_layers(mount, lower, inner).map(Some),
             _ => Ok(None),
         })
         .collect()
 }
 
-fn clone_source(mount: &Mount, source: &Path, recursive: bool) -> Step<Bind> {
+/// Layers as one read-only tree, or what is at a path inside it.
+fn mount_layers(mount: &Mount, lower: &[PathBuf], inner: &Path) -> Step<Bind> {
+    let what = || format!("error mounting an image to rootfs at \"{}\"", mount.target.display());
+    let tree = overlay::mount(lower, None).tried(what)?;
+    mount::set_attr(&tree, mount.attach.set, 0, propagation::PRIVATE, Depth::One).tried(what)?;
+    if inner.as_os_str().is_empty() {
+        return Ok(Bind { tree, folder: true, part: None });
+    }
+    let root = Root::from(tree);
+    let part =
+        part_of(&root, inner).tried(|| format!("{}: subpath {}", what(), inner.display()))?;
+    let (folder, tree) = (part.1, OwnedFd::from(root.dir().tried(what)?));
+    Ok(Bind { tree, folder, part: Some(part.0) })
+}
+
+/// What is at `inner` inside a source, by descriptor, and whether it is a folder.
+fn part_of(source: &Root, inner: &Path) -> root::Result<(File, bool)> {
+    let part = source.open_with(inner, OFlags::PATH, 0)?;
+    let folder = source.stat(inner)?.kind == root::Kind::Dir;
+    Ok((part, folder))
+}
+
+fn clone_source(mount: &Mount, source: &Path, recursive: bool, inner: &Path) -> Step<Bind> {
     let what = || {
         let target = mount.target.display();
         format!("error mounting \"{}\" to rootfs at \"{target}\"", source.display())
     };
     let depth = if recursive { Depth::Recursive } else { Depth::One };
-    let tree = mount::clone_path(source, depth).tried(what)?;
+    let tree = match inner.as_os_str().is_empty() {
+        true => mount::clone_path(source, depth).tried(what)?,
+        false => {
+            let below = || format!("{}: cannot access subpath \"{}\"", what(), inner.display());
+            let (part, _) = Root::open(source).and_then(|r| part_of(&r, inner)).tried(below)?;
+            mount::clone_at(part, depth).tried(below)?
+        }
+    };
     let stat = rustix::fs::fstat(&tree).tried(what)?;
     change(&tree, &mount.attach).tried(what)?;
-    Ok(Bind { tree, folder: FileType::from_raw_mode(stat.st_mode) == FileType::Directory })
+    let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(Bind { tree, folder, part: None })
 }
 
 fn change(tree: &OwnedFd, attach: &Attach) -> std::io::Result<()> {
@@ -84,20 +123,29 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
             MountKind::Bind { source, .. } => source.display().to_string(),
             MountKind::New { source, .. } => source.clone(),
             MountKind::Cgroup => "cgroup".to_owned(),
+            MountKind::Layers { .. } => "image".to_owned(),
         };
         format!("error mounting \"{source}\" to rootfs at \"{}\"", mount.target.display())
     };
     match (&mount.kind, bind) {
-        (MountKind::Bind { .. }, Some(bind)) => {
-            let target = match bind.folder {
+        (MountKind::Bind { .. } | MountKind::Layers { .. }, Some(bind)) => {
+            let open = || match bind.folder {
                 true => folder(root, &mount.target),
                 false => file(root, &mount.target, 0o755),
             };
-            let target = target.tried(what)?;
+            let target = open().tried(what)?;
             allowed(&mount.target, &target)?;
-            mount::attach(&bind.tree, &target).tried(what)
+            let Some(part) = bind.part else {
+                return mount::attach(&bind.tree, &target).tried(what);
+            };
+            // For a moment the whole tree lies on a folder that every root has.
+            let place = folder(root, Path::new("/proc")).tried(what)?;
+            mount::attach(&bind.tree, &place).tried(what)?;
+            let copy = mount::clone_at(&part, Depth::One).tried(what)?;
+            mount::detach_open(&bind.tree).tried(what)?;
+            mount::attach(&copy, &target).tried(what)
         }
-        (MountKind::Bind { .. }, None) => Err(StartError::setup(what())),
+        (MountKind::Bind { .. } | MountKind::Layers { .. }, None) => Err(StartError::setup(what())),
         (MountKind::New { fs, source, options }, _) => {
             let target = match fs.as_str() {
                 "proc" | "sysfs" => plain_folder(root, &mount.target, fs)?,

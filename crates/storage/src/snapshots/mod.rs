@@ -173,6 +173,17 @@ impl Snapshots {
         self.layers.view(layers)
     }
 
+    /// The folders of `layers` (lowest first) for an overlay that is read-only, topmost first.
+    ///
+    /// # Errors
+    /// `NotFound` when a layer is missing.
+    pub fn view_folders(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
+        let mut lower = self.layers.stack(layers)?;
+        // One folder alone is no overlay.
+        lower.push(self.layers.skeleton());
+        Ok(lower)
+    }
+
     /// What differs from the layers, in docker's order and sense.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod live_restore;
 mod log_drivers;
 mod logs;
 mod metrics;
+mod mounts;
 mod names;
 mod network_ports;
 mod networks;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         files::CASES,
         stats::CASES,
         health::CASES,
+        mounts::CASES,
         volumes::CASES,
         network_ports::CASES,
         networks::CASES,
