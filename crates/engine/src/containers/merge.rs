@@ -2,7 +2,7 @@
 
 use api::model::ContainerConfig;
 use base::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Fills `asked` from `image`: what was asked wins; environment and labels are merged by key; the image's
 /// command counts only when neither command nor entrypoint was asked for.
@@ -97,11 +97,15 @@ pub(crate) fn merge_env(image: Option<&[String]>, asked: Option<&[String]>) -> O
     if image.is_none() && asked.is_none() {
         return None;
     }
-    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut merged: Vec<String> = asked.unwrap_or_default().to_vec();
-    let keys: Vec<String> = merged.iter().map(|e| key(e)).collect();
-    merged.extend(image.unwrap_or_default().iter().filter(|e| !keys.contains(&key(e))).cloned());
-    Some(merged)
+    let asked = asked.unwrap_or_default();
+    let keys: HashSet<&str> = asked.iter().map(|e| variable(e)).collect();
+    let inherited = image.unwrap_or_default().iter().filter(|e| !keys.contains(variable(e)));
+    Some(asked.iter().chain(inherited).cloned().collect())
+}
+
+/// The name of `NAME=value` or `NAME`.
+fn variable(entry: &str) -> &str {
+    entry.split('=').next().unwrap_or_default()
 }
 
 /// The environment of the process: defaults first, then the configuration, `NAME` without value removed.
@@ -117,20 +121,27 @@ pub(crate) fn process_env(config: &ContainerConfig, hostname: &str) -> Vec<Strin
     env
 }
 
-/// Sets `NAME=value` entries over `env` and removes those given as bare `NAME`.
+/// Sets `NAME=value` entries over `env` and removes those given as bare `NAME`. The first of a name keeps its place.
 pub(crate) fn overlay_env(env: &mut Vec<String>, over: &[String]) {
-    for entry in over {
-        let name = entry.split('=').next().unwrap_or_default();
-        let place = env.iter().position(|e| e.split('=').next() == Some(name));
-        match (place, entry.contains('=')) {
-            (Some(at), true) => env[at].clone_from(entry),
-            (Some(at), false) => {
-                env.remove(at);
+    // An image may bring a hundred thousand of them.
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(env.len() + over.len());
+    let mut kept: Vec<Option<&String>> = Vec::with_capacity(env.len() + over.len());
+    for entry in env.iter().chain(over) {
+        let name = variable(entry);
+        match (places.get(name), entry.contains('=')) {
+            (Some(&at), true) => kept[at] = Some(entry),
+            (Some(&at), false) => {
+                kept[at] = None;
+                places.remove(name);
             }
-            (None, true) => env.push(entry.clone()),
+            (None, true) => {
+                places.insert(name, kept.len());
+                kept.push(Some(entry));
+            }
             (None, false) => {}
         }
     }
+    *env = kept.into_iter().flatten().cloned().collect();
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod attach_tty;
 mod attach_ws;
+mod attacks;
 mod bad_input;
 mod build;
 mod cli_20_10;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         live_restore::CASES,
         bad_input::CASES,
         isolation::CASES,
+        attacks::CASES,
         cli_20_10::CASES,
         sdk_docker_py::CASES,
         security::CASES,
