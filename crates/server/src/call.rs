@@ -22,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Incoming>,
+    /// The body, when it has been read already.
+    pub(crate) read: Option<Bytes>,
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) by: Principal,
     pub(crate) peer: Peer,
@@ -61,6 +63,9 @@ impl Call {
 
     /// Reads a whole body.
     pub(crate) async fn bytes(&mut self) -> Result<Bytes> {
+        if let Some(read) = self.read.take() {
+            return Ok(read);
+        }
         let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
         match Limited::new(body, JSON_MAX).collect().await {
             Ok(collected) => Ok(collected.to_bytes()),

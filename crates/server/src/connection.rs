@@ -4,6 +4,7 @@
 //! changes under way are finished, streams are cut after a moment.
 
 use crate::{
+    authz::Plugins,
     hijack::Takeover,
     metrics, router,
     socket::{Sent, Socket, Stream},
@@ -13,7 +14,7 @@ use base::Principal;
 use engine::Engine;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,6 +46,7 @@ pub(crate) struct Site {
     pub(crate) changes: TaskTracker,
     stop: CancellationToken,
     pub(crate) actions: Arc<metrics::Actions>,
+    pub(crate) plugins: Plugins,
 }
 
 /// Serves the API on any number of listeners.
@@ -58,8 +60,23 @@ impl Server {
     /// A server over `engine` that ends with `stop`.
     pub fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
         let actions = Arc::default();
-        let site = Arc::new(Site { engine, changes: TaskTracker::new(), stop, actions });
+        let site = Arc::new(Site {
+            engine,
+            changes: TaskTracker::new(),
+            stop,
+            actions,
+            plugins: Plugins::default(),
+        });
         Self { site, connections: TaskTracker::new() }
+    }
+
+    /// Asks these plugins before every request and every answer, from now on; they are looked for in
+    /// `folders`.
+    ///
+    /// # Errors
+    /// `Invalid` when one cannot be reached or is not for authorization; nothing changes then.
+    pub async fn authorize_by(&self, names: &[String], folders: &[PathBuf]) -> base::Result<()> {
+        self.site.plugins.set(names, folders).await
     }
 
     /// Accepts on `listener` until told to stop.

@@ -8,6 +8,7 @@
 //! on when its client goes away; every response has the negotiation headers.
 //! Not here: what anything means; that is the engine's.
 
+mod authz;
 mod call;
 mod connection;
 mod hijack;
@@ -22,3 +23,4 @@ mod versions;
 mod websocket;
 
 pub use connection::{Listener, Server};
+pub use plugin::FOLDERS as PLUGIN_FOLDERS;

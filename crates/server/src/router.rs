@@ -60,9 +60,17 @@ async fn route(
     {
         return versions::refuse(version, why);
     }
+    let mut gate = site.plugins.gate(&by, &request);
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let (parts, body) = request.into_parts();
-    let mut call = Call {
+    let (mut body, mut read) = (Some(body), None);
+    if let Some(gate) = &mut gate {
+        match gate.request(Some(route.pattern), &mut body).await {
+            Ok(document) => read = document,
+            Err(err) => return reply::failure(&err),
+        }
+    }
+    let call = Call {
         engine: Arc::clone(&site.engine),
         peer,
         version: asked.unwrap_or(NEWEST),
@@ -70,10 +78,20 @@ async fn route(
         names,
         query: Query::parse(parts.uri.query().unwrap_or("")),
         headers: parts.headers,
-        body: Some(body),
+        body,
+        read,
         upgrade,
         by,
     };
+    let reply = handle(site, route, call).await;
+    match gate {
+        Some(gate) => gate.response(reply).await,
+        None => reply,
+    }
+}
+
+/// Lets the route's handler answer.
+async fn handle(site: &Site, route: &Route, mut call: Call) -> Reply {
     let form = call
         .headers
         .get(header::CONTENT_TYPE)

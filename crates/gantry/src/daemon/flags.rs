@@ -86,12 +86,13 @@ pub(crate) static FLAGS: &[Flag] = &[
         Switch,
         "the default bridge has no such limit",
     ),
-    refused(
+    flag(
         "authorization-plugin",
         "authorization-plugins",
         List,
-        "authorization plugins are not available yet",
+        "Authorization plugins to ask, in this order",
     ),
+    flag("plugin-dir", "plugin-dirs", List, "Folders in which plugins are looked for"),
     flag("bip", "bip", Text, "IPv4 address for the default bridge"),
     refused("bip6", "bip6", Text, NO_IPV6),
     short('b', flag("bridge", "bridge", Text, "Attach containers to a network bridge, or none")),

@@ -211,6 +211,7 @@ async fn serve(
     let engine = engine::Engine::open(settings.engine.clone()).await?;
     let stop = CancellationToken::new();
     let server = Arc::new(Server::new(Arc::clone(&engine), stop.clone()));
+    server.authorize_by(&settings.authorization, &settings.plugin_folders).await?;
     for socket in bound {
         let listener = listener(socket, &settings.security, tls.as_ref())?;
         let server = Arc::clone(&server);
@@ -229,7 +230,7 @@ async fn serve(
             Caught::Stop => break,
             Caught::Reload => {
                 notify::notify("RELOADING=1");
-                reload(role, &mut settings, log, &engine);
+                reload(role, &mut settings, log, &engine, &server).await;
                 if let Some(Err(err)) = tls.as_ref().map(|t| t.reload()) {
                     tracing::error!(err = err.chain(), "certificates not changed");
                 }
@@ -256,8 +257,21 @@ async fn serve(
 }
 
 /// Takes what may change while running from the file; a faulty file changes nothing.
-fn reload(role: Role, settings: &mut Settings, log: &logs::Handle, engine: &engine::Engine) {
-    match settings.reload(role) {
+async fn reload(
+    role: Role,
+    settings: &mut Settings,
+    log: &logs::Handle,
+    engine: &engine::Engine,
+    server: &Server,
+) {
+    let new = match settings.reload(role) {
+        Ok(new) => {
+            let asked = server.authorize_by(&new.authorization, &new.plugin_folders).await;
+            asked.map(|()| new)
+        }
+        Err(err) => Err(err),
+    };
+    match new {
         Ok(new) => {
             log.set(new.level);
             settings.level = new.level;

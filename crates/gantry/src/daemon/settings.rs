@@ -36,6 +36,9 @@ pub(crate) struct Settings {
     pub(crate) engine: engine::Config,
     pub(crate) hosts: Vec<Host>,
     pub(crate) security: Security,
+    /// Names of authorization plugins.
+    pub(crate) authorization: Vec<String>,
+    pub(crate) plugin_folders: Vec<PathBuf>,
     /// `host:port`.
     pub(crate) metrics: Option<String>,
     pub(crate) group: Option<String>,
@@ -85,6 +88,11 @@ impl Settings {
                 .map(|h| Host::parse(h, security.is_tls()))
                 .collect::<Result<_>>()?,
             security,
+            authorization: given.list("authorization-plugin"),
+            plugin_folders: match given.list("plugin-dir") {
+                none if none.is_empty() => server::PLUGIN_FOLDERS.map(PathBuf::from).to_vec(),
+                some => some.into_iter().map(PathBuf::from).collect(),
+            },
             metrics: given.text("metrics-addr").filter(|a| !a.is_empty()).map(str::to_owned),
             group: given.text("group").filter(|g| !g.is_empty()).map(str::to_owned),
             pidfile: given.path("pidfile").unwrap_or_else(|| role.pidfile().into()),

@@ -9,6 +9,7 @@
 mod attach_tty;
 mod attach_ws;
 mod attacks;
+mod authorization;
 mod bad_input;
 mod build;
 mod cli_20_10;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         cli_20_10::CASES,
         sdk_docker_py::CASES,
         security::CASES,
+        authorization::CASES,
         metrics::CASES,
         golden::CASES,
     ])

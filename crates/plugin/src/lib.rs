@@ -1,0 +1,181 @@
+//! Docker's plugins of the first kind: programs that listen on a socket and are found by name.
+//!
+//! Flow: [`find`] looks for a name in the folders of plugins, [`Plugin::activate`] asks what it implements,
+//! [`Plugin::call`] sends a document to one of its methods and gives the answer.
+//! Invariants: a plugin is looked for at each connection, so it may be started anew elsewhere; nothing waits
+//! without a bound; an answer is at most [`LONGEST`] bytes.
+//! Source: Docker's page "Docker Plugin API".
+//! Not here: what methods mean (authorization: crate `server`).
+
+mod find;
+
+pub use find::{Address, find};
+
+use base::{Error, Result};
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+/// The content type of both directions.
+const TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
+/// Longest answer.
+const LONGEST: usize = 16 << 20;
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where plugins are looked for when nothing else is said, in this order.
+pub const FOLDERS: [&str; 3] =
+    ["/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins"];
+
+/// One plugin, by name.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    name: String,
+    folders: Arc<[PathBuf]>,
+    limit: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Activated {
+    #[serde(default)]
+    implements: Option<Vec<String>>,
+}
+
+/// What a plugin answers instead of what was asked for.
+#[derive(Deserialize)]
+struct Complaint {
+    #[serde(rename = "Err", default)]
+    err: String,
+}
+
+impl Plugin {
+    /// A plugin that is looked for in `folders`; a call lasts `limit` at most.
+    pub fn new(name: &str, folders: Arc<[PathBuf]>, limit: Duration) -> Self {
+        Self { name: name.to_owned(), folders, limit }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks what it implements.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`].
+    pub async fn activate(&self) -> Result<Vec<String>> {
+        let answer: Activated = self.call("Plugin.Activate", &serde_json::json!({})).await?;
+        Ok(answer.implements.unwrap_or_default())
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such plugin; `Unavailable` when it cannot be reached or is too slow;
+    /// `Internal` with its own words when it complains, and for what is no answer.
+    pub async fn call<A: DeserializeOwned>(
+        &self,
+        method: &str,
+        argument: &(impl Serialize + Sync),
+    ) -> Result<A> {
+        let body = serde_json::to_vec(argument)
+            .map_err(|e| Error::internal(format!("{method}: cannot encode")).caused_by(e))?;
+        let answered = tokio::time::timeout(self.limit, self.send(method, body)).await;
+        let answer = answered.map_err(|_| {
+            let seconds = self.limit.as_secs();
+            Error::unavailable(format!("{method}: no answer within {seconds} seconds"))
+        })??;
+        serde_json::from_slice(&answer)
+            .map_err(|e| Error::internal(format!("{method}: cannot read the answer")).caused_by(e))
+    }
+
+    async fn send(&self, method: &str, body: Vec<u8>) -> Result<Bytes> {
+        let failed = |what: &str, err: &dyn std::fmt::Display| {
+            Error::unavailable(format!("{method}: {what}")).caused_by(err.to_string())
+        };
+        let stream = self.connect().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| failed("cannot talk", &e))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/{method}"))
+            .header(header::HOST, "plugin")
+            .header(header::ACCEPT, TYPE)
+            .header(header::CONTENT_TYPE, TYPE)
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| failed("cannot ask", &e))?;
+        let asked = async move {
+            let response =
+                sender.send_request(request).await.map_err(|e| failed("cannot ask", &e))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), LONGEST).collect().await;
+            Ok::<_, Error>((
+                status,
+                body.map_err(|e| failed("cannot read the answer", &e))?.to_bytes(),
+            ))
+        };
+        tokio::pin!(connection);
+        tokio::pin!(asked);
+        let (status, body) = tokio::select! {
+            done = &mut asked => done?,
+            // The connection may end with the answer in hand.
+            _ = &mut connection => asked.await?,
+        };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let complaint = serde_json::from_slice::<Complaint>(&body).map(|c| c.err);
+        let said = complaint
+            .ok()
+            .filter(|e| !e.is_empty())
+            .unwrap_or_else(|| String::from_utf8_lossy(&body).trim().chars().take(1024).collect());
+        Err(Error::internal(format!("{method}: {said}")))
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
+        let found = find(&self.name, &self.folders)?;
+        let shown = found.to_string();
+        let failed = |err: &dyn std::fmt::Display| {
+            Error::unavailable(format!("cannot reach plugin {} at {shown}", self.name))
+                .caused_by(err.to_string())
+        };
+        let connecting = async {
+            Ok(match &found {
+                Address::Unix(path) => {
+                    let stream = UnixStream::connect(path).await.map_err(|e| failed(&e))?;
+                    Box::new(stream) as Box<dyn Stream>
+                }
+                Address::Tcp { host, trust: None } => {
+                    Box::new(TcpStream::connect(host).await.map_err(|e| failed(&e))?)
+                }
+                Address::Tcp { host, trust: Some(trust) } => {
+                    let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+                    let name = ServerName::try_from(name.to_owned()).map_err(|e| failed(&e))?;
+                    let config = trust.config().map_err(|e| failed(&e))?;
+                    let stream = TcpStream::connect(host).await.map_err(|e| failed(&e))?;
+                    let connector = tokio_rustls::TlsConnector::from(config);
+                    Box::new(connector.connect(name, stream).await.map_err(|e| failed(&e))?)
+                }
+            })
+        };
+        match tokio::time::timeout(CONNECT, connecting).await {
+            Ok(connected) => connected,
+            Err(late) => Err(failed(&late)),
+        }
+    }
+}
+
+/// Any connection.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
