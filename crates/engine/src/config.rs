@@ -53,6 +53,12 @@ pub struct Config {
     pub init: bool,
     /// Whether no-new-privileges is the default.
     pub no_new_privileges: bool,
+    /// Default IPC mode, `private` or `shareable`.
+    pub default_ipc: String,
+    /// Seconds that a container gets to stop when nothing else is said; negative is for ever. `None`: 10.
+    pub default_stop_timeout: Option<i64>,
+    /// The default seccomp profile.
+    pub seccomp: SeccompDefault,
     /// Default cgroup namespace mode, `private` or `host`; empty for the system's default.
     pub default_cgroupns: String,
     /// Labels of this engine, `key=value`.
@@ -94,6 +100,38 @@ pub fn check_logging(
     crate::containers::check_logging(driver, options)
 }
 
+/// The seccomp profile of containers that name none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeccompDefault {
+    /// As `info` shows it: `builtin`, `unconfined` or the path of a file.
+    pub name: String,
+    /// The profile, when it is neither of the first two.
+    pub json: Option<String>,
+}
+
+impl SeccompDefault {
+    /// Reads what `--seccomp-profile` names.
+    ///
+    /// # Errors
+    /// `Invalid` when the file cannot be read or is no profile.
+    pub fn read(text: &str) -> base::Result<Self> {
+        let name = match text {
+            "" | "default" => "builtin",
+            other => other,
+        };
+        if matches!(name, "builtin" | "unconfined") {
+            return Ok(Self { name: name.to_owned(), json: None });
+        }
+        let json = std::fs::read_to_string(name).map_err(|err| {
+            base::Error::invalid(format!("opening seccomp profile ({name}) failed")).caused_by(err)
+        })?;
+        crate::containers::check_seccomp(&json).map_err(|err| {
+            base::Error::invalid(format!("{name} is no seccomp profile")).caused_by(err.chain())
+        })?;
+        Ok(Self { name: name.to_owned(), json: Some(json) })
+    }
+}
+
 /// Version of this engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -125,6 +163,9 @@ impl Config {
             default_shm_bytes: 64 << 20,
             init: false,
             no_new_privileges: false,
+            default_ipc: "private".into(),
+            default_stop_timeout: None,
+            seccomp: SeccompDefault::default(),
             default_cgroupns: String::new(),
             labels: Vec::new(),
             experimental: false,

@@ -39,6 +39,8 @@ pub struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) events: Events,
     pub(crate) counters: crate::metrics::Counters,
+    /// Oldest API version that is served, when it is not the oldest possible.
+    pub(crate) oldest_api: std::sync::OnceLock<String>,
     pub(crate) images: Arc<Images>,
     pub(crate) registries: Arc<Registries>,
     pub(crate) transfers: Arc<Transfers>,
@@ -76,6 +78,8 @@ pub(crate) struct Reloadable {
     pub(crate) labels: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
+    pub(crate) max_uploads: usize,
+    pub(crate) default_stop_timeout: Option<i64>,
 }
 
 impl Reloadable {
@@ -85,6 +89,8 @@ impl Reloadable {
             labels: config.labels.clone(),
             insecure_registries: config.insecure_registries.clone(),
             registry_mirrors: config.registry_mirrors.clone(),
+            max_uploads: config.max_uploads,
+            default_stop_timeout: config.default_stop_timeout,
         }
     }
 }
@@ -147,6 +153,7 @@ impl Engine {
             store,
             events,
             counters: crate::metrics::Counters::default(),
+            oldest_api: std::sync::OnceLock::new(),
             images,
             registries,
             transfers,
@@ -192,11 +199,18 @@ impl Engine {
         let event = Event::new("daemon", "reload", self.id.clone())
             .with("debug", new.debug.to_string())
             .with("insecure-registries", json_list(&new.insecure_registries))
+            .with("default-ipc-mode", &self.config.default_ipc)
+            .with("default-runtime", "runc")
+            .with("default-shm-size", self.config.default_shm_bytes.to_string())
             .with("labels", json_list(&new.labels))
             .with("live-restore", "true")
+            .with("max-concurrent-downloads", config.max_downloads.to_string())
+            .with("max-concurrent-uploads", config.max_uploads.to_string())
+            .with("max-download-attempts", config.max_download_attempts.to_string())
             .with("name", crate::system::hostname())
             .with("registry-mirrors", json_list(&new.registry_mirrors));
         self.registries.reload(config.registries.clone());
+        self.transfers.set_limits(config.max_downloads, config.max_download_attempts);
         *self.reloadable.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         self.store.write(|tx| {
             tx.emit(event);

@@ -9,12 +9,19 @@ use crate::{
     metrics, router,
     socket::{Sent, Socket, Stream},
     tls::Tls,
+    versions::{self, OLDEST, Version},
 };
 use base::Principal;
 use engine::Engine;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,6 +54,14 @@ pub(crate) struct Site {
     stop: CancellationToken,
     pub(crate) actions: Arc<metrics::Actions>,
     pub(crate) plugins: Plugins,
+    oldest: OnceLock<Version>,
+}
+
+impl Site {
+    /// The oldest API version that is served.
+    pub(crate) fn oldest(&self) -> Version {
+        self.oldest.get().copied().unwrap_or(OLDEST)
+    }
 }
 
 /// Serves the API on any number of listeners.
@@ -66,8 +81,20 @@ impl Server {
             stop,
             actions,
             plugins: Plugins::default(),
+            oldest: OnceLock::new(),
         });
         Self { site, connections: TaskTracker::new() }
+    }
+
+    /// Refuses API versions older than this one. Counts once, before anything is served.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no version, and for one that is never served.
+    pub fn serve_from(&self, oldest: &str) -> base::Result<()> {
+        let oldest = versions::parse_oldest(oldest)?;
+        self.site.engine.set_oldest_api(&oldest.to_string());
+        let _ = self.site.oldest.set(oldest);
+        Ok(())
     }
 
     /// Asks these plugins before every request and every answer, from now on; they are looked for in

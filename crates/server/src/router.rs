@@ -56,7 +56,7 @@ async fn route(
         return reply::failure(&Error::not_found("page not found"));
     };
     if let Some(version) = asked
-        && let Some(why) = versions::refusal(version)
+        && let Some(why) = versions::refusal(version, site.oldest())
     {
         return versions::refuse(version, why);
     }

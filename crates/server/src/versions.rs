@@ -43,11 +43,28 @@ pub(crate) fn split(path: &str) -> (Option<Version>, &str) {
     }
 }
 
+/// Reads the oldest version that is to be served.
+///
+/// # Errors
+/// `Invalid` for what is none, and beyond what can be served.
+pub(crate) fn parse_oldest(text: &str) -> base::Result<Version> {
+    let parsed = text
+        .split_once('.')
+        .and_then(|(major, minor)| Some(Version(major.parse().ok()?, minor.parse().ok()?)));
+    match parsed {
+        Some(version) if (OLDEST..=NEWEST).contains(&version) => Ok(version),
+        Some(version) => Err(Error::invalid(format!(
+            "minimum supported API version is {OLDEST}, maximum {NEWEST}: {version} cannot be the oldest that is served"
+        ))),
+        None => Err(Error::invalid(format!("invalid minimum API version: {text:?}"))),
+    }
+}
+
 /// Why `version` is not served, in docker's words.
-pub(crate) fn refusal(version: Version) -> Option<String> {
-    if version < OLDEST {
+pub(crate) fn refusal(version: Version, oldest: Version) -> Option<String> {
+    if version < oldest {
         Some(format!(
-            "client version {version} is too old. Minimum supported API version is {OLDEST}, please upgrade your client to a newer version"
+            "client version {version} is too old. Minimum supported API version is {oldest}, please upgrade your client to a newer version"
         ))
     } else if version > NEWEST {
         Some(format!(
@@ -73,6 +90,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_oldest_version_may_be_raised() {
+        let oldest = parse_oldest("1.44").unwrap();
+        assert!(refusal(Version(1, 43), oldest).unwrap().contains("is 1.44"));
+        assert_eq!(refusal(Version(1, 44), oldest), None);
+        for bad in ["1.23", "1.99", "x", "1"] {
+            assert!(parse_oldest(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_header_says_the_newest_version() {
         assert_eq!(NEWEST.to_string(), NEWEST_TEXT);
     }
@@ -84,8 +111,8 @@ mod tests {
         assert_eq!(split("/volumes/x"), (None, "/volumes/x"));
         assert_eq!(split("/v1.x/a"), (None, "/v1.x/a"));
         assert_eq!(split("/v99999999999.1/a"), (None, "/v99999999999.1/a"));
-        assert!(refusal(Version(1, 12)).unwrap().contains("too old"));
-        assert!(refusal(Version(1, 99)).unwrap().contains("too new"));
-        assert_eq!(refusal(Version(1, 41)), None);
+        assert!(refusal(Version(1, 12), OLDEST).unwrap().contains("too old"));
+        assert!(refusal(Version(1, 99), OLDEST).unwrap().contains("too new"));
+        assert_eq!(refusal(Version(1, 41), OLDEST), None);
     }
 }

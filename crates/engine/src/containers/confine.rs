@@ -36,6 +36,14 @@ impl Confinement {
     }
 }
 
+/// Checks a profile, as JSON.
+///
+/// # Errors
+/// `Invalid` for what is none.
+pub(crate) fn check_seccomp(json: &str) -> Result<()> {
+    Profile::parse(json, Arch::native()?).map(drop)
+}
+
 impl Engine {
     /// Path of a container's cgroup below the hierarchy's root; it ends in the id, as cAdvisor expects.
     pub(crate) fn cgroup_path(&self, id: &ContainerId, asked: &str) -> String {

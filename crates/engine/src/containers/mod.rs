@@ -61,7 +61,7 @@ pub use stats::{StatsOptions, StatsStream};
 pub use top::Table;
 pub use wait::{Condition, Ended, Wait};
 
-pub(crate) use confine::Confinement;
+pub(crate) use confine::{Confinement, check_seccomp};
 pub(crate) use exec::Execs;
 pub(crate) use mounts::Mounted;
 pub use start::{Faults, step_names};

@@ -28,7 +28,7 @@ pub(crate) fn settle(
     if host.network_mode == "default" || host.network_mode.is_empty() {
         host.network_mode = if config.bridge == "none" { "none".into() } else { "bridge".into() };
     }
-    default(&mut host.ipc_mode, "private");
+    default(&mut host.ipc_mode, &config.default_ipc);
     let cgroupns = match config.default_cgroupns.as_str() {
         "" if v2 => "private",
         "" => "host",

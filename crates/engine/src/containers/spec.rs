@@ -181,6 +181,11 @@ impl Security {
         security.seccomp = match seccomp {
             "unconfined" => None,
             "" if host.privileged => None,
+            "" if engine.config.seccomp.name == "unconfined" => None,
+            "" if engine.config.seccomp.json.is_some() => {
+                let profile = engine.config.seccomp.json.as_deref().unwrap_or_default();
+                engine.confinement.own_program(profile, security.capabilities)?
+            }
             "" | "builtin" => Some(engine.confinement.default_program(security.capabilities)?),
             // The CLI sends the profile itself, not its path.
             profile => engine.confinement.own_program(profile, security.capabilities)?,

@@ -74,7 +74,8 @@ impl Engine {
             Some(text) => signal::parse(text)?,
             None => stop_signal(record.config.stop_signal.as_deref()),
         };
-        let grace = match timeout.or(record.config.stop_timeout) {
+        let standard = self.reloadable().default_stop_timeout;
+        let grace = match timeout.or(record.config.stop_timeout).or(standard) {
             Some(seconds) if seconds < 0 => None,
             Some(seconds) => Some(Duration::from_secs(seconds.unsigned_abs())),
             None => Some(DEFAULT_GRACE),

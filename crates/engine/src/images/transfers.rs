@@ -63,7 +63,9 @@ pub(super) struct Arrived {
 pub(crate) struct Transfers {
     images: Arc<Images>,
     running: Mutex<HashMap<Digest, Weak<Interest>>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    /// Turns that there are in all.
+    most: AtomicUsize,
     tries: AtomicUsize,
     tasks: TaskTracker,
 }
@@ -116,9 +118,28 @@ impl Transfers {
         Self {
             images,
             running: Mutex::default(),
-            turns: Semaphore::new(downloads.max(1)),
+            turns: Arc::new(Semaphore::new(downloads.max(1))),
+            most: AtomicUsize::new(downloads.max(1)),
             tries: AtomicUsize::new(tries.max(1)),
             tasks,
+        }
+    }
+
+    /// Takes other limits. Downloads under way go on; fewer turns count once enough of them have ended.
+    pub(crate) fn set_limits(&self, downloads: usize, tries: usize) {
+        self.tries.store(tries.max(1), Ordering::Relaxed);
+        let (now, before) = (downloads.max(1), self.most.swap(downloads.max(1), Ordering::Relaxed));
+        if now >= before {
+            return self.turns.add_permits(now - before);
+        }
+        let busy = before - now - self.turns.forget_permits(before - now);
+        if let Ok(busy @ 1..) = u32::try_from(busy) {
+            let turns = Arc::clone(&self.turns);
+            self.tasks.spawn(async move {
+                if let Ok(turn) = turns.acquire_many(busy).await {
+                    turn.forget();
+                }
+            });
         }
     }
 

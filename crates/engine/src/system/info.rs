@@ -11,6 +11,15 @@ pub const API_VERSION: &str = "1.51";
 pub const MIN_API_VERSION: &str = "1.24";
 
 impl Engine {
+    /// What [`Engine::version`] says of the oldest API version; counts once.
+    pub fn set_oldest_api(&self, oldest: &str) {
+        let _ = self.oldest_api.set(oldest.to_owned());
+    }
+
+    fn oldest_api(&self) -> &str {
+        self.oldest_api.get().map_or(MIN_API_VERSION, String::as_str)
+    }
+
     /// Versions of the engine and its parts.
     pub fn version(&self) -> model::Version {
         let details: BTreeMap<String, String> = [
@@ -21,7 +30,7 @@ impl Engine {
             ("GitCommit", String::new()),
             ("GoVersion", String::new()),
             ("KernelVersion", self.host.kernel.clone()),
-            ("MinAPIVersion", MIN_API_VERSION.to_owned()),
+            ("MinAPIVersion", self.oldest_api().to_owned()),
             ("Os", "linux".to_owned()),
         ]
         .into_iter()
@@ -40,7 +49,7 @@ impl Engine {
             ],
             version: VERSION.into(),
             api_version: API_VERSION.into(),
-            min_api_version: MIN_API_VERSION.into(),
+            min_api_version: self.oldest_api().into(),
             git_commit: String::new(),
             go_version: String::new(),
             os: "linux".into(),
@@ -165,7 +174,7 @@ impl Engine {
             },
             live_restore_enabled: true,
             init_binary: "docker-init".into(),
-            security_options: vec!["name=seccomp,profile=builtin".into(), "name=cgroupns".into()],
+            security_options: security_options(config),
             firewall_backend: Some(model::FirewallInfo { driver: "nftables".into() }),
             cdi_spec_dirs: Vec::new(),
             warnings: (!warnings.is_empty()).then_some(warnings),
@@ -176,4 +185,14 @@ impl Engine {
 
 fn flag(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+}
+
+/// What `info` lists under security, in docker's form.
+fn security_options(config: &crate::Config) -> Vec<String> {
+    let profile = &config.seccomp.name;
+    let mut options = vec![format!("name=seccomp,profile={profile}"), "name=cgroupns".into()];
+    if config.no_new_privileges {
+        options.push("name=no-new-privileges".into());
+    }
+    options
 }

@@ -124,6 +124,10 @@ fn run(role: Role, arguments: impl IntoIterator<Item = String>) -> Result<ExitCo
     }
     let log = logs::set_up(settings.level, settings.json_logs);
     harden();
+    if let Some(score) = settings.oom_score {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .map_err(|err| Error::io(format!("cannot set --oom-score-adjust={score}"), err))?;
+    }
     if offline {
         return verify(&settings.engine);
     }
@@ -211,6 +215,9 @@ async fn serve(
     let engine = engine::Engine::open(settings.engine.clone()).await?;
     let stop = CancellationToken::new();
     let server = Arc::new(Server::new(Arc::clone(&engine), stop.clone()));
+    if let Some(oldest) = &settings.oldest_api {
+        server.serve_from(oldest)?;
+    }
     server.authorize_by(&settings.authorization, &settings.plugin_folders).await?;
     for socket in bound {
         let listener = listener(socket, &settings.security, tls.as_ref())?;

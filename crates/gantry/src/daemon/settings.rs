@@ -36,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) engine: engine::Config,
     pub(crate) hosts: Vec<Host>,
     pub(crate) security: Security,
+    /// Oldest API version that is served, `1.24` or newer.
+    pub(crate) oldest_api: Option<String>,
+    /// For the daemon's own process.
+    pub(crate) oom_score: Option<i64>,
     /// Names of authorization plugins.
     pub(crate) authorization: Vec<String>,
     pub(crate) plugin_folders: Vec<PathBuf>,
@@ -88,6 +92,11 @@ impl Settings {
                 .map(|h| Host::parse(h, security.is_tls()))
                 .collect::<Result<_>>()?,
             security,
+            oldest_api: match given.text("min-api-version").filter(|v| !v.is_empty()) {
+                Some(text) => Some(text.to_owned()),
+                None => std::env::var("DOCKER_MIN_API_VERSION").ok().filter(|v| !v.is_empty()),
+            },
+            oom_score: given.asked_number("oom-score-adjust").filter(|score| *score != 0),
             authorization: given.list("authorization-plugin"),
             plugin_folders: match given.list("plugin-dir") {
                 none if none.is_empty() => server::PLUGIN_FOLDERS.map(PathBuf::from).to_vec(),
@@ -124,6 +133,11 @@ impl Given<'_> {
     /// Whether a switch was given, and how.
     pub(super) fn asked(&self, name: &str) -> Option<bool> {
         self.0.get(name).and_then(Value::as_bool)
+    }
+
+    /// A number, when it was given.
+    fn asked_number(&self, name: &str) -> Option<i64> {
+        self.0.get(name).and_then(Value::as_i64)
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -187,8 +201,10 @@ impl Given<'_> {
 fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::Config> {
     given.one_of("storage-driver", &["overlay2", "overlay", "overlayfs"])?;
     given.one_of("firewall-backend", &["nftables"])?;
-    given.one_of("seccomp-profile", &["builtin", "default"])?;
-    given.one_of("default-ipc-mode", &["private", "shareable"])?;
+    let default_ipc = given.one_of("default-ipc-mode", &["private", "shareable"])?;
+    let stop_timeout = given.asked_number("default-stop-timeout");
+    let profile = given.text("seccomp-profile").unwrap_or_default();
+    let seccomp = engine::config::SeccompDefault::read(profile)?;
     given.one_of("default-runtime", &["runc", "io.containerd.runc.v2"])?;
     let shm = given.text("default-shm-size").map(units::parse_bytes).transpose()?;
     let mtu = given.number("mtu", 0);
@@ -250,6 +266,9 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         default_shm_bytes: shm.unwrap_or(SHM_BYTES),
         init: given.switch("init", false),
         no_new_privileges: given.switch("no-new-privileges", false),
+        default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
+        default_stop_timeout: stop_timeout,
+        seccomp,
         default_cgroupns: given.one_of("default-cgroupns-mode", &["private", "host"])?,
         labels,
         experimental: given.switch("experimental", false),
@@ -436,6 +455,7 @@ mod tests {
                 "--bip 10.0.0.1",
                 "invalid --bip: \"10.0.0.1\": want an IPv4 address with prefix, such as 172.17.0.1/16",
             ),
+            ("--seccomp-profile /nonexistent/x", "opening seccomp profile (/nonexistent/x) failed"),
             ("--log-driver x", "failed to set log opts"),
             ("--log-opt max-file=0", "failed to set log opts"),
             ("--mtu -1", "invalid --mtu: -1: want 0 to 65535"),

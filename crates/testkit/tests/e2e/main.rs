@@ -15,6 +15,7 @@ mod build;
 mod cli_20_10;
 mod containers;
 mod daemon;
+mod daemon_settings;
 mod exec;
 mod files;
 mod golden;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         sdk_docker_py::CASES,
         security::CASES,
         authorization::CASES,
+        daemon_settings::CASES,
         metrics::CASES,
         golden::CASES,
     ])

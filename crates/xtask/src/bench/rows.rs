@@ -136,6 +136,13 @@ pub(crate) static ROWS: &[Row] = &[
         measure: logs,
         ..BASE
     },
+    Row {
+        name: "200 MB of lines of 100 bytes into json-file, none lost",
+        wanted: "2000 ms",
+        slow: true,
+        measure: flood,
+        ..BASE
+    },
     Row { name: "daemon start", wanted: "60 ms", slow: true, measure: restart, ..BASE },
     Row {
         name: "daemon idle, private memory",
@@ -318,6 +325,46 @@ fn logs(c: &mut Contestant) -> Result<f64> {
     c.docker(&["logs", "bench-logs"])?;
     let took = milliseconds(began);
     c.docker(&["rm", "bench-logs"])?;
+    Ok(took)
+}
+
+/// From the start of the writer to its end; then the lines in the file are counted.
+fn flood(c: &mut Contestant) -> Result<f64> {
+    const LINES: usize = 2_000_000;
+    let line = "x".repeat(99);
+    let script = format!("yes {line} | head -n {LINES}");
+    c.docker(&[
+        "create",
+        "--name",
+        "bench-flood",
+        "--log-opt",
+        "max-size=-1",
+        "busybox",
+        "sh",
+        "-c",
+        &script,
+    ])?;
+    let began = Instant::now();
+    c.docker(&["start", "bench-flood"])?;
+    c.docker(&["wait", "bench-flood"])?;
+    let took = milliseconds(began);
+    let inspected = c.api().get("/v1.41/containers/bench-flood/json").json();
+    let path = inspected["LogPath"].as_str().context("the log has a path")?.to_owned();
+    let mut reader = std::io::BufReader::with_capacity(1 << 20, fs::File::open(path)?);
+    let mut lines = 0;
+    loop {
+        let block = std::io::BufRead::fill_buf(&mut reader)?;
+        if block.is_empty() {
+            break;
+        }
+        lines += block.iter().filter(|b| **b == b'\n').count();
+        let length = block.len();
+        std::io::BufRead::consume(&mut reader, length);
+    }
+    c.docker(&["rm", "bench-flood"])?;
+    if lines != LINES {
+        bail!("{lines} of {LINES} lines are in the log");
+    }
     Ok(took)
 }
 

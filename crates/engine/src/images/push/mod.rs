@@ -71,7 +71,7 @@ impl Engine {
             let push = Push {
                 images: &engine.images,
                 registries: &engine.registries,
-                turns: Semaphore::new(engine.config.max_uploads.max(1)),
+                turns: Semaphore::new(engine.reloadable().max_uploads.max(1)),
                 form: engine.config.push_form,
                 voice: Voice(sender.clone()),
                 by: &by,
