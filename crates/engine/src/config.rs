@@ -57,6 +57,8 @@ pub struct Config {
     pub default_ipc: String,
     /// Seconds that a container gets to stop when nothing else is said; negative is for ever. `None`: 10.
     pub default_stop_timeout: Option<i64>,
+    /// Authorization plugins by name, as `info` shows them.
+    pub authorization_plugins: Vec<String>,
     /// The default seccomp profile.
     pub seccomp: SeccompDefault,
     /// Default cgroup namespace mode, `private` or `host`; empty for the system's default.
@@ -165,6 +167,7 @@ impl Config {
             no_new_privileges: false,
             default_ipc: "private".into(),
             default_stop_timeout: None,
+            authorization_plugins: Vec::new(),
             seccomp: SeccompDefault::default(),
             default_cgroupns: String::new(),
             labels: Vec::new(),

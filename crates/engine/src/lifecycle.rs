@@ -80,6 +80,7 @@ pub(crate) struct Reloadable {
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) max_uploads: usize,
     pub(crate) default_stop_timeout: Option<i64>,
+    pub(crate) authorization_plugins: Vec<String>,
 }
 
 impl Reloadable {
@@ -91,6 +92,7 @@ impl Reloadable {
             registry_mirrors: config.registry_mirrors.clone(),
             max_uploads: config.max_uploads,
             default_stop_timeout: config.default_stop_timeout,
+            authorization_plugins: config.authorization_plugins.clone(),
         }
     }
 }
@@ -199,6 +201,7 @@ impl Engine {
         let event = Event::new("daemon", "reload", self.id.clone())
             .with("debug", new.debug.to_string())
             .with("insecure-registries", json_list(&new.insecure_registries))
+            .with("authorization-plugins", json_list(&new.authorization_plugins))
             .with("default-ipc-mode", &self.config.default_ipc)
             .with("default-runtime", "runc")
             .with("default-shm-size", self.config.default_shm_bytes.to_string())

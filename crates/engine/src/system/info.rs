@@ -121,7 +121,8 @@ impl Engine {
             plugins: model::PluginsInfo {
                 volume: vec!["local".into()],
                 network: network::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),
-                authorization: None,
+                authorization: Some(now.authorization_plugins.clone())
+                    .filter(|names| !names.is_empty()),
                 log: logging::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),
             },
             memory_limit: true,

@@ -282,6 +282,7 @@ async fn reload(
         Ok(new) => {
             log.set(new.level);
             settings.level = new.level;
+            settings.engine.shutdown_timeout = new.engine.shutdown_timeout;
             if let Err(err) = engine.reload(&new.engine) {
                 tracing::error!(err = err.chain(), "the reload was not recorded");
             }

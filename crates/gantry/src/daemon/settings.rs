@@ -268,6 +268,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         no_new_privileges: given.switch("no-new-privileges", false),
         default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
         default_stop_timeout: stop_timeout,
+        authorization_plugins: given.list("authorization-plugin"),
         seccomp,
         default_cgroupns: given.one_of("default-cgroupns-mode", &["private", "host"])?,
         labels,

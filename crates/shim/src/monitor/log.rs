@@ -17,7 +17,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::{
     collections::VecDeque,
     io::{self, Read as _, Write as _},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -156,7 +159,9 @@ impl Log {
 impl Relay {
     fn start(&mut self) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
+        // The program's file may have the name of another role.
         Command::new(&self.program)
+            .arg0("gantry")
             .args(["log-relay", &self.id])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
