@@ -23,6 +23,8 @@ pub struct Config {
     pub bip: Option<String>,
     /// Ranges that networks get their subnets from, and the prefix length of each: Docker's when empty.
     pub default_address_pools: Vec<(String, u8)>,
+    /// More about networks.
+    pub networks: Networking,
     /// Bytes; 0 for the kernel's default of 1500.
     pub mtu: u32,
     /// DNS servers for containers that name none.
@@ -134,6 +136,28 @@ impl SeccompDefault {
     }
 }
 
+/// Settings of networks; empty ones are chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networking {
+    /// Whether the default bridge has IPv6.
+    pub ipv6: bool,
+    /// IPv6 address and prefix of the default bridge.
+    pub bip6: String,
+    /// The part of the default bridge's subnet that addresses are taken from.
+    pub fixed_cidr: String,
+    /// The default bridge's IPv6 subnet.
+    pub fixed_cidr6: String,
+    /// Default gateway of containers on the default bridge.
+    pub gateway: String,
+    /// The same for IPv6.
+    pub gateway6: String,
+    /// Addresses that `host-gateway` stands for; the first counts.
+    pub host_gateways: Vec<String>,
+    /// Options of new networks that do not say otherwise, by driver.
+    pub default_options:
+        std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
+}
+
 /// Version of this engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -150,6 +174,7 @@ impl Config {
             bridge: "none".into(),
             bip: None,
             default_address_pools: Vec::new(),
+            networks: Networking::default(),
             mtu: 0,
             dns: Vec::new(),
             dns_options: Vec::new(),

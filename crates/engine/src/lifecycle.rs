@@ -369,6 +369,21 @@ fn network_config(config: &Config, id: &str) -> Result<network::Config> {
             bridge.icc = config.icc;
             bridge.pools.clone_from(&pools);
             bridge.common = common.clone();
+            let own = &config.networks;
+            let read = |text: &str| -> Result<Option<network::Subnet>> {
+                if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+            };
+            let gateway = |text: &str| -> Result<Option<std::net::IpAddr>> {
+                let bad = |_| Error::invalid(format!("invalid default gateway {text:?}"));
+                if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(bad) }
+            };
+            bridge.fixed_cidr = read(&own.fixed_cidr)?;
+            bridge.gateway = gateway(&own.gateway)?;
+            bridge.gateway6 = gateway(&own.gateway6)?;
+            bridge.ipv6 = own.ipv6;
+            let range = read(&own.fixed_cidr6)?;
+            let first = |range: network::Subnet| range.nth(1).map(|address| range.at(address));
+            bridge.address6 = read(&own.bip6)?.or(range.and_then(first));
             Some(bridge)
         }
     };

@@ -81,7 +81,9 @@ pub struct BridgeConfig {
     /// Address and prefix of the bridge (`--bip`); for the default one otherwise what the link has, otherwise
     /// the first of `pools` that meets no route of this machine.
     pub address: Option<Subnet>,
-    /// IPv6 address and prefix of the bridge; no IPv6 without it.
+    /// Whether it has IPv6.
+    pub ipv6: bool,
+    /// IPv6 address and prefix of the bridge, chosen as `address` is.
     pub address6: Option<Subnet>,
     /// Part of the subnet that addresses are taken from (`--fixed-cidr`).
     pub fixed_cidr: Option<Subnet>,
@@ -125,6 +127,7 @@ impl BridgeConfig {
             name: name.into(),
             ipv4: true,
             address: None,
+            ipv6: false,
             address6: None,
             fixed_cidr: None,
             fixed_cidr6: None,

@@ -303,10 +303,5 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// The address that `host-gateway` stands for when none is configured: the bridge's.
-pub fn host_gateway(bridge: Option<IpAddr>) -> Option<IpAddr> {
-    bridge
-}
-
 #[cfg(test)]
 mod tests;

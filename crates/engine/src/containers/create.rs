@@ -67,6 +67,7 @@ impl Engine {
         let mut host = host;
         let endpoints = self.named_networks(&mut host, request.endpoints)?;
         networking::check(&host, &endpoints)?;
+        self.check_links(&host)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
         let config = merge(request.config, &to_api(&image.config.config().config))?;

@@ -65,7 +65,7 @@ impl Engine {
             process_label: String::new(),
             app_armor_profile: String::new(),
             exec_ids: None,
-            host_config: record.host.clone(),
+            host_config: host_config(record),
             graph_driver: model::GraphDriver {
                 name: "overlay2".into(),
                 data: Some(active.map(|a| driver_data(&a, &places, record)).unwrap_or_default()),
@@ -79,6 +79,21 @@ impl Engine {
             gantry: serde_json::to_value(&record.facts).ok(),
         }
     }
+}
+
+/// As it was asked for; links of the default network say whose they are.
+fn host_config(record: &Record) -> model::HostConfig {
+    let mut host = record.host.clone();
+    if let Some(links) = &mut host.links
+        && host.network_mode == "bridge"
+    {
+        for text in links {
+            if let Ok(link) = super::links::Link::parse(text) {
+                *text = format!("/{}:/{}/{}", link.name, record.name, link.alias);
+            }
+        }
+    }
+    host
 }
 
 fn driver_data(

@@ -20,6 +20,7 @@ mod filter;
 mod health;
 mod inspect;
 mod kill;
+mod links;
 mod list;
 mod log_config;
 mod logs;

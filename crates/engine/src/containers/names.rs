@@ -8,7 +8,7 @@ use super::{Places, Record};
 use crate::Engine;
 use base::{Error, Result};
 use network::{Network, names};
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path};
 
 fn write(places: &Places, name: &str, text: &str) -> Result<()> {
     let path = places.data.join(name);
@@ -48,13 +48,24 @@ impl Engine {
         if shares(record) {
             return Ok(());
         }
-        let gateway = names::host_gateway(self.networks.bridge_address());
-        let extra = host
+        let own = endpoints.iter().find(|e| e.is_gateway).and_then(|e| e.gateway);
+        let given = self.config.networks.host_gateways.iter().find_map(|ip| ip.parse().ok());
+        let gateway = given.or(self.networks.bridge_address()).or(own);
+        // Before the start there is no gateway yet; the file is written again with one.
+        let gateway =
+            gateway.or(endpoints.is_empty().then_some(std::net::Ipv4Addr::LOCALHOST.into()));
+        let mut extra = host
             .extra_hosts
             .iter()
             .flatten()
             .map(|text| names::parse_extra_host(text, gateway))
             .collect::<Result<Vec<_>>>()?;
+        match self.link_hosts(record) {
+            Ok(links) => extra.extend(links),
+            // Before the start it is an error; later the other one may have ended, and comes back.
+            Err(err) if endpoints.is_empty() => return Err(err),
+            Err(_) => {}
+        }
         let addresses: Vec<IpAddr> =
             endpoints.iter().flat_map(|e| e.addresses().map(|a| a.address())).collect();
         let text = if host.network_mode == "host" {
@@ -100,7 +111,7 @@ impl Engine {
             let (text, mut settings) = names::embedded_resolv_conf(&file, &wish, outward)?;
             settings.tables =
                 networks.iter().filter_map(|n| self.networks.table_of(&n.id)).collect();
-            settings.aliases = links(record);
+            settings.aliases = record.linked_names();
             let settings = serde_json::to_vec(&settings)
                 .map_err(|e| Error::internal("cannot encode settings of names").caused_by(e))?;
             let path = places.exec.join(network::SETTINGS_FILE);
@@ -125,16 +136,4 @@ impl Engine {
     pub(crate) fn has_names(&self, record: &Record) -> bool {
         self.named_networks_of(record).iter().any(Network::has_names)
     }
-}
-
-/// Names that a container alone knows on its user-defined networks: `--link NAME:ALIAS`.
-fn links(record: &Record) -> BTreeMap<String, String> {
-    let own = record.endpoints.values().flat_map(|asked| asked.links.iter().flatten());
-    own.chain(record.host.links.iter().flatten())
-        .map(|link| {
-            let (name, alias) = link.rsplit_once(':').unwrap_or((link, link));
-            let bare = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
-            (bare(alias), bare(name))
-        })
-        .collect()
 }

@@ -35,6 +35,13 @@ pub(crate) fn spec(
     let mut process = process(record, &security, config.tty)?;
     process.args = record.argv();
     process.env = merge::process_env(config, &config.hostname);
+    for variable in engine.link_variables(record)? {
+        let name = variable.split('=').next().unwrap_or_default();
+        // What the container sets itself counts.
+        if !process.env.iter().any(|own| own.split('=').next() == Some(name)) {
+            process.env.push(variable);
+        }
+    }
     process.cwd =
         if config.working_dir.is_empty() { "/".into() } else { mounts::clean(&config.working_dir) };
     process.user.name.clone_from(&config.user);

@@ -367,6 +367,7 @@ impl<'e> Step<Start<'e>> for MarkRunning {
                 return Err(Error::internal("there is no shim to watch"));
             };
             cx.engine.watch(cx.container, shim);
+            cx.engine.tell_linked(&cx.container.record());
             Ok(())
         })
     }

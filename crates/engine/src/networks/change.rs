@@ -30,7 +30,11 @@ impl Engine {
             ));
         }
         names::check("network", &name)?;
-        let spec = spec_of(request)?;
+        let mut spec = spec_of(request)?;
+        let defaults = self.config.networks.default_options.get(&spec.driver);
+        for (key, value) in defaults.into_iter().flatten() {
+            spec.options.entry(key.clone()).or_insert_with(|| value.clone());
+        }
         let (engine, by) = (Arc::clone(self), by.clone());
         let made = super::blocking(move || {
             engine.networks.create(&engine.store, &name, spec, |tx, network| {

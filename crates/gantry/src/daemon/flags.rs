@@ -75,7 +75,6 @@ use Kind::{Free, List, Number, Pairs, Switch, Text};
 
 const NO_CONTAINERD: &str = "there is no containerd";
 const NO_SWARM: &str = "there is no swarm mode yet";
-const NO_IPV6: &str = "IPv6 networks are not available yet";
 
 /// Every setting, in the order of the help text.
 pub(crate) static FLAGS: &[Flag] = &[
@@ -94,7 +93,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     ),
     flag("plugin-dir", "plugin-dirs", List, "Folders in which plugins are looked for"),
     flag("bip", "bip", Text, "IPv4 address for the default bridge"),
-    refused("bip6", "bip6", Text, NO_IPV6),
+    flag("bip6", "bip6", Text, "IPv6 address for the default bridge"),
     short('b', flag("bridge", "bridge", Text, "Attach containers to a network bridge, or none")),
     ignored(
         "bridge-accept-fwmark",
@@ -131,19 +130,29 @@ pub(crate) static FLAGS: &[Flag] = &[
         Text,
         "Default mode for containers' cgroup namespace (\"host\" | \"private\")",
     ),
-    refused("default-gateway", "default-gateway", Text, "the bridge's own address is the gateway"),
-    refused("default-gateway-v6", "default-gateway-v6", Text, NO_IPV6),
+    flag(
+        "default-gateway",
+        "default-gateway",
+        Text,
+        "Default gateway IPv4 address for the default bridge",
+    ),
+    flag(
+        "default-gateway-v6",
+        "default-gateway-v6",
+        Text,
+        "Default gateway IPv6 address for the default bridge",
+    ),
     flag(
         "default-ipc-mode",
         "default-ipc-mode",
         Text,
         "Default mode for containers' IPC (\"shareable\" | \"private\")",
     ),
-    ignored(
+    flag(
         "default-network-opt",
         "default-network-opts",
         Free,
-        "there are no user-defined networks yet",
+        "Default options of networks (driver=option=value)",
     ),
     flag("default-runtime", "default-runtime", Text, "Default OCI runtime for containers"),
     flag("default-shm-size", "default-shm-size", Text, "Default shm size for containers"),
@@ -162,12 +171,12 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("experimental", "experimental", Switch, "Enable experimental features"),
     ignored("feature", "features", Free, "every feature that is there is on"),
     flag("firewall-backend", "firewall-backend", Text, "Firewall backend to use (nftables)"),
-    refused("fixed-cidr", "fixed-cidr", Text, "the whole subnet of the bridge is used"),
-    refused("fixed-cidr-v6", "fixed-cidr-v6", Text, NO_IPV6),
+    flag("fixed-cidr", "fixed-cidr", Text, "IPv4 subnet for the default bridge's containers"),
+    flag("fixed-cidr-v6", "fixed-cidr-v6", Text, "IPv6 subnet of the default bridge"),
     short('G', flag("group", "group", Text, "Group for the unix socket")),
     short('h', flag("help", "", Switch, "Print usage")),
     short('H', flag("host", "hosts", List, "Daemon socket(s) to connect to")),
-    ignored("host-gateway-ip", "host-gateway-ips", List, "host-gateway is the bridge's address"),
+    flag("host-gateway-ip", "host-gateway-ips", List, "IP addresses that host-gateway resolves to"),
     flag("http-proxy", "", Text, "HTTP proxy URL to use for outgoing traffic"),
     flag("https-proxy", "", Text, "HTTPS proxy URL to use for outgoing traffic"),
     flag(
@@ -198,9 +207,9 @@ pub(crate) static FLAGS: &[Flag] = &[
     ),
     flag("ip-forward", "ip-forward", Switch, "Enable IP forwarding in system configuration"),
     flag("ip-masq", "ip-masq", Switch, "Enable IP masquerading for the default bridge network"),
-    ignored("ip6tables", "ip6tables", Switch, NO_IPV6),
+    ignored("ip6tables", "ip6tables", Switch, "--iptables means both families"),
     flag("iptables", "iptables", Switch, "Enable addition of packet filter rules"),
-    refused("ipv6", "ipv6", Switch, NO_IPV6),
+    flag("ipv6", "ipv6", Switch, "Enable IPv6 on the default bridge network"),
     flag("label", "labels", List, "Set key=value labels to the daemon"),
     flag(
         "live-restore",

@@ -12,6 +12,7 @@ mod flags;
 mod hosts;
 mod listen;
 mod logs;
+mod networks;
 mod notify;
 mod pidfile;
 mod pools;

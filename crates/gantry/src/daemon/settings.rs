@@ -123,10 +123,10 @@ impl Settings {
 }
 
 /// Typed reading of [`Values`].
-pub(super) struct Given<'v>(&'v Values);
+pub(super) struct Given<'v>(pub(super) &'v Values);
 
 impl Given<'_> {
-    fn switch(&self, name: &str, default: bool) -> bool {
+    pub(super) fn switch(&self, name: &str, default: bool) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(default)
     }
 
@@ -140,7 +140,7 @@ impl Given<'_> {
         self.0.get(name).and_then(Value::as_i64)
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
     }
 
@@ -148,7 +148,7 @@ impl Given<'_> {
         self.0.get(name).and_then(Value::as_i64).unwrap_or(default)
     }
 
-    fn list(&self, name: &str) -> Vec<String> {
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
         let list = self.0.get(name).and_then(Value::as_array).into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect()
     }
@@ -247,6 +247,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
             .to_owned(),
         bridge: given.text("bridge").filter(|b| !b.is_empty()).unwrap_or(role.bridge()).to_owned(),
         bip: bip.map(str::to_owned),
+        networks: super::networks::read(given)?,
         default_address_pools: super::pools::read(given.0.get("default-address-pool"))?,
         mtu: u32::try_from(mtu)
             .ok()

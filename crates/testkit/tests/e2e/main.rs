@@ -22,6 +22,7 @@ mod golden;
 mod health;
 mod images;
 mod isolation;
+mod links;
 mod live_restore;
 mod log_drivers;
 mod logs;
@@ -30,6 +31,7 @@ mod mounts;
 mod names;
 mod network_ports;
 mod networks;
+mod networks_ipv6;
 mod pki;
 mod registry;
 mod registry_faults;
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         volumes::CASES,
         network_ports::CASES,
         networks::CASES,
+        networks_ipv6::CASES,
+        links::CASES,
         names::CASES,
         live_restore::CASES,
         bad_input::CASES,

@@ -42,22 +42,24 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
         None => Vec::new(),
     };
     let mut subnets = Vec::new();
-    if config.ipv4 {
-        subnets.push(match (config.address, current.iter().find(|a| !a.is_ipv6())) {
-            (Some(wished), _) => wished,
-            (None, Some(current)) => *current,
-            (None, None) => choose(route, config)?,
-        });
+    for (wanted, wished, ipv6) in
+        [(config.ipv4, config.address, false), (config.ipv6, config.address6, true)]
+    {
+        if wanted {
+            subnets.push(match (wished, current.iter().find(|a| a.is_ipv6() == ipv6)) {
+                (Some(wished), _) => wished,
+                (None, Some(current)) => *current,
+                (None, None) => choose(route, config, ipv6)?,
+            });
+        }
     }
-    subnets.extend(config.address6);
     let mac = found.as_ref().and_then(|link| link.mac);
     let made_here = found.as_ref().is_none_or(|link| link.alias == MADE_HERE);
     let index = match found {
         Some(link) => link.index,
         None => make(route, config, subnets.first().map(|s| s.address()))?,
     };
-    let ipv6 = config.address6.is_some();
-    switch_ipv6(&config.name, ipv6)?;
+    switch_ipv6(&config.name, config.ipv6)?;
     let own: Vec<Subnet> = subnets.iter().copied().filter(|s| is_own(config, *s)).collect();
     let mut requests = Vec::new();
     for old in current.iter().filter(|old| !own.contains(old)) {
@@ -98,6 +100,13 @@ fn check(config: &BridgeConfig) -> Result<()> {
         || name == ".."
     {
         return Err(Error::invalid(format!("invalid bridge name {name:?}")));
+    }
+    if let Some(stray) = [config.address, config.address6]
+        .into_iter()
+        .enumerate()
+        .find_map(|(n, address)| address.filter(|a| a.is_ipv6() != (n == 1)))
+    {
+        return Err(Error::invalid(format!("bridge address {stray} is of the other family")));
     }
     let Some(bip) = config.address else { return Ok(()) };
     let edge = bip.prefix() < 31 && (bip.address() == bip.first() || bip.address() == bip.last());
@@ -147,8 +156,8 @@ pub(crate) fn taken(route: &mut Route) -> Result<Vec<Subnet>> {
 }
 
 /// The first pool that meets no address and no route of this machine, and the bridge's address in it.
-fn choose(route: &mut Route, config: &BridgeConfig) -> Result<Subnet> {
-    let pool = ipam::choose(&config.pools, false, &taken(route)?)?;
+fn choose(route: &mut Route, config: &BridgeConfig, ipv6: bool) -> Result<Subnet> {
+    let pool = ipam::choose(&config.pools, ipv6, &taken(route)?)?;
     let first = pool.nth(1).ok_or_else(|| Error::invalid(format!("subnet {pool} is too small")))?;
     Ok(pool.at(first))
 }
@@ -198,7 +207,7 @@ pub(super) fn forward(config: &BridgeConfig) -> Result<bool> {
             .map_err(|e| Error::io("cannot switch IPv4 forwarding on", e))?;
         switched = true;
     }
-    if config.address6.is_some() && !on("ipv6/conf/all/forwarding") {
+    if config.ipv6 && !on("ipv6/conf/all/forwarding") {
         keep_advertised_routes();
         set_sysctl("ipv6/conf/all/forwarding", "1")
             .map_err(|e| Error::io("cannot switch IPv6 forwarding on", e))?;

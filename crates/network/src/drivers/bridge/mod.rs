@@ -298,7 +298,7 @@ impl Plane for Live {
             ("com.docker.network.driver.mtu", mtu.to_string()),
         ];
         spec.options = known.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        spec.ipv6 = self.config.address6.is_some();
+        spec.ipv6 = self.config.ipv6;
         let range = |ipv6| if ipv6 { self.config.fixed_cidr6 } else { self.config.fixed_cidr };
         let pools = self.bridge.subnets.iter().map(|subnet| crate::spec::Pool {
             subnet: subnet.network(),

@@ -46,6 +46,7 @@ pub(super) fn settings(id: &NetworkId, spec: &Spec, common: &Common) -> Result<B
     Ok(BridgeConfig {
         ipv4: pool.is_some(),
         address: pool.and_then(own),
+        ipv6: pool6.is_some(),
         address6: pool6.and_then(own),
         fixed_cidr: pool.and_then(|p| p.range),
         fixed_cidr6: pool6.and_then(|p| p.range),
