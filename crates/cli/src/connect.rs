@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     error::{Fail, Result, text},
     flags::Given,
+    tls::Tls,
 };
 use std::{
     fmt,
@@ -22,6 +23,7 @@ use std::{
 pub(crate) enum Endpoint {
     Unix(PathBuf),
     Tcp(String),
+    Tls(String, Tls),
 }
 
 /// Sockets tried when nothing names one.
@@ -29,33 +31,41 @@ const SOCKETS: [&str; 2] = ["/run/gantry.sock", "/var/run/docker.sock"];
 
 impl Endpoint {
     pub(crate) fn choose(global: &Given, config: &Config) -> Result<Self> {
+        let tls = Tls::choose(global)?;
+        match (Self::plain(global, config, tls.is_some())?, tls) {
+            (Self::Tcp(address), Some(tls)) => Ok(Self::Tls(address, tls)),
+            (endpoint, _) => Ok(endpoint),
+        }
+    }
+
+    fn plain(global: &Given, config: &Config, tls: bool) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let hosts = global.list("host");
         if hosts.len() > 1 {
             return Err(Fail::new("Specify only one -H"));
         }
         if let Some(host) = hosts.first() {
-            return Self::parse(host);
+            return Self::parse(host, tls);
         }
         if let Some(name) = global.text("context") {
-            return Self::of_context(name, config);
+            return Self::of_context(name, config, tls);
         }
         if let Some(host) = variable("GANTRY_HOST").or_else(|| variable("DOCKER_HOST")) {
-            return Self::parse(&host);
+            return Self::parse(&host, tls);
         }
         let current = variable("DOCKER_CONTEXT").unwrap_or_else(|| config.current_context.clone());
-        Self::of_context(&current, config)
+        Self::of_context(&current, config, tls)
     }
 
-    fn of_context(name: &str, config: &Config) -> Result<Self> {
+    fn of_context(name: &str, config: &Config, tls: bool) -> Result<Self> {
         if name.is_empty() || name == "default" {
             let there = SOCKETS.iter().find(|s| Path::new(s).exists());
             return Ok(Self::Unix(there.unwrap_or(&SOCKETS[1]).into()));
         }
-        Self::parse(&config.context_host(name)?)
+        Self::parse(&config.context_host(name)?, tls)
     }
 
-    fn parse(host: &str) -> Result<Self> {
+    fn parse(host: &str, tls: bool) -> Result<Self> {
         match host.split_once("://") {
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
             Some(("unix", _)) => Ok(Self::Unix(SOCKETS[1].into())),
@@ -64,13 +74,13 @@ impl Endpoint {
                 let port = if address.rsplit(':').next().is_some_and(|p| p.parse::<u16>().is_ok()) {
                     ""
                 } else {
-                    ":2375"
+                    if tls { ":2376" } else { ":2375" }
                 };
                 Ok(Self::Tcp(format!("{address}{port}")))
             }
             None if host.starts_with('/') => Ok(Self::Unix(host.into())),
             None if !host.is_empty() && !host.contains('/') => {
-                Self::parse(&format!("tcp://{host}"))
+                Self::parse(&format!("tcp://{host}"), tls)
             }
             _ => Err(Fail::new(format!("unable to parse docker host `{host}`"))),
         }
@@ -85,6 +95,7 @@ impl Endpoint {
                 stream.set_nodelay(true)?;
                 Socket::Tcp(stream)
             }
+            Self::Tls(address, tls) => Socket::Unix(tls.connect(address)?),
         })
     }
 
@@ -95,6 +106,10 @@ impl Endpoint {
                 "permission denied while trying to connect to the Docker daemon socket at {self}: {}",
                 text(err)
             ),
+            // TLS says what is wrong, not that nobody is there.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                format!("error during connect: {self}: {err}")
+            }
             _ => format!(
                 "Cannot connect to the Docker daemon at {self}. Is the docker daemon running?"
             ),
@@ -106,7 +121,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Tcp(address) | Self::Tls(address, _) => write!(f, "tcp://{address}"),
         }
     }
 }
@@ -188,10 +203,11 @@ mod tests {
             ("tcp://h", tcp("h:2375")),
             ("h:1", tcp("h:1")),
         ] {
-            assert_eq!(Endpoint::parse(host).unwrap(), want);
+            assert_eq!(Endpoint::parse(host, false).unwrap(), want);
         }
+        assert_eq!(Endpoint::parse("tcp://h", true).unwrap(), tcp("h:2376"));
         for bad in ["", "ftp://x", "a/b"] {
-            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+            assert!(Endpoint::parse(bad, true).is_err(), "{bad}");
         }
     }
 }

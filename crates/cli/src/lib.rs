@@ -25,6 +25,7 @@ mod progress;
 mod tabwriter;
 mod template;
 mod term;
+mod tls;
 mod ui;
 
 use std::process::ExitCode;

@@ -54,6 +54,20 @@ fn tls_asks_clients_for_certificates(cx: &Cx<'_>) {
     assert_eq!(docker(port, &dir, &known, &big).ok().lines().count(), 200_000);
     docker(port, &dir, &["--tlsverify", &ca], &["version"]).fails(1);
     docker(port, &dir, &[], &["version"]).fails(1);
+    // Our own command line speaks TLS too.
+    let host = format!("tcp://localhost:{port}");
+    let own = |flags: &[&str], args: &[&str]| {
+        let mut command = Command::new(testkit::daemon::binary().unwrap());
+        command.env("HOME", &dir).args(["-H", &host]).args(flags).args(args);
+        command::run(&mut command, b"typed\n")
+    };
+    let output = own(&known, &run);
+    output.code(4);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("typed\n", "e\n"));
+    own(&["--tlsverify", &ca], &["version"]).fails(1);
+    let other = Pki::new(cx.dir());
+    let wrong = format!("--tlscacert={}", other.path("ca.pem"));
+    own(&["--tlsverify", &wrong, &cert, &key], &["version"]).fails_with(1, &["certificate"]);
     // New files count after a reload; what cannot be used changes nothing.
     let old = std::fs::read(pki.path("server.pem")).unwrap();
     std::fs::write(pki.path("server.pem"), "nonsense").unwrap();
