@@ -133,15 +133,17 @@ fn side_by_side(daemon: &Daemon, cases: &[Case], threads: usize) -> Vec<(&'stati
     results.into_inner().expect("no verdict panics")
 }
 
+/// Lines that are shown of a first failure.
+const WHY: usize = 12;
+
 /// What failed beside others is tried once more alone: a fault fails twice, a busy machine does not. The
 /// second try is said.
 fn again(daemon: &Daemon, cases: &[Case], results: &mut [(&'static str, Verdict)]) {
     for (name, verdict) in results {
-        if !matches!(verdict, Verdict::Failed(_)) {
-            continue;
-        }
+        let Verdict::Failed(why) = &*verdict else { continue };
         if let Some(case) = cases.iter().find(|c| c.name == *name) {
-            say(&format!("second try of {}", short(name)));
+            let why: Vec<&str> = why.lines().take(WHY).collect();
+            say(&format!("second try of {}, which failed: {}", short(name), why.join("\n    ")));
             *verdict = judge(daemon, case);
         }
     }

@@ -13,6 +13,7 @@ mod authorization;
 mod bad_input;
 mod build;
 mod cli_20_10;
+mod compose;
 mod containers;
 mod daemon;
 mod daemon_settings;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         attacks::CASES,
         cli_20_10::CASES,
+        compose::CASES,
         sdk_docker_py::CASES,
         security::CASES,
         authorization::CASES,
