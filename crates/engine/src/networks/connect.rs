@@ -92,7 +92,7 @@ impl Engine {
         let led = noted.and_then(|_| self.lead(container));
         let Err(err) = led else { return Ok(()) };
         // It is as if it had never been asked for.
-        let gone = self.networks.unplug(container.id(), &network.id).map(drop);
+        let gone = self.networks.unplug(container.id(), &network.id, netns.as_fd()).map(drop);
         let forgotten = container.change(
             &self.store,
             |r| {
@@ -158,7 +158,8 @@ impl Engine {
         }
         let (engine, container) = (Arc::clone(self), Arc::clone(&container));
         super::blocking(move || {
-            engine.networks.unplug(container.id(), &network.id)?;
+            let netns = namespace(&container.record())?;
+            engine.networks.unplug(container.id(), &network.id, netns.as_fd())?;
             engine.lead(&container)
         })
         .await

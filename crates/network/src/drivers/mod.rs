@@ -6,6 +6,7 @@
 pub(crate) mod bridge;
 mod host;
 pub(crate) mod inside;
+mod lan;
 pub(crate) mod null;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     ports::Ports,
 };
 use base::{ContainerId, EndpointId, NetworkId, Result};
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, os::fd::BorrowedFd};
 
 /// A network that a driver is to open.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +103,7 @@ pub trait Plane: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The first error, after everything was tried.
-    fn unplug(&self, endpoint: &Endpoint) -> Result<()> {
+    fn unplug(&self, endpoint: &Endpoint, _netns: BorrowedFd<'_>) -> Result<()> {
         self.detach(endpoint)
     }
 
@@ -167,7 +168,8 @@ pub trait Plane: fmt::Debug + Send + Sync {
 }
 
 /// All drivers.
-pub static DRIVERS: &[&dyn Driver] = &[&bridge::Bridge, &host::Host, &null::Null];
+pub static DRIVERS: &[&dyn Driver] =
+    &[&bridge::Bridge, &host::Host, &null::Null, &lan::Lan::Macvlan, &lan::Lan::Ipvlan];
 
 /// The driver of this name.
 ///

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     net::IpAddr,
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 use store::Store;
@@ -240,7 +241,9 @@ impl Networks {
         self.endpoints().entry(wish.container.clone()).or_default().push(endpoint.clone());
         if let Err(error) = self.write_table(&live) {
             drop(gone);
-            self.unplug(wish.container, &live.network.id)?;
+            if let Some(netns) = wish.netns {
+                self.unplug(wish.container, &live.network.id, netns)?;
+            }
             return Err(error);
         }
         Ok(endpoint)
@@ -275,7 +278,12 @@ impl Networks {
     ///
     /// # Errors
     /// `NotFound` when it is not on it; otherwise the first error, after everything was tried.
-    pub fn unplug(&self, container: &ContainerId, network: &NetworkId) -> Result<Endpoint> {
+    pub fn unplug(
+        &self,
+        container: &ContainerId,
+        network: &NetworkId,
+        netns: BorrowedFd<'_>,
+    ) -> Result<Endpoint> {
         let endpoint = {
             let mut held = self.endpoints();
             let list = held.get_mut(container);
@@ -292,7 +300,7 @@ impl Networks {
         };
         let forgotten = self.forget_name(network);
         if let Some(plane) = self.plane_of(network) {
-            plane.unplug(&endpoint)?;
+            plane.unplug(&endpoint, netns)?;
         }
         forgotten.map(|()| endpoint)
     }

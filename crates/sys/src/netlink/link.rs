@@ -74,6 +74,27 @@ pub struct Veth<'a> {
     pub mtu: u32,
 }
 
+/// A link over another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// With a link address of its own; `MACVLAN_MODE_*`.
+    Macvlan(u32),
+    /// With the link address of the one below; `IPVLAN_MODE_*` and `IPVLAN_F_*`.
+    Ipvlan(u16, u16),
+    /// The frames with this tag.
+    Vlan(u16),
+}
+
+impl Over {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Macvlan(_) => "macvlan",
+            Self::Ipvlan(..) => "ipvlan",
+            Self::Vlan(_) => "vlan",
+        }
+    }
+}
+
 /// How a bridge treats one of its ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Port {
@@ -123,6 +144,46 @@ impl Request {
             })
         });
         Self::new(message, format!("add bridge {name}"))
+    }
+
+    /// Makes a link over the link with number `below`, down, in another namespace if one is given.
+    pub fn add_over(
+        name: &str,
+        below: u32,
+        over: Over,
+        netns: Option<BorrowedFd<'_>>,
+        mac: Option<[u8; 6]>,
+        mtu: u32,
+    ) -> Self {
+        const MODE: u16 = 1;
+        const FLAGS: u16 = 2;
+        let message = new(CREATE, 0, 0).with_str(libc::IFLA_IFNAME, name);
+        let mut message = with_mtu(message, mtu).with_u32(libc::IFLA_LINK, below);
+        if let Some(mac) = mac {
+            message.push(libc::IFLA_ADDRESS, &mac);
+        }
+        if let Some(netns) = netns {
+            message = message.with_u32(libc::IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
+        }
+        let message = message.nest(libc::IFLA_LINKINFO, |m| {
+            m.with_str(libc::IFLA_INFO_KIND, over.kind()).nest(libc::IFLA_INFO_DATA, |m| match over
+            {
+                Over::Macvlan(mode) => m.with_u32(MODE, mode),
+                Over::Ipvlan(mode, flags) => {
+                    m.with(MODE, &mode.to_ne_bytes()).with(FLAGS, &flags.to_ne_bytes())
+                }
+                Over::Vlan(tag) => m.with(MODE, &tag.to_ne_bytes()),
+            })
+        });
+        Self::new(message, format!("add {} link {name} over link {below}", over.kind()))
+    }
+
+    /// Makes a link that leads nowhere, down.
+    pub fn add_dummy(name: &str) -> Self {
+        let message = new(CREATE, 0, 0).with_str(libc::IFLA_IFNAME, name);
+        let message =
+            message.nest(libc::IFLA_LINKINFO, |m| m.with_str(libc::IFLA_INFO_KIND, "dummy"));
+        Self::new(message, format!("add dummy link {name}"))
     }
 
     /// Makes a pair of links, both down, in one message.

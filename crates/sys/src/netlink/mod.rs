@@ -13,7 +13,7 @@ mod message;
 mod route;
 mod socket;
 
-pub use link::{Link, Port, Veth};
+pub use link::{Link, Over, Port, Veth};
 pub use message::{Attributes, Message};
 pub use route::{Address, NextHop, Route};
 pub use socket::{Reply, Request, Socket};

@@ -22,6 +22,8 @@ pub const CASES: &[Case] = cases![
     endpoint_options_are_obeyed,
     the_gateway_follows_priority_and_disconnect,
     templates_of_networks,
+    macvlan_containers_are_machines_of_the_parents_network,
+    networks_without_addresses,
     events_tell_of_networks,
     networks_live_on_when_the_daemon_is_killed,
 ];
@@ -454,6 +456,64 @@ fn templates_of_networks(cx: &Cx<'_>) {
     assert_eq!(mtu.ok().trim(), "1300");
     cx.docker(&["network", "rm", &name]).ok();
     cx.docker(&["network", "rm", &template]).ok();
+}
+
+fn macvlan_containers_are_machines_of_the_parents_network(cx: &Cx<'_>) {
+    let Some(parent) = cx.daemon.bridge() else {
+        testkit::cx::skip("the daemon has no bridge of its own")
+    };
+    let pool = cx.daemon.pool().unwrap_or("10.107.".into());
+    let range = format!("{pool}250.0/24");
+    let name =
+        made(cx, "n", &["-d", "macvlan", "--subnet", &range, "-o", &format!("parent={parent}")]);
+    assert_eq!(network(cx, &name)["Driver"], "macvlan");
+    let a = cx.sleeper("a", &["--network", &name, "-p", "80"]);
+    let b = cx.sleeper("b", &["--network", &name, "--ip", &format!("{pool}250.77")]);
+    assert_eq!(ip(cx, &b, &name), format!("{pool}250.77"));
+    assert!(pings(cx, &a, &b), "by name");
+    // There is nothing on the host's side: no port, no link on the bridge.
+    assert_eq!(cx.docker(&["port", &a]).stdout, "");
+    assert!(exec(cx, &a, "ip route").contains(&format!("default via {pool}250.1")));
+    cx.docker(&["network", "disconnect", &name, &a]).ok();
+    assert_eq!(exec(cx, &a, "ls /sys/class/net").trim(), "lo");
+    cx.docker(&["network", "connect", &name, &a]).ok();
+    assert!(pings(cx, &a, &format!("{pool}250.77")));
+    let bad = |driver: &str, option: &str, word: &str| {
+        let name = cx.name("x");
+        let refused = cx.docker(&["network", "create", "-d", driver, "-o", option, &name]);
+        refused.fails_with(1, &[word]);
+    };
+    bad("macvlan", "parent=no-such0", "no-such0");
+    bad("macvlan", "macvlan_mode=odd", "odd");
+    bad("ipvlan", "ipvlan_mode=l9", "l9");
+    // Where the kernel has no ipvlan it is said which module is missing.
+    let name = cx.name("i");
+    let made =
+        cx.docker(&["network", "create", "-d", "ipvlan", "-o", &format!("parent={parent}"), &name]);
+    assert!(
+        made.code == Some(0) || made.stderr.contains("load the module ipvlan"),
+        "{}",
+        made.describe()
+    );
+}
+
+fn networks_without_addresses(cx: &Cx<'_>) {
+    let name = made(cx, "n", &["--ipam-driver", "null"]);
+    assert_eq!(network(cx, &name)["IPAM"]["Driver"], "null");
+    let a = cx.sleeper("a", &["--network", &name]);
+    assert_eq!(ip(cx, &a, &name), "");
+    let shown = exec(cx, &a, "ip addr show eth0");
+    assert!(shown.contains("UP") && !shown.contains("inet "), "{shown}");
+    let refused = cx.docker(&[
+        "network",
+        "create",
+        "--ipam-driver",
+        "null",
+        "--subnet",
+        "10.107.0.0/24",
+        &cx.name("x"),
+    ]);
+    refused.fails_with(1, &["takes no subnets"]);
 }
 
 fn events_tell_of_networks(cx: &Cx<'_>) {

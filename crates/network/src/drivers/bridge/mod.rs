@@ -28,6 +28,7 @@ use base::{ContainerId, EndpointId, Error, NetworkId, Result};
 use firewall::Firewall;
 use std::{
     net::{IpAddr, Ipv6Addr},
+    os::fd::BorrowedFd,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -356,7 +357,7 @@ impl Plane for Live {
         withdrawn
     }
 
-    fn unplug(&self, endpoint: &Endpoint) -> Result<()> {
+    fn unplug(&self, endpoint: &Endpoint, _netns: BorrowedFd<'_>) -> Result<()> {
         let detached = self.detach(endpoint);
         let deleted = match &endpoint.link {
             Some(link) => wire::delete(&mut locked(&self.route), link),
