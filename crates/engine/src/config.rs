@@ -65,6 +65,8 @@ pub struct Config {
     pub seccomp: SeccompDefault,
     /// Default cgroup namespace mode, `private` or `host`; empty for the system's default.
     pub default_cgroupns: String,
+    /// Folders with descriptions of devices (CDI), the later ones winning.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Labels of this engine, `key=value`.
     pub labels: Vec<String>,
     /// Whether experimental features are shown.
@@ -195,6 +197,7 @@ impl Config {
             authorization_plugins: Vec::new(),
             seccomp: SeccompDefault::default(),
             default_cgroupns: String::new(),
+            cdi_spec_dirs: Vec::new(),
             labels: Vec::new(),
             experimental: false,
             debug: false,

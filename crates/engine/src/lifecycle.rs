@@ -2,7 +2,7 @@
 
 use crate::{
     Config,
-    containers::{Confinement, Faults, Registry},
+    containers::{Confinement, Faults, Kernel, Registry},
     events::Events,
     images::{Images, transfers::Transfers},
     system::Host,
@@ -56,6 +56,8 @@ pub struct Engine {
     /// Builds that a client may cancel by name.
     pub(crate) builds: crate::build::Running,
     pub(crate) hierarchy: Hierarchy,
+    /// What can be limited with it.
+    pub(crate) kernel: Kernel,
     pub(crate) confinement: Confinement,
     pub(crate) features: Features,
     pub(crate) shim: Binary,
@@ -168,6 +170,7 @@ impl Engine {
             containers: Registry::default(),
             execs: Mutex::default(),
             builds: crate::build::Running::default(),
+            kernel: Kernel::of(&hierarchy),
             hierarchy,
             confinement: Confinement::default(),
             features,

@@ -61,8 +61,7 @@ impl Engine {
         if let Some(check) = &request.config.healthcheck {
             health::check(check)?;
         }
-        let (host, mut warnings) =
-            settle::settle(request.host, &self.config, self.features.cgroup_v2)?;
+        let (host, mut warnings) = settle::settle(request.host, &self.config, &self.kernel)?;
         settle::check(&request.config, &host)?;
         let mut host = host;
         let endpoints = self.named_networks(&mut host, request.endpoints)?;

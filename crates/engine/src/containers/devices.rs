@@ -26,7 +26,12 @@ pub(crate) fn defaults() -> Vec<Device> {
     defaults::DEVICES.iter().map(own).collect()
 }
 
-fn rule(kind: Option<char>, major: Option<i64>, minor: Option<i64>, access: &str) -> DeviceRule {
+pub(crate) fn rule(
+    kind: Option<char>,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: &str,
+) -> DeviceRule {
     DeviceRule { allow: true, kind, major, minor, access: Some(access.to_owned()) }
 }
 
@@ -73,6 +78,19 @@ pub(crate) fn of_host() -> Vec<Device> {
     found
 }
 
+/// Major and minor number of a block device.
+///
+/// # Errors
+/// `Invalid` for what is none.
+pub(crate) fn block(path: &str) -> Result<(i64, i64)> {
+    let text = format!("invalid block device \"{path}\"");
+    let meta = fs::metadata(path).map_err(|e| Error::invalid(text.clone()).caused_by(e))?;
+    match node(Path::new(path), &meta) {
+        Some(found) if found.kind == 'b' => Ok((found.major.into(), found.minor.into())),
+        _ => Err(Error::invalid(format!("{text}: not a block device"))),
+    }
+}
+
 fn gather(dir: &Path, depth: usize, found: &mut Vec<Device>) {
     const DEEPEST: usize = 4;
     const SKIPPED: &[&str] = &["pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".udev"];
@@ -89,7 +107,7 @@ fn gather(dir: &Path, depth: usize, found: &mut Vec<Device>) {
     }
 }
 
-fn node(path: &Path, meta: &fs::Metadata) -> Option<Device> {
+pub(crate) fn node(path: &Path, meta: &fs::Metadata) -> Option<Device> {
     let kind = match meta.file_type() {
         t if t.is_char_device() => 'c',
         t if t.is_block_device() => 'b',

@@ -10,6 +10,7 @@
 mod archive;
 mod asked_mounts;
 mod attach;
+mod cdi;
 mod commit;
 mod confine;
 mod create;
@@ -20,6 +21,7 @@ mod filter;
 mod health;
 mod inspect;
 mod kill;
+mod limits;
 mod links;
 mod list;
 mod log_config;
@@ -65,6 +67,7 @@ pub use wait::{Condition, Ended, Wait};
 pub(crate) use confine::{Confinement, check_seccomp};
 pub(crate) use exec::Execs;
 pub(crate) use mounts::Mounted;
+pub(crate) use settle::Kernel;
 pub use start::{Faults, step_names};
 pub(crate) use wait::Phase;
 

@@ -233,7 +233,7 @@ impl Record {
     /// Networks in which it gets an endpoint: none when it shares another's or the host's.
     pub(crate) fn own_networks(&self) -> Vec<&str> {
         let mode = self.host.network_mode.as_str();
-        if mode == "host" || mode.starts_with("container:") {
+        if self.config.network_disabled || mode == "host" || mode.starts_with("container:") {
             return Vec::new();
         }
         self.network_names()

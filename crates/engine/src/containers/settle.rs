@@ -1,14 +1,11 @@
 //! A host configuration made complete and checked: docker's defaults filled in, contradictions refused,
 //! what the kernel lacks named in warnings.
 
-use super::devices;
+use super::{cdi, devices};
 use crate::Config;
 use api::model::{ContainerConfig, HostConfig};
 use base::{Error, Result, signal};
 use runtime::defaults::{Capabilities, Privileged};
-
-const MIN_MEMORY: i64 = 6 << 20;
-const MIN_SHARES: i64 = 2;
 
 /// Fills in the defaults that inspect shows and checks every value on its own.
 ///
@@ -17,7 +14,7 @@ const MIN_SHARES: i64 = 2;
 pub(crate) fn settle(
     mut host: HostConfig,
     config: &Config,
-    v2: bool,
+    kernel: &Kernel,
 ) -> Result<(HostConfig, Vec<String>)> {
     let mut warnings = Vec::new();
     let default = |text: &mut String, value: &str| {
@@ -30,7 +27,7 @@ pub(crate) fn settle(
     }
     default(&mut host.ipc_mode, &config.default_ipc);
     let cgroupns = match config.default_cgroupns.as_str() {
-        "" if v2 => "private",
+        "" if kernel.v2 => "private",
         "" => "host",
         mode => mode,
     };
@@ -49,7 +46,7 @@ pub(crate) fn settle(
         host.init = Some(true);
     }
     modes(&host)?;
-    resources(&mut host, &mut warnings)?;
+    super::limits::settle(&mut host, kernel, &mut warnings)?;
     restart_policy(&host)?;
     if !matches!(host.runtime.as_str(), "runc" | "gantry" | "io.containerd.runc.v2") {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
@@ -67,9 +64,43 @@ pub(crate) fn settle(
         devices::parse_rule(rule)?;
     }
     for option in host.security_opt.iter().flatten() {
-        security_option(option)?;
+        security_option(option)?.warn(&mut warnings);
     }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!("invalid isolation {:?} on linux", host.isolation)));
+    }
+    if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
+        return Err(Error::invalid(
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        ));
+    }
+    let edits =
+        cdi::resolve(host.device_requests.as_deref().unwrap_or_default(), &config.cdi_spec_dirs)?;
+    warnings.extend(edits.warning());
     Ok((host, warnings))
+}
+
+/// What the kernel can limit, and where.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kernel {
+    pub(crate) v2: bool,
+    pub(crate) features: sys::cgroup::Features,
+    /// Processors and memory nodes, `0-3`.
+    pub(crate) cpus: String,
+    pub(crate) mems: String,
+}
+
+impl Kernel {
+    /// Asks once; it does not change.
+    pub(crate) fn of(hierarchy: &sys::cgroup::Hierarchy) -> Self {
+        let (cpus, mems) = hierarchy.places();
+        Self {
+            v2: hierarchy.version() == sys::cgroup::Version::V2,
+            features: hierarchy.features(),
+            cpus,
+            mems,
+        }
+    }
 }
 
 /// The capabilities of the container.
@@ -107,110 +138,6 @@ fn modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
-    let refuse = |text: String| Err(Error::invalid(text));
-    if host.memory != 0 && host.memory < MIN_MEMORY {
-        return refuse("Minimum memory limit allowed is 6MB".into());
-    }
-    if host.memory < 0 || host.memory_reservation < 0 || host.shm_size < 0 {
-        return refuse(
-            "invalid negative size: memory, reservation and shm size must not be negative".into(),
-        );
-    }
-    if host.memory == 0 && host.memory_swap > 0 {
-        return refuse(
-            "You should always set the Memory limit when using Memoryswap limit, see usage".into(),
-        );
-    }
-    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
-        return refuse(
-            "Minimum memoryswap limit should be larger than memory limit, see usage".into(),
-        );
-    }
-    if host.memory > 0 && host.memory_swap == 0 {
-        // Docker's default: as much swap as memory.
-        host.memory_swap = host.memory.saturating_mul(2);
-    }
-    if host.memory > 0 && host.memory_reservation > host.memory {
-        return refuse(
-            "Minimum memory limit can not be less than memory reservation limit, see usage".into(),
-        );
-    }
-    // What the CLI sends when nothing was asked for.
-    host.memory_swappiness = host.memory_swappiness.filter(|s| *s != -1);
-    if let Some(swappiness) = host.memory_swappiness
-        && !(0..=100).contains(&swappiness)
-    {
-        return refuse(format!(
-            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
-        ));
-    }
-    if host.nano_cpus < 0 {
-        return refuse(
-            "range of CPUs is from 0.01 to the number of processors: NanoCPUs must not be negative"
-                .into(),
-        );
-    }
-    if host.nano_cpus > 0 && (host.cpu_period > 0 || host.cpu_quota > 0) {
-        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set".into());
-    }
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as i64;
-    if host.nano_cpus > processors * 1_000_000_000 {
-        return refuse(format!(
-            "range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available"
-        ));
-    }
-    if host.cpu_shares < 0 {
-        return refuse(format!(
-            "invalid CPU shares ({}): value must be a positive integer",
-            host.cpu_shares
-        ));
-    }
-    if host.cpu_shares > 0 && host.cpu_shares < MIN_SHARES {
-        host.cpu_shares = MIN_SHARES;
-        warnings.push("CPU shares below 2 are raised to 2.".into());
-    }
-    if host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period) {
-        return refuse(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-                .into(),
-        );
-    }
-    if host.cpu_quota > 0 && host.cpu_quota < 1_000 {
-        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)".into());
-    }
-    if host.oom_score_adj < -1000 || host.oom_score_adj > 1000 {
-        return refuse(format!(
-            "Invalid value {}, range for oom score adj is [-1000, 1000]",
-            host.oom_score_adj
-        ));
-    }
-    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
-        return refuse("Range of blkio weight is from 10 to 1000".into());
-    }
-    if host.pids_limit.is_some_and(|p| p <= 0) {
-        host.pids_limit = None;
-    }
-    if host.kernel_memory != 0 {
-        warnings.push(
-            "Kernel memory limits are deprecated and not supported by this kernel. Limitation discarded.".into(),
-        );
-        host.kernel_memory = 0;
-    }
-    for limit in host.ulimits.iter().flatten() {
-        if limit.soft > limit.hard && limit.hard != -1 {
-            return refuse(format!(
-                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-                limit.soft, limit.hard
-            ));
-        }
-        if devices::rlimit(&limit.name).is_none() {
-            return refuse(format!("invalid ulimit type: {}", limit.name));
-        }
-    }
-    Ok(())
-}
-
 fn restart_policy(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
     match policy.name.as_str() {
@@ -240,15 +167,86 @@ fn restart_policy(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn security_option(text: &str) -> Result<()> {
-    let (key, value) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
-    match (key, value) {
-        ("no-new-privileges", "" | "true" | "false")
-        | ("label" | "apparmor" | "seccomp" | "systempaths" | "writable-cgroups", _) => Ok(()),
-        ("no-new-privileges", _) => Err(Error::invalid(format!(
-            "invalid --security-opt 2: {text:?}: no-new-privileges takes true or false"
-        ))),
-        _ => Err(Error::invalid(format!("invalid --security-opt: {text:?}"))),
+/// One `--security-opt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SecurityOption<'t> {
+    NoNewPrivileges(bool),
+    Seccomp(&'t str),
+    AppArmor(&'t str),
+    Label(&'t str),
+    SystemPaths(&'t str),
+    WritableCgroups(bool),
+}
+
+/// Reads one `--security-opt`.
+///
+/// # Errors
+/// `Invalid` with docker's words.
+pub(super) fn security_option(text: &str) -> Result<SecurityOption<'_>> {
+    use SecurityOption::{AppArmor, Label, NoNewPrivileges, Seccomp, SystemPaths, WritableCgroups};
+    let bad = || Error::invalid(format!("invalid --security-opt: {text:?}"));
+    let truth = |value: &str| match value {
+        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(bad()),
+    };
+    match text {
+        "no-new-privileges" => return Ok(NoNewPrivileges(true)),
+        "writable-cgroups" => return Ok(WritableCgroups(true)),
+        "disable" => return Ok(Label("disable")),
+        _ => {}
+    }
+    let (key, value) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
+    Ok(match key {
+        "no-new-privileges" => NoNewPrivileges(truth(value)?),
+        "writable-cgroups" => WritableCgroups(truth(value)?),
+        "seccomp" => {
+            if !matches!(value, "unconfined" | "builtin" | "") {
+                let arch = runtime::seccomp::Arch::native()?;
+                runtime::seccomp::Profile::parse(value, arch)
+                    .map_err(|e| Error::invalid("Decoding seccomp profile failed").caused_by(e))?;
+            }
+            Seccomp(value)
+        }
+        "apparmor" => AppArmor(value),
+        "label" => {
+            let kinds = ["user:", "role:", "type:", "level:", "filetype:"];
+            if !matches!(value, "disable" | "nested") && !kinds.iter().any(|k| value.starts_with(k))
+            {
+                return Err(bad());
+            }
+            Label(value)
+        }
+        "systempaths" => match value {
+            "unconfined" | "confined" => SystemPaths(value),
+            _ => return Err(bad()),
+        },
+        _ => return Err(bad()),
+    })
+}
+
+impl SecurityOption<'_> {
+    /// Says what this kernel lacks for it.
+    fn warn(self, warnings: &mut Vec<String>) {
+        let there = |path: &str| std::path::Path::new(path).exists();
+        match self {
+            Self::AppArmor(profile)
+                if !matches!(profile, "" | "unconfined")
+                    && !there("/sys/module/apparmor/parameters/enabled") =>
+            {
+                warnings.push(format!(
+                    "Your kernel does not support AppArmor. The profile {profile} is discarded."
+                ));
+            }
+            Self::Label(label)
+                if !matches!(label, "disable" | "nested") && !there("/sys/fs/selinux/enforce") =>
+            {
+                warnings.push(format!(
+                    "SELinux is not enabled on this host. The label {label} is discarded."
+                ));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Source: Docker's `daemon/oci_linux.go` (behaviour). Not here: defaults of the request (`settle.rs`),
 //! the plan (crate `runtime`).
 
-use super::{Mounted, Places, Record, devices, merge, mounts};
+use super::{Mounted, Places, Record, cdi, devices, merge, mounts, settle::SecurityOption};
 use crate::Engine;
 use api::model;
 use base::{Error, Result};
@@ -15,7 +15,7 @@ use runtime::{
     },
 };
 use std::path::PathBuf;
-use sys::cgroup::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources};
+use sys::cgroup::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, Throttle, WeightDevice};
 
 /// The spec of a container's first process.
 ///
@@ -42,6 +42,7 @@ pub(crate) fn spec(
             process.env.push(variable);
         }
     }
+    merge::overlay_env(&mut process.env, &security.cdi.env);
     process.cwd =
         if config.working_dir.is_empty() { "/".into() } else { mounts::clean(&config.working_dir) };
     process.user.name.clone_from(&config.user);
@@ -137,7 +138,13 @@ fn process(record: &Record, security: &Security, terminal: bool) -> Result<Proce
         terminal,
         user: User {
             name: String::new(),
-            additional_groups: host.group_add.clone().unwrap_or_default(),
+            additional_groups: host
+                .group_add
+                .iter()
+                .flatten()
+                .cloned()
+                .chain(security.cdi.groups.iter().map(ToString::to_string))
+                .collect(),
         },
         capabilities: security.capabilities.names().collect(),
         no_new_privileges: security.no_new_privileges,
@@ -157,6 +164,8 @@ struct Security {
     devices: Vec<Device>,
     rules: Vec<DeviceRule>,
     writable_cgroups: bool,
+    /// What devices asked for by name bring along.
+    cdi: cdi::Edits,
 }
 
 impl Security {
@@ -172,16 +181,18 @@ impl Security {
             rules: Vec::new(),
             writable_cgroups: host.privileged,
             capabilities,
+            cdi: cdi::resolve(
+                host.device_requests.as_deref().unwrap_or_default(),
+                &engine.config.cdi_spec_dirs,
+            )?,
         };
         let mut seccomp = "";
         for option in host.security_opt.iter().flatten() {
-            let (key, value) =
-                option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
-            match key {
-                "no-new-privileges" => security.no_new_privileges = value != "false",
-                "systempaths" if value == "unconfined" => security.masks = false,
-                "seccomp" => seccomp = value,
-                "writable-cgroups" => security.writable_cgroups |= value == "true",
+            match super::settle::security_option(option)? {
+                SecurityOption::NoNewPrivileges(on) => security.no_new_privileges = on,
+                SecurityOption::SystemPaths("unconfined") => security.masks = false,
+                SecurityOption::Seccomp(profile) => seccomp = profile,
+                SecurityOption::WritableCgroups(on) => security.writable_cgroups |= on,
                 _ => {}
             }
         }
@@ -229,6 +240,7 @@ impl Security {
             self.devices = devices::defaults();
             self.devices.extend(devices::of_host());
             self.rules = defaults::privileged_device_rules();
+            self.devices.extend(self.cdi.nodes.iter().cloned());
             return Ok(());
         }
         self.devices = devices::defaults();
@@ -253,6 +265,8 @@ impl Security {
         for rule in host.device_cgroup_rules.iter().flatten() {
             self.rules.push(devices::parse_rule(rule)?);
         }
+        self.devices.extend(self.cdi.nodes.iter().cloned());
+        self.rules.extend(self.cdi.rules.iter().cloned());
         Ok(())
     }
 }
@@ -289,15 +303,38 @@ fn resources(record: &Record, security: &Security) -> Resources {
             period: period.and_then(|p| u64::try_from(p).ok()),
             cpus: some(&host.cpuset_cpus),
             mems: some(&host.cpuset_mems),
+            realtime_runtime: positive(host.cpu_realtime_runtime),
+            realtime_period: positive(host.cpu_realtime_period).and_then(|p| u64::try_from(p).ok()),
             ..Cpu::default()
         }),
         pids: host.pids_limit.map(|limit| Pids { limit }),
-        block_io: (host.blkio_weight != 0).then(|| BlockIo {
-            weight: u16::try_from(host.blkio_weight).ok(),
-            ..BlockIo::default()
-        }),
+        block_io: block_io(host),
         ..Resources::default()
     }
+}
+
+/// Weights and rates; a device that is gone by now has none.
+fn block_io(host: &model::HostConfig) -> Option<BlockIo> {
+    let rates = |list: &Option<Vec<model::ThrottleDevice>>| -> Vec<Throttle> {
+        let one = |t: &model::ThrottleDevice| {
+            let (major, minor) = devices::block(&t.path).ok()?;
+            Some(Throttle { major, minor, rate: t.rate })
+        };
+        list.iter().flatten().filter_map(one).collect()
+    };
+    let weight = |w: &model::WeightDevice| {
+        let (major, minor) = devices::block(&w.path).ok()?;
+        Some(WeightDevice { major, minor, weight: Some(w.weight) })
+    };
+    let block_io = BlockIo {
+        weight: u16::try_from(host.blkio_weight).ok().filter(|w| *w != 0),
+        weight_device: host.blkio_weight_device.iter().flatten().filter_map(weight).collect(),
+        throttle_read_bps_device: rates(&host.blkio_device_read_bps),
+        throttle_write_bps_device: rates(&host.blkio_device_write_bps),
+        throttle_read_iops_device: rates(&host.blkio_device_read_iops),
+        throttle_write_iops_device: rates(&host.blkio_device_write_iops),
+    };
+    (block_io != BlockIo::default()).then_some(block_io)
 }
 
 fn namespaces(record: &Record, engine: &Engine) -> Result<Namespaces> {
@@ -401,6 +438,7 @@ fn mounts_of(
         }
         list.push(planned);
     }
+    list.extend(security.cdi.mounts.iter().cloned());
     Ok(list)
 }
 

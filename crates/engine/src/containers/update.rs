@@ -108,10 +108,6 @@ impl Engine {
                 }),
             );
         }
-        settle::settle(
-            api::decode_value(Value::Object(host))?,
-            &self.config,
-            self.features.cgroup_v2,
-        )
+        settle::settle(api::decode_value(Value::Object(host))?, &self.config, &self.kernel)
     }
 }

@@ -177,7 +177,7 @@ impl Engine {
             init_binary: "docker-init".into(),
             security_options: security_options(config),
             firewall_backend: Some(model::FirewallInfo { driver: "nftables".into() }),
-            cdi_spec_dirs: Vec::new(),
+            cdi_spec_dirs: config.cdi_spec_dirs.iter().map(|d| d.display().to_string()).collect(),
             warnings: (!warnings.is_empty()).then_some(warnings),
             ..model::Info::default()
         })

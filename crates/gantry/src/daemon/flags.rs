@@ -102,7 +102,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         "no rule of ours drops such packets",
     ),
     ignored("builder", "builder", Free, "the build cache has no such limits yet"),
-    ignored("cdi-spec-dir", "cdi-spec-dirs", List, "there are no CDI devices yet"),
+    flag("cdi-spec-dir", "cdi-spec-dirs", List, "CDI specification directories to use"),
     flag("cgroup-parent", "cgroup-parent", Text, "Set parent cgroup for all containers"),
     flag("config-file", "", Text, "Daemon configuration file"),
     ignored("containerd", "containerd", Text, NO_CONTAINERD),

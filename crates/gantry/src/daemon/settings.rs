@@ -271,6 +271,10 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         default_stop_timeout: stop_timeout,
         authorization_plugins: given.list("authorization-plugin"),
         seccomp,
+        cdi_spec_dirs: match given.list("cdi-spec-dir") {
+            none if none.is_empty() => vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+            dirs => dirs.into_iter().map(Into::into).collect(),
+        },
         default_cgroupns: given.one_of("default-cgroupns-mode", &["private", "host"])?,
         labels,
         experimental: given.switch("experimental", false),

@@ -62,6 +62,7 @@ const RLIMITS: [&str; 16] = [
 
 /// Checks and translates a process.
 pub(super) fn plan(process: &spec::Process) -> Result<Process> {
+    fits(process)?;
     if process.args.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("no command specified"));
     }
@@ -115,4 +116,19 @@ fn rlimit(limit: &spec::Rlimit) -> Result<Rlimit> {
         )));
     }
     Ok(Rlimit { resource, soft: limit.soft, hard: limit.hard })
+}
+
+/// What the kernel would refuse at the very end, when the container counts as started already (execve(2)).
+fn fits(process: &spec::Process) -> Result<()> {
+    /// Bytes of one string, its end included: 32 pages.
+    const STRING: usize = 128 << 10;
+    /// Bytes of all of them: three quarters of the largest stack that counts.
+    const ALL: usize = 6 << 20;
+    let strings = || process.args.iter().chain(&process.env).map(String::len);
+    if strings().all(|length| length < STRING) && strings().map(|l| l + 9).sum::<usize>() < ALL {
+        return Ok(());
+    }
+    let program = process.args.first().map_or("", String::as_str);
+    let program: String = program.chars().take(256).collect();
+    Err(Error::invalid(format!("exec {program}: argument list too long")))
 }

@@ -47,8 +47,18 @@ pub struct Features {
     pub cpuset: bool,
     /// Limit of tasks.
     pub pids: bool,
-    /// Block device weights and rates.
-    pub blkio: bool,
+    /// Memory below which reclaim spares a group.
+    pub memory_reservation: bool,
+    /// How readily memory is swapped out, by group.
+    pub swappiness: bool,
+    /// Real-time processor time.
+    pub cpu_realtime: bool,
+    /// Weight of a group's block I/O.
+    pub blkio_weight: bool,
+    /// The same, by device.
+    pub blkio_weight_device: bool,
+    /// Rates of block I/O, by device.
+    pub blkio_throttle: bool,
     /// Device rules.
     pub devices: bool,
 }
@@ -131,6 +141,16 @@ impl Hierarchy {
             self.mount(controller).is_some_and(|m| m.join(file).exists())
         };
         let named = |controller: &str| self.mount(controller).is_some();
+        // The root has no weights: what is in a group below it tells.
+        let below = |controller: &str, files: &[&str]| {
+            let Some(root) = self.mount(controller) else { return false };
+            let entries = fs::read_dir(root).into_iter().flatten().flatten();
+            let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+            let holds = |folder: &Path| files.iter().any(|f| folder.join(f).exists());
+            std::iter::once(root.to_owned())
+                .chain(folders.map(|e| e.path()))
+                .any(|folder| holds(&folder))
+        };
         match self.version {
             Version::V1 => Features {
                 memory: has("memory", "memory.limit_in_bytes"),
@@ -140,7 +160,15 @@ impl Hierarchy {
                 cpu_cfs: has("cpu", "cpu.cfs_quota_us"),
                 cpuset: has("cpuset", "cpuset.cpus"),
                 pids: named("pids"),
-                blkio: named("blkio"),
+                memory_reservation: has("memory", "memory.soft_limit_in_bytes"),
+                swappiness: has("memory", "memory.swappiness"),
+                cpu_realtime: has("cpu", "cpu.rt_runtime_us"),
+                blkio_weight: below("blkio", &["blkio.weight", "blkio.bfq.weight"]),
+                blkio_weight_device: below(
+                    "blkio",
+                    &["blkio.weight_device", "blkio.bfq.weight_device"],
+                ),
+                blkio_throttle: has("blkio", "blkio.throttle.read_bps_device"),
                 devices: named("devices"),
             },
             Version::V2 => Features {
@@ -151,10 +179,31 @@ impl Hierarchy {
                 cpu_cfs: named("cpu"),
                 cpuset: named("cpuset"),
                 pids: named("pids"),
-                blkio: named("io"),
+                memory_reservation: named("memory"),
+                swappiness: false,
+                cpu_realtime: false,
+                blkio_weight: below("io", &["io.weight", "io.bfq.weight"]),
+                blkio_weight_device: below("io", &["io.weight", "io.bfq.weight"]),
+                blkio_throttle: named("io"),
                 devices: true,
             },
         }
+    }
+
+    /// Processors and memory nodes that groups may have, as the kernel lists them (`0-3,7`).
+    pub fn places(&self) -> (String, String) {
+        let read = |files: &[&str], otherwise: &str| {
+            let own = self.mount("cpuset").and_then(|root| {
+                files.iter().find_map(|f| files::read(root, f).ok()).map(|t| t.trim().to_owned())
+            });
+            own.filter(|t| !t.is_empty()).unwrap_or_else(|| {
+                fs::read_to_string(otherwise).unwrap_or_default().trim().to_owned()
+            })
+        };
+        (
+            read(&["cpuset.cpus.effective", "cpuset.cpus"], "/sys/devices/system/cpu/online"),
+            read(&["cpuset.mems.effective", "cpuset.mems"], "/sys/devices/system/node/online"),
+        )
     }
 
     /// Removes the folders of `path` (the containers' parent) where they are empty.

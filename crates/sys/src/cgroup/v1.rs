@@ -46,8 +46,17 @@ pub(super) fn apply(group: &Cgroup, resources: &Resources) -> Result<()> {
         let folder = group.folder("memory")?;
         files::number(&folder, "memory.limit_in_bytes")
     };
-    for setting in settings(resources, memory_now) {
+    if resources.cpu.as_ref().is_some_and(|cpu| cpu.realtime_runtime.is_some_and(|r| r > 0)) {
+        hand_realtime_down(group);
+    }
+    for mut setting in settings(resources, memory_now) {
         let folder = group.folder(setting.controller).ok_or_else(|| missing(group, &setting))?;
+        // The weights of the BFQ scheduler, where the old one is gone.
+        if let Some(rest) = setting.file.strip_prefix("blkio.weight")
+            && !folder.join(&setting.file).exists()
+        {
+            setting.file = format!("blkio.bfq.weight{rest}");
+        }
         files::write(&folder, &setting.file, &setting.value)
             .map_err(|err| explain(err, &folder, &setting))?;
     }
@@ -62,6 +71,19 @@ pub(super) fn apply(group: &Cgroup, resources: &Resources) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Groups above a container have no real-time processor time of their own accord: they get what the root has.
+/// Where that is refused, the container's own file says so.
+fn hand_realtime_down(group: &Cgroup) {
+    let Some(mut folder) = group.hierarchy.mount("cpu").map(Path::to_owned) else { return };
+    let Ok(all) = files::read(&folder, "cpu.rt_runtime_us") else { return };
+    for part in group.path.parent().into_iter().flat_map(Path::components) {
+        folder.push(part);
+        if files::number(&folder, "cpu.rt_runtime_us") == Some(0) {
+            let _ = files::write(&folder, "cpu.rt_runtime_us", all.trim());
+        }
+    }
 }
 
 fn missing(group: &Cgroup, setting: &Setting) -> Error {

@@ -23,6 +23,7 @@ mod golden;
 mod health;
 mod images;
 mod isolation;
+mod limits;
 mod links;
 mod live_restore;
 mod log_drivers;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         stats::CASES,
         health::CASES,
         mounts::CASES,
+        limits::CASES,
         volumes::CASES,
         network_ports::CASES,
         networks::CASES,
