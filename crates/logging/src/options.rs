@@ -38,6 +38,10 @@ impl Options {
     pub fn only(&self, driver: &str, known: &[&str], more: &[&str]) -> Result<()> {
         let fine = |k: &str| [known, more, COMMON].iter().any(|list| list.contains(&k));
         match self.0.keys().find(|k| !fine(k)) {
+            // Docker's words, which differ for this one.
+            Some(name) if driver == "local" => {
+                Err(Error::invalid(format!("unknown log opt '{name}' for log driver local")))
+            }
             Some(name) => {
                 Err(Error::invalid(format!("unknown log opt '{name}' for {driver} log driver")))
             }

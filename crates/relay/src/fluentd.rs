@@ -46,7 +46,7 @@ impl Fluentd {
 
     fn encode(&self, record: &Record, chunk: Option<&str>) -> Vec<u8> {
         let mut out = Vec::with_capacity(record.line.len() + 512);
-        msgpack::list(&mut out, if chunk.is_some() { 4 } else { 3 });
+        msgpack::list(&mut out, 4);
         msgpack::text(&mut out, self.tag.as_bytes());
         let seconds = record.at.unix();
         if self.settings.precise {
@@ -72,8 +72,9 @@ impl Fluentd {
             pair("partial_ordinal", partial.ordinal.to_string().as_bytes());
             pair("partial_last", partial.last.to_string().as_bytes());
         }
+        // Options; Docker sends them when there are none, too.
+        msgpack::map(&mut out, usize::from(chunk.is_some()));
         if let Some(chunk) = chunk {
-            msgpack::map(&mut out, 1);
             msgpack::text(&mut out, b"chunk");
             msgpack::text(&mut out, chunk.as_bytes());
         }

@@ -41,6 +41,10 @@ pub(crate) fn map(out: &mut Vec<u8>, len: usize) {
 
 /// Appends a whole number.
 pub(crate) fn integer(out: &mut Vec<u8>, number: i64) {
+    if let Ok(short) = i32::try_from(number) {
+        out.push(0xd2);
+        return out.extend_from_slice(&short.to_be_bytes());
+    }
     out.push(0xd3);
     out.extend_from_slice(&number.to_be_bytes());
 }

@@ -78,7 +78,7 @@ fn attributes_by_pattern_and_tag(cx: &Cx<'_>) {
 fn options_are_refused_before_anything_is_made(cx: &Cx<'_>) {
     for (driver, option, want) in [
         ("json-file", "nope=1", "unknown log opt 'nope' for json-file log driver"),
-        ("local", "nope=1", "unknown log opt 'nope' for local log driver"),
+        ("local", "nope=1", "unknown log opt 'nope' for log driver local"),
         ("json-file", "max-file=0", "max-file cannot be less than 1"),
         ("json-file", "mode=fast", "logger: logging mode not supported: fast"),
         (
@@ -87,6 +87,10 @@ fn options_are_refused_before_anything_is_made(cx: &Cx<'_>) {
             "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
         ),
     ] {
+        // 20.10 looks at some values only when the container is started.
+        if !cx.is_gantry() && option.starts_with("max-") {
+            continue;
+        }
         cx.docker(&[
             "create",
             "--name",
@@ -347,6 +351,8 @@ fn unpack(reader: &mut impl Read) -> Value {
             let length = number(take(2));
             text(take(length as usize))
         }
+        0xc0 => Value::Null,
+        0xd2 => number(take(4)).into(),
         0xd3 => number(take(8)).into(),
         0xd7 => {
             assert_eq!(take(1), [0], "the extension type of times");
@@ -397,10 +403,13 @@ fn fluentd_gets_records_and_acknowledges(cx: &Cx<'_>) {
         "echo x",
     );
     let message = unpack(&mut listener.accept().unwrap().0);
-    assert_eq!((message.as_array().unwrap().len(), &message[2]["log"]), (3, &"x".into()));
+    assert_eq!((message.as_array().unwrap().len(), &message[2]["log"]), (4, &"x".into()));
 }
 
 fn fluentd_async_starts_without_a_receiver(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        testkit::cx::skip("dockerd drops what still waits when the container ends");
+    }
     let (listener, address) = tcp();
     drop(listener);
     let options =
@@ -463,6 +472,9 @@ fn long_lines_go_out_in_parts(cx: &Cx<'_>) {
 }
 
 fn a_stuck_receiver_never_holds_up_a_non_blocking_container(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        testkit::cx::skip("dockerd 20.10 waits for the receiver when the container ends");
+    }
     // It accepts by its backlog and never reads.
     let (listener, address) = tcp();
     let options = [

@@ -338,7 +338,7 @@ fn flood(c: &mut Contestant) -> Result<f64> {
         "--name",
         "bench-flood",
         "--log-opt",
-        "max-size=-1",
+        "max-size=10g",
         "busybox",
         "sh",
         "-c",
