@@ -285,7 +285,8 @@ fn resources(record: &Record, security: &Security) -> Resources {
     let (quota, period) = if host.nano_cpus > 0 {
         (Some(host.nano_cpus / 10_000), Some(100_000))
     } else {
-        (positive(host.cpu_quota), positive(host.cpu_period))
+        // -1 takes a quota away.
+        ((host.cpu_quota != 0).then_some(host.cpu_quota), positive(host.cpu_period))
     };
     let some = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
     Resources {

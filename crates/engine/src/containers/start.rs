@@ -334,6 +334,7 @@ impl<'e> Step<Start<'e>> for MarkRunning {
         Box::pin(async move {
             let (pid, endpoints, by) = (cx.pid as i32, &cx.endpoints, cx.by);
             let image = cx.record.image.clone();
+            let by_policy = cx.record.state.status == Status::Restarting;
             let health = super::health::begin(&cx.container.record());
             cx.container.health().clone_from(&health);
             cx.container.change(
@@ -345,6 +346,9 @@ impl<'e> Step<Start<'e>> for MarkRunning {
                     r.state.error = String::new();
                     r.state.oom_killed = false;
                     r.state.started = Timestamp::now();
+                    if !by_policy {
+                        r.state.restarts = 0;
+                    }
                     r.state.stopped_by_hand = false;
                     r.state.health = health;
                     r.set_attached(endpoints);

@@ -5,6 +5,7 @@ use crate::Engine;
 use api::model::{HostConfig, RestartPolicy};
 use base::{Error, Principal, Result};
 use serde_json::{Map, Value};
+use sys::cgroup::Pids;
 
 /// Fields of the request that are limits; others are not changed by an update.
 const LIMITS: &[&str] = &[
@@ -49,6 +50,10 @@ impl Engine {
             let mut resources = spec::resources_of(&next, self)?;
             // The devices stay as they are: writing their rules again would close what is open meanwhile.
             resources.devices = Vec::new();
+            // A limit that is taken away has to be written too.
+            if changes.keys().any(|k| k.eq_ignore_ascii_case("PidsLimit")) {
+                resources.pids = Some(Pids { limit: host.pids_limit.unwrap_or(-1) });
+            }
             self.cgroup(&container)?.update(&resources).map_err(|e| {
                 Error::internal(format!(
                     "cannot update container {}: failed to set its limits",

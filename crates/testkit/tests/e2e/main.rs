@@ -23,6 +23,7 @@ mod golden;
 mod health;
 mod images;
 mod isolation;
+mod lifecycle;
 mod limits;
 mod links;
 mod live_restore;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         health::CASES,
         mounts::CASES,
         limits::CASES,
+        lifecycle::CASES,
         volumes::CASES,
         network_ports::CASES,
         networks::CASES,
