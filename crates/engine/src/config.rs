@@ -155,6 +155,8 @@ pub struct Networking {
     pub gateway6: String,
     /// Addresses that `host-gateway` stands for; the first counts.
     pub host_gateways: Vec<String>,
+    /// Whether filters of this machine that drop by default decide about containers too.
+    pub obey_firewall: bool,
     /// Options of new networks that do not say otherwise, by driver.
     pub default_options:
         std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,

@@ -346,6 +346,7 @@ fn network_config(config: &Config, id: &str) -> Result<network::Config> {
     let common = network::Common {
         ip_forward: config.ip_forward,
         packet_filter: config.iptables,
+        obey: config.networks.obey_firewall,
         publish_ip: match config.default_publish_ip.as_str() {
             "" => std::net::Ipv4Addr::UNSPECIFIED.into(),
             text => text.parse().map_err(|_| {

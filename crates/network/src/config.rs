@@ -37,6 +37,9 @@ pub struct Common {
     /// Address that a port is published on when the request names none (`--ip`); unspecified for all
     /// addresses of both families.
     pub publish_ip: IpAddr,
+    /// Whether chains of others that drop by default decide about containers too (`--firewall obey`), rather
+    /// than being told to let them through.
+    pub obey: bool,
 }
 
 impl Default for Common {
@@ -45,6 +48,7 @@ impl Default for Common {
             ip_forward: true,
             packet_filter: true,
             publish_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            obey: false,
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct Repair {
     pub table_made: bool,
     /// Published ports of living containers put back into the table.
     pub ports_added: usize,
+    /// Chains of others that were told again to let containers through.
+    pub ways_opened: usize,
     /// Things that could not be mended, for the log.
     pub failures: Vec<String>,
 }
@@ -126,7 +128,7 @@ impl Repair {
 
     /// Whether rules or published ports had to be put right.
     pub fn firewall(&self) -> bool {
-        self.table_made || self.ports_added > 0 || self.ports_removed > 0
+        self.table_made || self.ports_added > 0 || self.ports_removed > 0 || self.ways_opened > 0
     }
 
     /// Writes what was done to the log.
@@ -136,6 +138,7 @@ impl Repair {
                 table = self.table_made,
                 ports_added = self.ports_added,
                 ports_removed = self.ports_removed,
+                ways = self.ways_opened,
                 links_removed = self.links_removed.len(),
                 "network mended"
             );
@@ -150,6 +153,7 @@ impl Repair {
         self.ports_removed += other.ports_removed;
         self.table_made |= other.table_made;
         self.ports_added += other.ports_added;
+        self.ways_opened += other.ways_opened;
         self.failures.extend(other.failures);
     }
 }

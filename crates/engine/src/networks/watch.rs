@@ -2,7 +2,7 @@
 //! outlived their containers go.
 
 use crate::Engine;
-use base::{Error, Result};
+use base::{Error, Result, event::Event};
 use std::{
     os::{fd::AsFd as _, unix::net::UnixStream},
     sync::Arc,
@@ -31,8 +31,9 @@ impl Engine {
         let (stop, stopped) =
             UnixStream::pair().map_err(|e| Error::io("cannot make a pair of sockets", e))?;
         let engine = Arc::clone(self);
-        let mut watcher =
-            tokio::task::spawn_blocking(move || engine.networks.watch(stopped.as_fd()));
+        let mut watcher = tokio::task::spawn_blocking(move || {
+            engine.networks.watch(stopped.as_fd(), |repair| engine.tell_of_repair(repair))
+        });
         let ended = tokio::select! {
             ended = &mut watcher => ended,
             () = self.stop.cancelled() => {
@@ -42,5 +43,20 @@ impl Engine {
             }
         };
         ended.map_err(|e| Error::internal("the watcher of networks broke").caused_by(e))?
+    }
+
+    /// Says that rules were taken and put back: `network restore`.
+    fn tell_of_repair(&self, repair: &network::Repair) {
+        let event = Event::new("network", "restore", "")
+            .with("table", repair.table_made.to_string())
+            .with("portsAdded", repair.ports_added.to_string())
+            .with("portsRemoved", repair.ports_removed.to_string());
+        let told = self.store.write(|tx| {
+            tx.emit(event);
+            Ok(())
+        });
+        if let Err(err) = told {
+            tracing::error!(err = err.chain(), "a repair of networks was not told");
+        }
     }
 }

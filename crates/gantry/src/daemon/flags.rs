@@ -170,6 +170,12 @@ pub(crate) static FLAGS: &[Flag] = &[
     flag("exec-root", "exec-root", Text, "Root directory for execution state files"),
     flag("experimental", "experimental", Switch, "Enable experimental features"),
     ignored("feature", "features", Free, "every feature that is there is on"),
+    flag(
+        "firewall",
+        "firewall",
+        Text,
+        "Filters of this machine that drop by default: told to let containers through (docker), or obeyed (obey)",
+    ),
     flag("firewall-backend", "firewall-backend", Text, "Firewall backend to use (nftables)"),
     flag("fixed-cidr", "fixed-cidr", Text, "IPv4 subnet for the default bridge's containers"),
     flag("fixed-cidr-v6", "fixed-cidr-v6", Text, "IPv6 subnet of the default bridge"),

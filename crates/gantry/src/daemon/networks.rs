@@ -20,6 +20,7 @@ pub(crate) fn read(given: &Given<'_>) -> Result<Networking> {
         gateway: text("default-gateway"),
         gateway6: text("default-gateway-v6"),
         host_gateways: given.list("host-gateway-ip"),
+        obey_firewall: given.one_of("firewall", &["docker", "obey"])? == "obey",
         default_options: options(given.0.get("default-network-opt"))?,
     };
     for (flag, value, ipv6) in [

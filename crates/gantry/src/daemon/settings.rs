@@ -186,7 +186,7 @@ impl Given<'_> {
         Ok(ignored)
     }
 
-    fn one_of(&self, name: &str, choices: &[&str]) -> Result<String> {
+    pub(super) fn one_of(&self, name: &str, choices: &[&str]) -> Result<String> {
         let text = self.text(name).unwrap_or_default();
         if text.is_empty() || choices.contains(&text) {
             return Ok(text.to_owned());

@@ -153,9 +153,9 @@ pub trait Plane: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The packet filter table that holds its rules, if it has one.
-    fn table(&self) -> Option<String> {
-        None
+    /// Packet filter tables that hold rules of it.
+    fn tables(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Removes everything the network made in the kernel.

@@ -1,6 +1,7 @@
 //! Watching over the packet filter and over links of former endpoints.
 
 use super::Networks;
+use crate::Repair;
 use base::{Error, Result};
 use std::{
     os::fd::BorrowedFd,
@@ -20,11 +21,11 @@ const CALM: Duration = Duration::from_secs(10);
 impl Networks {
     /// Watches over the packet filter and over links of former endpoints until `stop` is readable or closed:
     /// rules that someone flushed are back within a moment. Blocks; to be run on a thread of its own. What
-    /// was mended is logged.
+    /// was mended is logged, and handed to `tell` when it was a matter of rules.
     ///
     /// # Errors
     /// Of the kernel, when watching itself fails.
-    pub fn watch(&self, stop: BorrowedFd<'_>) -> Result<()> {
+    pub fn watch(&self, stop: BorrowedFd<'_>, tell: impl Fn(&Repair)) -> Result<()> {
         let failed = |e: sys::netlink::Error| {
             Error::internal(e.to_string()).caused_by(std::io::Error::from(e.errno))
         };
@@ -42,7 +43,7 @@ impl Networks {
             if stopped {
                 return Ok(());
             }
-            let tables: Vec<_> = self.planes().iter().filter_map(|(_, p)| p.table()).collect();
+            let tables: Vec<_> = self.planes().iter().flat_map(|(_, p)| p.tables()).collect();
             let ours = changed && changes.wait_for_change(&tables).map_err(failed)?;
             if !ours && mended.elapsed() < patience {
                 continue;
@@ -59,6 +60,9 @@ impl Networks {
                 false => pause,
             };
             repair.log();
+            if repair.firewall() {
+                tell(&repair);
+            }
             mended = Instant::now();
         }
     }

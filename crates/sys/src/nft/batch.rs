@@ -122,6 +122,26 @@ impl Batch {
         self.push(m, || format!("add a rule to {table} {chain}"));
     }
 
+    /// Puts a rule with a comment before all others of a chain.
+    pub fn insert_marked(&mut self, table: &str, chain: &str, rule: &[Expr], mark: &str) {
+        let family = self.family;
+        let m = message(self.family, libc::NFT_MSG_NEWRULE, CREATE)
+            .with_str(a::RULE_TABLE, table)
+            .with_str(a::RULE_CHAIN, chain)
+            .nest(a::RULE_EXPRESSIONS, |m| rule.iter().fold(m, |m, expr| expr.write(m, family)))
+            .with(a::RULE_USERDATA, &super::foreign::comment(mark));
+        self.push(m, || format!("insert a rule into {table} {chain}"));
+    }
+
+    /// Removes the rule with this handle.
+    pub fn delete_rule(&mut self, table: &str, chain: &str, handle: u64) {
+        let m = message(self.family, libc::NFT_MSG_DELRULE, 0)
+            .with_str(a::RULE_TABLE, table)
+            .with_str(a::RULE_CHAIN, chain)
+            .with(a::RULE_HANDLE, &handle.to_be_bytes());
+        self.push(m, || format!("delete a rule of {table} {chain}"));
+    }
+
     /// Makes a set.
     pub fn add_set(&mut self, table: &str, set: &Set) {
         let m = self.set(table, set, 0);

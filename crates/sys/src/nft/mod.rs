@@ -10,10 +10,12 @@
 mod attributes;
 mod batch;
 mod expr;
+mod foreign;
 mod list;
 
 pub use batch::{Batch, Chain, Hook, Map, Set};
 pub use expr::{Cmp, Ct, Expr, Meta, Register, Verdict};
+pub use foreign::Foreign;
 pub use list::Element;
 
 use crate::netlink::{Error, Message, Result, Socket};
@@ -25,14 +27,17 @@ pub enum Family {
     Ipv4,
     /// IPv6, `ip6`.
     Ipv6,
+    /// Both, `inet`.
+    Inet,
 }
 
 impl Family {
-    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
+    /// `NFPROTO_...`.
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Ipv4 => libc::AF_INET as u8,
             Self::Ipv6 => libc::AF_INET6 as u8,
+            Self::Inet => libc::NFPROTO_INET as u8,
         }
     }
 }

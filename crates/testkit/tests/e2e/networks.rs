@@ -25,6 +25,7 @@ pub const CASES: &[Case] = cases![
     macvlan_containers_are_machines_of_the_parents_network,
     networks_without_addresses,
     events_tell_of_networks,
+    flushed_rules_come_back_and_an_event_says_so,
     networks_live_on_when_the_daemon_is_killed,
 ];
 
@@ -544,6 +545,29 @@ fn events_tell_of_networks(cx: &Cx<'_>) {
         seen.push(action);
     }
     assert_eq!(seen, ["create", "connect", "disconnect", "destroy"]);
+}
+
+fn flushed_rules_come_back_and_an_event_says_so(cx: &Cx<'_>) {
+    let name = made(cx, "n", &[]);
+    let id = network(cx, &name)["Id"].as_str().unwrap().to_owned();
+    let table = format!("gantry-br-{}", &id[..12]);
+    let rules = || {
+        let listed =
+            std::process::Command::new("nft").args(["list", "table", "ip", &table]).output();
+        String::from_utf8_lossy(&listed.unwrap().stdout).into_owned()
+    };
+    let before = rules();
+    assert!(before.contains("chain inward"), "{before}");
+    let mut stream = cx.api().stream(
+        "GET",
+        "/events?filters=%7B%22event%22%3A%5B%22restore%22%5D%7D",
+        false,
+        &Value::Null,
+    );
+    std::process::Command::new("nft").args(["flush", "table", "ip", &table]).status().unwrap();
+    let event: Value = serde_json::from_str(&stream.line().expect("an event")).unwrap();
+    assert_eq!((&event["Type"], &event["Action"]), (&json!("network"), &json!("restore")));
+    cx.until("the rules are as they were", || (rules() == before).then_some(()));
 }
 
 fn networks_live_on_when_the_daemon_is_killed(cx: &Cx<'_>) {

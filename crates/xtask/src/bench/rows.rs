@@ -2,7 +2,7 @@
 
 use super::{
     contestant::{Contestant, milliseconds},
-    transfer,
+    networks, transfer,
 };
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -55,6 +55,29 @@ pub(crate) static ROWS: &[Row] = &[
         name: "docker run --rm -p",
         wanted: "",
         measure: |c| c.docker(&["run", "--rm", "-p", "127.0.0.1::80", "busybox", "true"]),
+        ..BASE
+    },
+    Row {
+        name: "docker run --rm, user-defined network, three ports",
+        wanted: "5 times",
+        prepare: networks::make,
+        measure: networks::run,
+        tidy: networks::remove,
+        ..BASE
+    },
+    Row {
+        name: "10,000 ports published: start",
+        wanted: "1000 ms",
+        slow: true,
+        measure: networks::many_ports,
+        ..BASE
+    },
+    Row {
+        name: "a name of a neighbour, asked by UDP",
+        wanted: "0.2 ms",
+        prepare: networks::neighbours,
+        measure: networks::ask,
+        tidy: networks::remove,
         ..BASE
     },
     Row { name: "API create, start, wait, remove", wanted: "20 times", measure: cycle, ..BASE },

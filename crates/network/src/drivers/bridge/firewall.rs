@@ -14,7 +14,7 @@
 
 use super::kernel;
 use crate::{BridgeConfig, GatewayMode, Published, Repair, Subnet, subnet::octets};
-use base::Result;
+use base::{Error, Result};
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
@@ -78,9 +78,9 @@ impl Firewall {
     pub(super) fn open(config: &BridgeConfig, subnet: Subnet, no_router: bool) -> Result<Self> {
         let family = if subnet.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 };
         let which = usize::from(subnet.is_ipv6());
-        let mut nft = Nft::open(family).map_err(kernel)?;
+        let mut nft = Nft::open(family).map_err(without_nftables)?;
         let table = format!("gantry-{}", config.name);
-        let rules = nft.rules(&table).map_err(kernel)?;
+        let rules = nft.rules(&table).map_err(without_nftables)?;
         let shape = Shape {
             family,
             bridge: config.name.clone(),
@@ -212,6 +212,20 @@ impl Firewall {
     }
 }
 
+/// A kernel that has xtables alone (`iptables-legacy`) knows nothing of tables: that is said in words.
+fn without_nftables(error: sys::netlink::Error) -> Error {
+    const PROTONOSUPPORT: i32 = 93;
+    const OPNOTSUPP: i32 = 95;
+    const INVAL: i32 = 22;
+    match error.errno.raw_os_error() {
+        PROTONOSUPPORT | OPNOTSUPP | INVAL => Error::invalid(
+            "the kernel of this machine has no nf_tables, and rules of iptables-legacy are not made: load the module nf_tables, or start the daemon with --iptables=false, then no port is published",
+        )
+        .caused_by(kernel(error)),
+        _ => kernel(error),
+    }
+}
+
 /// The elements that these ports are, by their sets.
 fn elements<'a>(
     ports: impl IntoIterator<Item = (&'a Published, IpAddr)>,
@@ -241,7 +255,7 @@ impl Shape {
     /// Bytes of an address, in registers of four.
     fn width(&self) -> (u32, u8) {
         match self.family {
-            Family::Ipv4 => (4, 1),
+            Family::Ipv4 | Family::Inet => (4, 1),
             Family::Ipv6 => (16, 4),
         }
     }
@@ -432,7 +446,7 @@ impl Shape {
             GatewayMode::NatUnprotected => vec![("inward", rule([], Verdict::Accept))],
             GatewayMode::Routed => {
                 let echo = match self.family {
-                    Family::Ipv4 => control(1),
+                    Family::Ipv4 | Family::Inet => control(1),
                     Family::Ipv6 => control(58),
                 };
                 let open = vec![

@@ -12,6 +12,7 @@
 mod firewall;
 mod link;
 mod options;
+mod through;
 mod wire;
 
 pub(crate) use link::taken;
@@ -88,6 +89,8 @@ struct Live {
     route: Mutex<Route>,
     /// One for each family; none without packet filter rules.
     firewalls: Vec<Mutex<Firewall>>,
+    /// One for each family; none in the mode "obey".
+    ways: Vec<Mutex<through::Through>>,
     leases: Mutex<Leases>,
 }
 
@@ -129,8 +132,17 @@ impl Live {
                 .collect::<Result<_>>()?,
             false => Vec::new(),
         };
+        let mut ways = Vec::new();
+        if config.common.packet_filter && !config.common.obey {
+            for firewall in &firewalls {
+                let mut way = through::Through::open(&config.name, locked(firewall).family())?;
+                way.ensure()?;
+                ways.push(Mutex::new(way));
+            }
+        }
         Ok(Self {
             config: config.clone(),
+            ways,
             bridge,
             switched_forwarding_on: forwarding,
             ports,
@@ -445,6 +457,12 @@ impl Plane for Live {
         for firewall in &self.firewalls {
             locked(firewall).mend(&mut repair);
         }
+        for way in &self.ways {
+            match locked(way).ensure() {
+                Ok(opened) => repair.ways_opened += opened,
+                Err(error) => repair.failures.push(error.chain()),
+            }
+        }
         repair
     }
 
@@ -456,14 +474,19 @@ impl Plane for Live {
         locked(&self.leases).restless()
     }
 
-    fn table(&self) -> Option<String> {
-        self.firewalls.first().map(|f| locked(f).table().to_owned())
+    fn tables(&self) -> Vec<String> {
+        let own = self.firewalls.first().map(|f| locked(f).table().to_owned());
+        let others = self.ways.iter().flat_map(|way| locked(way).tables().to_vec());
+        own.into_iter().chain(others).collect()
     }
 
     fn remove(&self) -> Result<()> {
         let mut removed = Ok(());
         for firewall in &self.firewalls {
             removed = removed.and(locked(firewall).remove());
+        }
+        for way in &self.ways {
+            removed = removed.and(locked(way).remove());
         }
         let links: Vec<_> = {
             let leases = locked(&self.leases);

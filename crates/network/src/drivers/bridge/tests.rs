@@ -6,7 +6,10 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use sys::{
@@ -511,8 +514,13 @@ fn a_flushed_table_comes_back_by_itself() {
     let guest = Guest::new();
     guest.join(&world, &daemon, &web()).unwrap();
     let (stop, stopped) = std::os::unix::net::UnixStream::pair().unwrap();
+    let told = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| world.on_host(|| daemon.networks.watch(stopped.as_fd())));
+        let watcher = scope.spawn(|| {
+            world.on_host(|| {
+                daemon.networks.watch(stopped.as_fd(), |_| told.store(true, Ordering::Relaxed))
+            })
+        });
         for _ in 0..3 {
             // The watcher may not listen yet, so what it must not miss is done until it is seen.
             let flushed = || {
@@ -533,6 +541,7 @@ fn a_flushed_table_comes_back_by_itself() {
         drop(stop);
         watcher.join().unwrap().unwrap();
     });
+    assert!(told.load(Ordering::Relaxed));
 }
 
 #[test]
@@ -861,4 +870,61 @@ fn machines_and_links_without_ipv6_serve_as_well() {
     assert!(world.on_host(|| ask(Ipv4Addr::LOCALHOST)).iter().all(Option::is_some));
     let eth0 = netns::route(guest.netns.as_fd()).unwrap().link("eth0").unwrap().unwrap();
     assert_eq!(eth0.mtu, 1200);
+}
+
+/// A firewall of the machine's owner that forwards nothing by default.
+fn strict(world: &World) -> impl Fn(&str) + '_ {
+    let nft = move |line: &str| {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let done =
+            world.on_host(|| std::process::Command::new("nft").args(&words).status().unwrap());
+        assert!(done.success(), "{line}");
+    };
+    nft("add table inet strict");
+    nft("add chain inet strict forward { type filter hook forward priority 0 ; policy drop ; }");
+    nft("add table ip older");
+    nft("add chain ip older FORWARD { type filter hook forward priority 0 ; policy drop ; }");
+    nft
+}
+
+#[test]
+fn filters_of_others_let_containers_through_unless_they_are_to_be_obeyed() {
+    let world = World::new();
+    let nft = strict(&world);
+    let daemon = world.networks(config());
+    let guest = Guest::new();
+    guest.join(&world, &daemon, &web()).unwrap();
+    assert_eq!(world.outside(|| ask(HOST)), both(OUTSIDE));
+    // Their owner loads them anew: the ways are opened again.
+    nft("flush chain inet strict forward");
+    world.outside(|| silent(HOST, 8080, 5353));
+    let repair = world.on_host(|| daemon.networks.mend());
+    assert_eq!((repair.ways_opened, repair.failures), (1, vec![]));
+    assert_eq!(world.outside(|| ask(HOST)), both(OUTSIDE));
+    // What our own table drops stays dropped.
+    world.outside(|| silent(HOST, 80, 53));
+    world.on_host(|| daemon.networks.remove_all()).unwrap();
+    let listed = world
+        .on_host(|| std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap());
+    assert!(!String::from_utf8_lossy(&listed.stdout).contains("gantry"));
+}
+
+#[test]
+fn in_the_mode_obey_the_owners_rules_decide() {
+    let world = World::new();
+    let nft = strict(&world);
+    let common = Common { obey: true, ..Common::default() };
+    let daemon = world.networks(BridgeConfig { common, ..config() });
+    let guest = Guest::new();
+    guest.join(&world, &daemon, &web()).unwrap();
+    world.outside(|| silent(HOST, 8080, 5353));
+    // By the port that was asked for, as its owner thinks of it.
+    for chain in ["inet strict forward", "ip older FORWARD"] {
+        nft(&format!("add rule {chain} ct state established,related accept"));
+        nft(&format!(
+            "add rule {chain} oifname gantry0 meta l4proto tcp ct original proto-dst 8080 accept"
+        ));
+    }
+    assert_eq!(world.outside(|| tcp(HOST, 8080, PATIENCE)), Some(OUTSIDE.into()));
+    assert_eq!(world.outside(|| udp(HOST, 5353, SILENCE)), None);
 }
