@@ -40,6 +40,7 @@ mod registry;
 mod registry_faults;
 mod run_options;
 mod sdk_docker_py;
+mod sdk_testcontainers;
 mod security;
 mod stats;
 mod volumes;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         cli_20_10::CASES,
         compose::CASES,
         sdk_docker_py::CASES,
+        sdk_testcontainers::CASES,
         security::CASES,
         authorization::CASES,
         daemon_settings::CASES,

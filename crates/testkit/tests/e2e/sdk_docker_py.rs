@@ -8,15 +8,26 @@ pub const CASES: &[Case] =
 
 /// Runs a script with `client` ready, and asserts that it ends well.
 fn python(cx: &Cx<'_>, script: &str) {
-    let probe = Command::new("python3").args(["-c", "import docker"]).output();
-    if !probe.is_ok_and(|p| p.status.success()) {
-        skip("docker-py is not installed");
-    }
     let prelude =
         "import docker, io, sys\nfrom docker import errors\nclient = docker.from_env(timeout=60)\n";
-    let file = cx.write("script.py", format!("{prelude}NAME = {:?}\n{script}", cx.name("x")));
-    let mut command = Command::new("python3");
+    run_python(cx, "docker", &format!("{prelude}{script}"));
+}
+
+/// Runs a script that needs `module`, and asserts that it ends well. It knows `NAME`, a name of its own, and `HERE`,
+/// the case's folder.
+pub(crate) fn run_python(cx: &Cx<'_>, module: &str, script: &str) {
+    let own = testkit::image::cache_dir().join("venv/bin/python3");
+    let python = if own.exists() { own } else { "python3".into() };
+    let probe = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    if !probe.is_ok_and(|p| p.status.success()) {
+        skip(&format!("there is no {module} for Python: scripts/setup --tests installs it"));
+    }
+    let head = format!("NAME = {:?}\nHERE = {:?}\n", cx.name("x"), cx.dir().display().to_string());
+    let file = cx.write("script.py", format!("{head}{script}"));
+    let mut command = Command::new(python);
     command.arg(file).env("DOCKER_HOST", format!("unix://{}", cx.daemon.socket().display()));
+    // The helper that tidies up after a killed test is an image that is not here.
+    command.env("TESTCONTAINERS_RYUK_DISABLED", "true").env("DOCKER_CONFIG", "/nonexistent");
     command::run(&mut command, b"").ok();
 }
 
