@@ -69,7 +69,12 @@ impl Plugins {
     }
 
     /// The gate that a request goes through; `None` when there are no plugins.
-    pub(crate) fn gate(&self, by: &Principal, request: &Request<Incoming>) -> Option<Gate> {
+    pub(crate) fn gate(
+        &self,
+        by: &Principal,
+        certificates: &[String],
+        request: &Request<Incoming>,
+    ) -> Option<Gate> {
         let plugins = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         if plugins.is_empty() {
             return None;
@@ -82,6 +87,7 @@ impl Plugins {
             request_uri: uri.path_and_query().map_or("/", |p| p.as_str()).to_owned(),
             request_body: None,
             request_headers: headers(request.headers()),
+            request_peer_certificates: certificates.iter().map(|c| STANDARD.encode(c)).collect(),
             response_body: None,
             response_headers: None,
             response_status_code: None,
@@ -103,6 +109,9 @@ struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_body: Option<String>,
     request_headers: BTreeMap<String, String>,
+    /// PEM, as base64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    request_peer_certificates: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

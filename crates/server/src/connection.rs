@@ -6,7 +6,8 @@
 use crate::{
     authz::Plugins,
     hijack::Takeover,
-    metrics, router,
+    metrics,
+    router::{self, Way},
     socket::{Sent, Socket, Stream},
     tls::Tls,
     versions::{self, OLDEST, Version},
@@ -200,7 +201,7 @@ async fn secured(site: Arc<Site>, stream: TcpStream, tls: Arc<Tls>) {
     let peer = stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
     match tls.accept(stream).await {
         Ok((inner, by, copying)) => {
-            tokio::join!(connection(site, Stream::Secured(inner), by), copying);
+            tokio::join!(connection(site, inner, by), copying);
         }
         Err(err) => {
             tracing::debug!(peer, err = err.to_string(), "a TLS handshake failed");
@@ -242,14 +243,15 @@ fn boxed(
 
 async fn speak(site: Arc<Site>, stream: Stream, by: Principal) {
     let stop = site.stop.clone();
-    let tcp = stream.is_tcp();
+    let way = Way { tcp: stream.is_tcp(), certificates: stream.certificates() };
     let (socket, peer) = Socket::new(stream);
     let at = peer.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (site, by, peer) = (Arc::clone(&site), by.clone(), at.clone());
+        let way = way.clone();
         async move {
             let busy = peer.busy();
-            let mut reply = router::answer(&site, by, request, peer.clone(), tcp).await;
+            let mut reply = router::answer(&site, by, request, peer.clone(), way).await;
             if let Some(takeover) = reply.extensions_mut().remove::<Takeover>()
                 && let Some(socket) = peer.leave()
             {

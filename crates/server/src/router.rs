@@ -19,15 +19,24 @@ const SERVER: &str = concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)");
 /// Content type of a body that is merged into the query.
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 
+/// How a client came.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// Over the network.
+    pub(crate) tcp: bool,
+    /// With these certificates, PEM.
+    pub(crate) certificates: Arc<[String]>,
+}
+
 /// Answers one request.
 pub(crate) async fn answer(
     site: &Site,
     by: Principal,
     request: Request<Incoming>,
     peer: Peer,
-    tcp: bool,
+    way: Way,
 ) -> Reply {
-    let reply = route(site, by, request, peer, tcp).await;
+    let reply = route(site, by, request, peer, &way).await;
     decorate(reply)
 }
 
@@ -36,9 +45,9 @@ async fn route(
     mut by: Principal,
     mut request: Request<Incoming>,
     peer: Peer,
-    tcp: bool,
+    way: &Way,
 ) -> Reply {
-    if let Some(refused) = refuse_browser(request.headers(), tcp) {
+    if let Some(refused) = refuse_browser(request.headers(), way.tcp) {
         return reply::failure(&refused);
     }
     by.client = request
@@ -60,7 +69,7 @@ async fn route(
     {
         return versions::refuse(version, why);
     }
-    let mut gate = site.plugins.gate(&by, &request);
+    let mut gate = site.plugins.gate(&by, &way.certificates, &request);
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let (parts, body) = request.into_parts();
     let (mut body, mut read) = (Some(body), None);

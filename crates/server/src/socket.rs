@@ -42,13 +42,14 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
     /// The near side of a connection under TLS.
-    Secured(UnixStream),
+    /// With the client's certificates, PEM.
+    Secured(UnixStream, Arc<[String]>),
 }
 
 macro_rules! either {
     ($stream:expr, $inner:ident => $do:expr) => {
         match $stream {
-            Stream::Unix($inner) | Stream::Secured($inner) => $do,
+            Stream::Unix($inner) | Stream::Secured($inner, _) => $do,
             Stream::Tcp($inner) => $do,
         }
     };
@@ -98,14 +99,22 @@ impl Stream {
     fn again(&self) -> io::Result<Self> {
         let own = self.as_fd().try_clone_to_owned()?;
         Ok(match self {
-            Self::Unix(_) | Self::Secured(_) => Self::Unix(UnixStream::from_std(own.into())?),
+            Self::Unix(_) | Self::Secured(..) => Self::Unix(UnixStream::from_std(own.into())?),
             Self::Tcp(_) => Self::Tcp(TcpStream::from_std(own.into())?),
         })
     }
 
     /// Whether the client came over the network.
     pub(crate) fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp(_) | Self::Secured(_))
+        matches!(self, Self::Tcp(_) | Self::Secured(..))
+    }
+
+    /// The client's certificates, PEM, its own first.
+    pub(crate) fn certificates(&self) -> Arc<[String]> {
+        match self {
+            Self::Secured(_, certificates) => Arc::clone(certificates),
+            Self::Unix(_) | Self::Tcp(_) => Arc::default(),
+        }
     }
 }
 

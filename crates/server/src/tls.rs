@@ -6,7 +6,9 @@
 //! authority no byte of a client without a certificate of it reaches HTTP.
 //! Source: dockerd's `--tls`, `--tlsverify`, `--tlscacert`, `--tlscert`, `--tlskey`.
 
+use crate::socket::Stream;
 use base::{Error, Principal, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::CryptoProvider,
@@ -61,24 +63,25 @@ impl Tls {
         Ok(())
     }
 
-    /// Shakes hands; gives the socket that HTTP is spoken on, who is at the other end, and the copying that
-    /// has to be driven meanwhile.
+    /// Shakes hands; gives the connection that HTTP is spoken on, who is at the other end, and the copying
+    /// that has to be driven meanwhile.
     pub(crate) async fn accept(
         &self,
         tcp: TcpStream,
-    ) -> std::io::Result<(UnixStream, Principal, impl Future<Output = ()> + Send + use<>)> {
+    ) -> std::io::Result<(Stream, Principal, impl Future<Output = ()> + Send + use<>)> {
         let config = Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner));
         let shake = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
         let mut secured = tokio::time::timeout(HANDSHAKE, shake).await??;
-        let certificate = secured.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let name = certificate.and_then(|c| common_name(c)).unwrap_or_default();
+        let chain = secured.get_ref().1.peer_certificates().unwrap_or_default();
+        let name = chain.first().and_then(|c| common_name(c)).unwrap_or_default();
+        let certificates = chain.iter().map(|c| pem(c)).collect();
         let by = Principal { name, ..Principal::default() };
         let (ours, mut inner) = UnixStream::pair()?;
         let copying = async move {
             // Either end may go at any time; the other then sees it go.
             let _ = tokio::io::copy_bidirectional(&mut secured, &mut inner).await;
         };
-        Ok((ours, by, copying))
+        Ok((Stream::Secured(ours, certificates), by, copying))
     }
 }
 
@@ -120,6 +123,18 @@ fn certificates(path: &Path) -> std::result::Result<Vec<CertificateDer<'static>>
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
         .map_err(|err| err.to_string())?;
     if all.is_empty() { Err("it holds no certificate".into()) } else { Ok(all) }
+}
+
+/// A certificate as text.
+fn pem(der: &[u8]) -> String {
+    const COLUMNS: usize = 64;
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(COLUMNS)
+        .map(|line| std::str::from_utf8(line).unwrap_or_default())
+        .collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// The common name of a certificate's subject. The certificate was verified before.
@@ -176,6 +191,8 @@ mod tests {
         params.distinguished_name.push(rcgen::DnType::CommonName, "alice");
         let certificate = params.self_signed(&key).unwrap();
         assert_eq!(common_name(certificate.der()).as_deref(), Some("alice"));
+        let read = CertificateDer::from_pem_slice(pem(certificate.der()).as_bytes()).unwrap();
+        assert_eq!(&read, certificate.der());
     }
 
     #[test]

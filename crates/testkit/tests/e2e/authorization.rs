@@ -10,8 +10,11 @@ use std::{
 };
 use testkit::{Cx, Daemon, cases, daemon::Options, suite::Case};
 
-pub const CASES: &[Case] =
-    cases![plugins_see_requests_and_answers_and_their_word_counts, plugins_change_by_a_reload];
+pub const CASES: &[Case] = cases![
+    plugins_see_requests_and_answers_and_their_word_counts,
+    plugins_change_by_a_reload,
+    plugins_see_whose_certificate_it_is,
+];
 
 type Judge = dyn Fn(&str, &Value) -> Value + Send + Sync;
 
@@ -170,4 +173,42 @@ fn plugins_change_by_a_reload(cx: &Cx<'_>) {
             .unwrap_err()
     );
     assert!(text.contains("plugin \"missing\" not found"), "{text}");
+}
+
+fn plugins_see_whose_certificate_it_is(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        testkit::cx::skip("needs a daemon of its own");
+    }
+    let dir = cx.dir();
+    let pki = crate::pki::Pki::new(dir);
+    let asked = plugin(dir, "who", Box::new(|_, _| json!({"Allow": true})));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = format!("tcp://127.0.0.1:{port}");
+    let [ca, cert, key] = ["ca.pem", "server.pem", "server.key"].map(|name| pki.path(name));
+    let flags = [
+        "-H",
+        &host,
+        "--tlsverify",
+        &format!("--tlscacert={ca}"),
+        &format!("--tlscert={cert}"),
+        &format!("--tlskey={key}"),
+        "--authorization-plugin=who",
+        &format!("--plugin-dir={}", dir.display()),
+    ];
+    let _daemon = Daemon::start(Options::new().without_bridge().args(&flags)).unwrap();
+    let [cert, key] = ["client.pem", "client.key"].map(|name| pki.path(name));
+    let mut command = std::process::Command::new("docker");
+    command.env_remove("DOCKER_HOST").env("HOME", dir).args(["-H", &host, "--tlsverify"]);
+    command.args(["--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key, "volume", "ls"]);
+    testkit::command::run(&mut command, b"").ok();
+    let asked = asked.lock().unwrap();
+    let listed = asked
+        .iter()
+        .find(|(_, shown)| shown["RequestUri"].as_str().is_some_and(|u| u.contains("/volumes")));
+    let shown = &listed.unwrap().1;
+    assert_eq!((&shown["User"], &shown["UserAuthNMethod"]), (&"client".into(), &"TLS".into()));
+    let sent = STANDARD.decode(shown["RequestPeerCertificates"][0].as_str().unwrap()).unwrap();
+    let same = |text: &str| text.replace(['\r', '\n'], "");
+    let own = std::fs::read_to_string(&cert).unwrap();
+    assert_eq!(same(std::str::from_utf8(&sent).unwrap()), same(&own));
 }

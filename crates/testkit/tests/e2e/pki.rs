@@ -40,7 +40,8 @@ impl Pki {
         {
             let key = KeyPair::generate().unwrap();
             let hosts: Vec<String> = hosts.into_iter().map(str::to_owned).collect();
-            let params = CertificateParams::new(hosts).unwrap();
+            let mut params = CertificateParams::new(hosts).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
             let cert = params.signed_by(&key, &ca).unwrap();
             self.write(&format!("{name}.pem"), &cert.pem());
             self.write(&format!("{name}.key"), &key.serialize_pem());
