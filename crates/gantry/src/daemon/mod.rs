@@ -213,6 +213,11 @@ async fn serve(
 ) -> Result<ExitCode> {
     // Caught from now on, so that a signal during the start is not the default death.
     let mut signals = Signals::catch()?;
+    // Before anything is served: a socket that must not be open ends the start.
+    let listeners = bound
+        .into_iter()
+        .map(|socket| listener(socket, &settings.security, tls.as_ref()))
+        .collect::<Result<Vec<_>>>()?;
     let engine = engine::Engine::open(settings.engine.clone()).await?;
     let stop = CancellationToken::new();
     let server = Arc::new(Server::new(Arc::clone(&engine), stop.clone()));
@@ -220,8 +225,7 @@ async fn serve(
         server.serve_from(oldest)?;
     }
     server.authorize_by(&settings.authorization, &settings.plugin_folders).await?;
-    for socket in bound {
-        let listener = listener(socket, &settings.security, tls.as_ref())?;
+    for listener in listeners {
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(listener).await });
     }
