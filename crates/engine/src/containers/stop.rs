@@ -1,6 +1,6 @@
 //! `POST /containers/{id}/stop` and `/restart`: the stop signal, a grace period, then KILL.
 
-use super::{Condition, Container, Wait, kill::stop_signal};
+use super::{Condition, Container, Record, Status, Wait, kill::stop_signal};
 use crate::Engine;
 use base::{Error, Principal, Result, signal};
 use std::{sync::Arc, time::Duration};
@@ -8,6 +8,18 @@ use std::{sync::Arc, time::Duration};
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// After KILL a process is gone at once, unless the kernel holds it; Docker gives up after 10 s too.
 const AFTER_KILL: Duration = Duration::from_secs(10);
+/// Runs that a stop may meet, each of which the restart policy started under its hands.
+const TRIES: usize = 20;
+
+/// Whether the run after `ends` others is over within `limit`; without one it is waited for.
+async fn run_over(container: &Arc<Container>, ends: u64, limit: Option<Duration>) -> bool {
+    let mut phase = container.watch();
+    let over = phase.wait_for(|p| p.ends > ends || !p.alive || p.removed);
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, over).await.is_ok(),
+        None => over.await.is_ok(),
+    }
+}
 
 impl Engine {
     /// Stops container `name`. `timeout` in seconds: negative waits for ever, none takes the
@@ -24,7 +36,7 @@ impl Engine {
     ) -> Result<()> {
         let container = self.containers.find(name)?;
         let record = container.record();
-        if !record.state.status.alive() && record.state.status != super::Status::Restarting {
+        if !record.state.status.alive() && record.state.status != Status::Restarting {
             return Err(Error::not_modified(format!("container {name} is already stopped")));
         }
         self.stop_container(&container, timeout, signal, by).await?;
@@ -80,49 +92,56 @@ impl Engine {
             Some(seconds) => Some(Duration::from_secs(seconds.unsigned_abs())),
             None => Some(DEFAULT_GRACE),
         };
-        container.change(
-            &self.store,
-            |r| {
-                r.state.stopped_by_hand = true;
-                r.facts.ended = Some(super::facts::Deed::now(by));
-            },
-            |_, _| Ok(()),
-        )?;
-        if record.state.status == super::Status::Restarting
-            && self.give_up_restart(container).await?
-        {
-            return Ok(());
-        }
-        if record.state.status == super::Status::Paused {
-            self.thaw(container).await?;
-        }
-        match self.send_signal(container, first, by).await {
-            // Ended already; the caller may rely on it being recorded.
-            Err(err) if err.kind() == base::Kind::Conflict => {
-                self.stopped_within(container, AFTER_KILL).await;
+        for _ in 0..TRIES {
+            let record = container.record();
+            container.change(
+                &self.store,
+                |r| {
+                    r.state.stopped_by_hand = true;
+                    r.facts.ended = Some(super::facts::Deed::now(by));
+                },
+                |_, _| Ok(()),
+            )?;
+            match record.state.status {
+                // Started in the meantime: that start has forgotten the note, which is made again.
+                Status::Restarting if !self.give_up_restart(container).await? => continue,
+                Status::Running => {}
+                Status::Paused => self.thaw(container).await?,
+                _ => return Ok(()),
+            }
+            self.end_run(container, &record, (first, grace), by).await?;
+            // It may have ended by itself just before, and be on its way back.
+            if container.status() != Status::Restarting {
                 return Ok(());
             }
-            Err(err) => return Err(err),
-            Ok(()) => {}
         }
-        let Some(grace) = grace else {
-            Wait::on(container, Condition::NotRunning).ended().await;
-            return Ok(());
-        };
-        if self.stopped_within(container, grace).await {
-            return Ok(());
-        }
-        match self.send_signal(container, signal::KILL, by).await {
-            // Ended already; the caller may rely on it being recorded.
-            Err(err) if err.kind() == base::Kind::Conflict => {
-                self.stopped_within(container, AFTER_KILL).await;
+        Err(Error::internal(format!(
+            "cannot stop container: {}: it is started again and again",
+            record.name
+        )))
+    }
+
+    /// Ends the run that `record` is of: the signal, the grace period, KILL.
+    async fn end_run(
+        &self,
+        container: &Arc<Container>,
+        record: &Record,
+        (first, grace): (i32, Option<Duration>),
+        by: &Principal,
+    ) -> Result<()> {
+        let ends = record.state.ends;
+        for (signal, limit) in [(first, grace), (signal::KILL, Some(AFTER_KILL))] {
+            match self.send_signal(container, signal, by).await {
+                // Ended already; the caller may rely on it being recorded.
+                Err(err) if err.kind() == base::Kind::Conflict => {
+                    run_over(container, ends, Some(AFTER_KILL)).await;
+                    return Ok(());
+                }
+                done => done?,
+            }
+            if run_over(container, ends, limit).await {
                 return Ok(());
             }
-            Err(err) => return Err(err),
-            Ok(()) => {}
-        }
-        if self.stopped_within(container, AFTER_KILL).await {
-            return Ok(());
         }
         Err(Error::internal(format!(
             "cannot stop container: {}: tried to kill it, but the process did not end within {} s",
@@ -134,10 +153,10 @@ impl Engine {
     /// Ends the waiting of the restart policy; false when the container was started in the meantime.
     async fn give_up_restart(&self, container: &Arc<Container>) -> Result<bool> {
         let _ops = container.ops.lock().await;
-        if container.status() != super::Status::Restarting {
+        if container.status() != Status::Restarting {
             return Ok(false);
         }
-        container.change(&self.store, |r| r.state.status = super::Status::Exited, |_, _| Ok(()))?;
+        container.change(&self.store, |r| r.state.status = Status::Exited, |_, _| Ok(()))?;
         Ok(true)
     }
 

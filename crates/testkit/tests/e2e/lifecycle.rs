@@ -72,7 +72,8 @@ fn policies_change_while_it_runs(cx: &Cx<'_>) {
     let name =
         cx.start("a", &[], &["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 600 & wait; done"]);
     cx.docker(&["update", "--restart", "on-failure:5", &name]).ok();
-    cx.docker(&["exec", &name, "kill", "-TERM", "1"]).ok();
+    // The exec may end with the container before it can say how.
+    cx.docker(&["exec", &name, "kill", "-TERM", "1"]);
     cx.until("it was started again", || {
         let whole = cx.inspect(&name);
         (whole["RestartCount"] == 1 && whole["State"]["Running"] == true).then_some(())
