@@ -50,6 +50,11 @@ impl BuildArgs {
         }
     }
 
+    /// Lets these stand as global defaults too.
+    pub fn predefine(&mut self, all: BTreeMap<String, String>) {
+        self.global.extend(all.into_iter().map(|(name, value)| (name, Some(value))));
+    }
+
     /// An `ARG` before the first `FROM`.
     pub fn declare_global(&mut self, name: &str, default: Option<String>) {
         // A bare `ARG TARGETARCH` keeps the value that is there by itself.

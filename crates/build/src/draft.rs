@@ -43,16 +43,24 @@ pub enum Work {
 }
 
 /// A command to run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
     /// Its words, shell included.
     pub command: Vec<String>,
     /// A script to be put at `/dev/pipes/<name>`: a here-document with `#!`.
     pub script: Option<(String, String)>,
+    /// `--mount`, each value as written, variables expanded (BuildKit).
+    pub mounts: Vec<String>,
+    /// `--network` (BuildKit).
+    pub network: Option<String>,
+    /// `--security` (BuildKit).
+    pub security: Option<String>,
+    /// `--device`, each (BuildKit).
+    pub devices: Vec<String>,
 }
 
 /// Files to copy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Copy {
     /// `COPY` or `ADD`.
     pub name: &'static str,
@@ -68,6 +76,16 @@ pub struct Copy {
     pub chmod: Option<String>,
     /// Digest that a download must have.
     pub checksum: Option<String>,
+    /// `--link`: the files become a layer that stands on nothing (BuildKit).
+    pub link: bool,
+    /// `--parents`: folders above the sources are kept (BuildKit).
+    pub parents: bool,
+    /// `--exclude`, each (BuildKit).
+    pub exclude: Vec<String>,
+    /// `--keep-git-dir` (`ADD` in BuildKit).
+    pub keep_git_dir: bool,
+    /// `--unpack` (`ADD` in BuildKit): downloads too, or nothing.
+    pub unpack: Option<bool>,
 }
 
 /// One source of a copy.

@@ -114,7 +114,8 @@ pub fn needed(file: &Dockerfile, target: usize, expand: impl Fn(&str) -> String)
     while let Some(at) = open.pop() {
         let stage = &file.stages[at];
         let base = expand(&stage.head.base);
-        let sources = stage.steps.iter().filter_map(|s| s.instruction.from().map(str::to_owned));
+        let sources = stage.steps.iter().flat_map(|s| s.instruction.sources());
+        let sources = sources.map(|name| if name.contains('$') { expand(&name) } else { name });
         // A number names a stage only behind `--from`.
         let bases = named(file, &base, at).into_iter();
         let all = bases.chain(sources.filter_map(|name| earlier(file, &name, at)));
@@ -128,7 +129,7 @@ pub fn needed(file: &Dockerfile, target: usize, expand: impl Fn(&str) -> String)
 }
 
 /// The stage named `name` before the one at `before`.
-pub(crate) fn named(file: &Dockerfile, name: &str, before: usize) -> Option<usize> {
+pub fn named(file: &Dockerfile, name: &str, before: usize) -> Option<usize> {
     let is = |s: &crate::dockerfile::Stage| {
         s.head.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name))
     };
@@ -136,7 +137,7 @@ pub(crate) fn named(file: &Dockerfile, name: &str, before: usize) -> Option<usiz
 }
 
 /// The stage named or numbered `name` before the one at `before`.
-pub(crate) fn earlier(file: &Dockerfile, name: &str, before: usize) -> Option<usize> {
+pub fn earlier(file: &Dockerfile, name: &str, before: usize) -> Option<usize> {
     named(file, name, before).or_else(|| name.parse().ok().filter(|index| *index < before))
 }
 

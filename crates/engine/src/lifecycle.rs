@@ -110,6 +110,36 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// Where everything is that must stay.
+    pub fn data_root(&self) -> &std::path::Path {
+        &self.config.data_root
+    }
+
+    /// Where everything is that goes with a restart of the machine.
+    pub fn exec_root(&self) -> &std::path::Path {
+        &self.config.exec_root
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The images.
+    pub fn image_store(&self) -> &Arc<Images> {
+        &self.images
+    }
+
+    /// The address that `host-gateway` stands for.
+    pub fn host_gateway(&self) -> Option<std::net::IpAddr> {
+        network::names::host_gateway(self.networks.bridge_address())
+    }
+
+    /// Runs what must be waited for at an ordered stop.
+    pub fn task(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// Opens the data root and takes up whatever was running.
     ///
     /// # Errors

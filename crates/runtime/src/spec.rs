@@ -162,10 +162,27 @@ pub struct Mount {
     /// Folders of a `layers` mount, topmost first, mounted read-only as one tree.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lower: Vec<PathBuf>,
+    /// What is laid over each other, when `kind` is `overlay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
 }
 
 fn is_empty(path: &std::path::Path) -> bool {
     path.as_os_str().is_empty()
+}
+
+/// An overlay that is mounted in a container, in its mount namespace only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overlay {
+    /// Folders of the host, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// overlayfs's scratch folder, on the same file system as `upper`.
+    pub work: PathBuf,
+    /// What of the overlay is mounted: `/` for all, or a file or folder in it.
+    pub path: PathBuf,
 }
 
 impl Mount {

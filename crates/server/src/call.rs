@@ -2,6 +2,7 @@
 
 use crate::{socket::Peer, versions::Version};
 use base::{Error, Principal, Result, filters::Filters};
+use buildkit::BuildKit;
 use bytes::Bytes;
 use engine::Engine;
 use http::{HeaderMap, Method, header};
@@ -27,6 +28,7 @@ pub(crate) struct Call {
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) by: Principal,
     pub(crate) peer: Peer,
+    pub(crate) builder: Option<Arc<BuildKit>>,
 }
 
 impl Call {

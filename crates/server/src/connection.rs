@@ -5,6 +5,7 @@
 
 use crate::{
     authz::Plugins,
+    h2c::PREFACE,
     hijack::Takeover,
     metrics,
     router::{self, Way},
@@ -13,6 +14,7 @@ use crate::{
     versions::{self, OLDEST, Version},
 };
 use base::Principal;
+use buildkit::BuildKit;
 use engine::Engine;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -50,6 +52,8 @@ pub enum Listener {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) engine: Arc<Engine>,
+    /// What BuildKit's clients speak with.
+    pub(crate) builder: Option<Arc<BuildKit>>,
     /// Changes, which outlive the connection that asked for them.
     pub(crate) changes: TaskTracker,
     stop: CancellationToken,
@@ -76,8 +80,13 @@ impl Server {
     /// A server over `engine` that ends with `stop`.
     pub fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
         let actions = Arc::default();
+        // A disk that cannot be written fails builds, and what is said of it is in the log.
+        let builder = BuildKit::new(&engine)
+            .inspect_err(|err| tracing::error!(err = err.chain(), "BuildKit's front is off"))
+            .ok();
         let site = Arc::new(Site {
             engine,
+            builder,
             changes: TaskTracker::new(),
             stop,
             actions,
@@ -228,6 +237,15 @@ async fn connection(site: Arc<Site>, stream: Stream, by: Principal) {
         () = site.stop.cancelled() => false,
     };
     if spoke {
+        if let (Some(builder), true) = (&site.builder, stream.begins_with(PREFACE)) {
+            let (served, stop) = (crate::h2c::direct(Arc::clone(builder), by, stream), &site.stop);
+            let served = Box::pin(served);
+            tokio::select! {
+                () = served => {}
+                () = stop.cancelled() => {}
+            }
+            return;
+        }
         boxed(site, stream, by).await;
     }
 }

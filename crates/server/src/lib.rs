@@ -11,6 +11,7 @@
 mod authz;
 mod call;
 mod connection;
+mod h2c;
 mod hijack;
 mod metrics;
 mod reply;

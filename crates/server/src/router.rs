@@ -91,6 +91,7 @@ async fn route(
         read,
         upgrade,
         by,
+        builder: site.builder.clone(),
     };
     let reply = handle(site, route, call).await;
     match gate {

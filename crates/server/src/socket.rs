@@ -95,6 +95,16 @@ impl Stream {
         }
     }
 
+    /// Whether these are the first bytes that came; they are not taken.
+    pub(crate) fn begins_with(&self, wanted: &[u8]) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let mut bytes = [0; 64];
+        let wanted = &wanted[..wanted.len().min(bytes.len())];
+        let count = recv(self, &mut bytes[..wanted.len()], RecvFlags::PEEK).map_or(0, |(n, _)| n);
+        // The preface has a blank line in its middle, where a short read may end.
+        count > 16 && wanted.starts_with(&bytes[..count])
+    }
+
     /// The same socket under a descriptor of its own, watched apart.
     fn again(&self) -> io::Result<Self> {
         let own = self.as_fd().try_clone_to_owned()?;
@@ -115,6 +125,34 @@ impl Stream {
             Self::Secured(_, certificates) => Arc::clone(certificates),
             Self::Unix(_) | Self::Tcp(_) => Arc::default(),
         }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), s => Pin::new(s).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), s => Pin::new(s).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), s => Pin::new(s).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), s => Pin::new(s).poll_shutdown(cx))
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`scoped`] for what does not yet; nothing is read from a special file; times are never hashed.
 //! Source: docker 28 `builder/dockerfile/copy.go` (behaviour).
 
+mod action;
 mod changes;
 mod hash;
 mod owner;
@@ -13,9 +14,10 @@ mod place;
 mod scoped;
 mod walk;
 
+pub use action::{Action, Selection, contents};
 pub use changes::transfer_changes;
 pub use hash::digest_of_file;
-pub use owner::Owner;
+pub use owner::{Mode, Owner};
 
 use crate::{draft::Copy, go};
 use base::{Error, Result, hex};
@@ -75,6 +77,14 @@ pub fn gather(root: &Arc<Root>, tree: Tree, pattern: &str, archive: Archive) -> 
     }
     let found = walk::matching(root, path)?;
     found.iter().map(|rel| single(root, tree, rel, archive)).collect()
+}
+
+/// Paths in a tree that match a pattern, absolute, in lexical order. Blocks.
+///
+/// # Errors
+/// Of the disk.
+pub fn matching(root: &Root, pattern: &str) -> Result<Vec<String>> {
+    Ok(walk::matching(root, pattern)?.into_iter().map(|path| format!("/{path}")).collect())
 }
 
 /// The file of exactly this name. Blocks.
@@ -192,6 +202,7 @@ impl Transfer<'_> {
             None => Some(Owner { uid: 0, gid: 0 }),
         };
         let mode = self.copy.chmod.as_deref().map(owner::parse_mode).transpose()?;
+        let mode = mode.map(Mode::Set);
         let dest = scoped::join(self.working_dir, &self.copy.dest);
         let into_dir = self.copy.dest.ends_with('/')
             || self.copy.dest.ends_with("/.")
@@ -255,8 +266,8 @@ impl Transfer<'_> {
     }
 }
 
-/// Whether a file is a tar archive, compressed or not: its first header can be read.
-fn is_archive(root: &Root, path: &Path) -> bool {
+/// Whether a file is a tar archive, compressed or not: its first header can be read. Blocks.
+pub fn is_archive(root: &Root, path: &Path) -> bool {
     use std::io::Read as _;
     let Ok(file) = root.open_file(path) else { return false };
     let Ok((_, mut plain)) = image::decompress::open(file, &image::Limits::default()) else {

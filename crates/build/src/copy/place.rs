@@ -1,7 +1,7 @@
 //! Writing copies into a tree: files, folders, links and special files with mode, owner, capabilities and
 //! times, replacing what is in the way as unpacking a tar does.
 
-use super::{Owner, failed, hash::read_only, walk};
+use super::{Mode, Owner, failed, hash::read_only, walk};
 use base::{Error, Result};
 use std::{
     collections::HashMap,
@@ -22,7 +22,9 @@ const FOLDER: u32 = 0o755;
 pub(super) struct Placer<'r> {
     root: &'r Root,
     owner: Option<Owner>,
-    mode: Option<u32>,
+    mode: Option<Mode>,
+    /// All files get this time instead of their own.
+    time: Option<Time>,
     /// Times of folders, set when nothing more goes into them.
     folders: Vec<(PathBuf, Time)>,
     /// First copy of each file with several names.
@@ -30,8 +32,22 @@ pub(super) struct Placer<'r> {
 }
 
 impl<'r> Placer<'r> {
-    pub(super) fn new(root: &'r Root, owner: Option<Owner>, mode: Option<u32>) -> Self {
-        Self { root, owner, mode, folders: Vec::new(), links: HashMap::new() }
+    pub(super) fn new(root: &'r Root, owner: Option<Owner>, mode: Option<Mode>) -> Self {
+        Self { root, owner, mode, time: None, folders: Vec::new(), links: HashMap::new() }
+    }
+
+    /// Gives all files this time instead of their own.
+    pub(super) fn at(mut self, time: Option<Time>) -> Self {
+        self.time = time;
+        self
+    }
+
+    fn mode(&self, own: u32, folder: bool) -> u32 {
+        self.mode.as_ref().map_or(own, |mode| mode.of(own, folder))
+    }
+
+    fn time(&self, own: Time) -> Time {
+        self.time.unwrap_or(own)
     }
 
     /// Whether `path` is a folder.
@@ -41,6 +57,18 @@ impl<'r> Placer<'r> {
             Err(err) if super::is_absent(&err) => Ok(false),
             Err(err) => Err(failed(format!("cannot look at {}", path.display()), err)),
         }
+    }
+
+    /// Whether there is anything at `path`.
+    pub(super) fn exists(&self, path: &Path) -> Result<bool> {
+        self.root.exists(path).map_err(|e| failed(format!("cannot look at {}", path.display()), e))
+    }
+
+    /// Removes what is at `path`.
+    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+        self.root
+            .remove_all(path)
+            .map_err(|e| failed(format!("cannot remove {}", path.display()), e))
     }
 
     /// The folder at `path`, made if it is not there.
@@ -75,7 +103,11 @@ impl<'r> Placer<'r> {
         file.write_all(content).map_err(fail)?;
         let owner = self.owner.unwrap_or(Owner { uid: 0, gid: 0 });
         chown_open(&file, owner.uid, owner.gid).map_err(|e| fail(e.into()))?;
-        chmod_open(&file, self.mode.unwrap_or(0o644)).map_err(|e| fail(e.into()))
+        chmod_open(&file, self.mode(0o644, false)).map_err(|e| fail(e.into()))?;
+        match self.time {
+            Some(time) => set_open_mtime(&file, time).map_err(|e| fail(e.into())),
+            None => Ok(()),
+        }
     }
 
     /// The folder and name that `to` stands for, the folder made if need be.
@@ -87,20 +119,43 @@ impl<'r> Placer<'r> {
 
     /// Copies what is in the folder `from` into `to`.
     pub(super) fn tree(&mut self, root: &Root, from: &Path, to: &Path) -> Result<()> {
+        self.chosen(root, from, to, None, &|_, _| true)
+    }
+
+    /// Copies what `choose` picks (path below `from`, whether it is a folder) of the folder `from` into `to`,
+    /// which gets the mode `own` if it has to be made.
+    pub(super) fn chosen(
+        &mut self,
+        root: &Root,
+        from: &Path,
+        to: &Path,
+        own: Option<&Stat>,
+        choose: &dyn Fn(&Path, bool) -> bool,
+    ) -> Result<()> {
         if self.make_folders(to, None)? {
             let change = |e| failed(format!("cannot change {}", to.display()), e);
             let dir = self.root.open_dir(to).map_err(change)?;
             if let Some(owner) = self.owner {
                 chown_open(&dir, owner.uid, owner.gid).map_err(change)?;
             }
-            if let Some(mode) = self.mode {
+            if let (None, Some(stat)) = (self.owner, own) {
+                chown_open(&dir, stat.uid, stat.gid).map_err(change)?;
+            }
+            if own.is_some() || self.mode.is_some() {
+                let mode = self.mode(own.map_or(FOLDER, |stat| stat.mode), true);
                 chmod_open(&dir, mode).map_err(change)?;
+            }
+            if let Some(time) = self.time.or(own.map(|stat| stat.mtime)) {
+                self.folders.push((to.to_owned(), time));
             }
         }
         let top = from.strip_prefix("/").unwrap_or(from).to_owned();
         let mut current: Option<(PathBuf, Dir)> = None;
         walk::below(root, &top, |entry| {
             let rel = entry.path.strip_prefix(&top).unwrap_or(entry.path);
+            if !choose(rel, entry.stat.kind == Kind::Dir) {
+                return Ok(false);
+            }
             let target = to.join(rel);
             let parent = target.parent().unwrap_or(to);
             if current.as_ref().is_none_or(|(path, _)| path != parent) {
@@ -149,7 +204,7 @@ impl<'r> Placer<'r> {
         }
         clear(into, name, stat.kind).map_err(fail)?;
         let owner = self.owner.unwrap_or(Owner { uid: stat.uid, gid: stat.gid });
-        let mode = self.mode.unwrap_or(stat.mode);
+        let mode = self.mode(stat.mode, stat.kind == Kind::Dir);
         match stat.kind {
             Kind::File => {
                 if stat.nlink > 1 {
@@ -166,13 +221,13 @@ impl<'r> Placer<'r> {
                     Err(err) if err.is_taken() => {}
                     other => other.map_err(fail)?,
                 }
-                self.folders.push((path.to_owned(), stat.mtime));
+                self.folders.push((path.to_owned(), self.time(stat.mtime)));
             }
             Kind::Symlink => {
                 let target = dir.readlink(from).map_err(fail)?;
                 into.symlink(target, name).map_err(fail)?;
                 into.chown(name, owner.uid, owner.gid).map_err(fail)?;
-                return into.set_mtime(name, stat.mtime).map_err(fail);
+                return into.set_mtime(name, self.time(stat.mtime)).map_err(fail);
             }
             Kind::Char => {
                 into.mknod(name, Node::Char(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?;
@@ -185,7 +240,10 @@ impl<'r> Placer<'r> {
         }
         into.chown(name, owner.uid, owner.gid).map_err(fail)?;
         into.chmod(name, mode).map_err(fail)?;
-        if stat.kind == Kind::Dir { Ok(()) } else { into.set_mtime(name, stat.mtime).map_err(fail) }
+        if stat.kind == Kind::Dir {
+            return Ok(());
+        }
+        into.set_mtime(name, self.time(stat.mtime)).map_err(fail)
     }
 
     #[expect(
@@ -217,7 +275,7 @@ impl<'r> Placer<'r> {
                 set_open_xattr(&file, &key, &value).map_err(fail)?;
             }
         }
-        set_open_mtime(&file, stat.mtime).map_err(fail)
+        set_open_mtime(&file, self.time(stat.mtime)).map_err(fail)
     }
 
     /// Sets what can only be set when everything is there: the times of folders.

@@ -43,6 +43,7 @@ impl Trees {
             chown: None,
             chmod: None,
             checksum: None,
+            ..Copy::default()
         };
         edit(&mut copy);
         let mut found = Vec::new();

@@ -47,6 +47,11 @@ impl Flags {
         }
     }
 
+    /// Whether the flag was written.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|f| f.name == name)
+    }
+
     /// A flag that is on or off.
     ///
     /// # Errors
@@ -62,6 +67,21 @@ impl Flags {
                 "Expecting boolean value for flag {name}, not: {value}"
             ))),
         }
+    }
+
+    /// A flag that may be given several times, each with a value.
+    ///
+    /// # Errors
+    /// `Invalid` when one has no value.
+    pub fn all(&mut self, name: &str) -> Result<Vec<String>> {
+        let mut values = Vec::new();
+        while let Some(at) = self.0.iter().position(|f| f.name == name) {
+            let value = self.0.remove(at).value;
+            values.push(
+                value.ok_or_else(|| Error::invalid(format!("Missing a value on flag: {name}")))?,
+            );
+        }
+        Ok(values)
     }
 
     /// The first flag among `names`, if any was written: those that only BuildKit knows.

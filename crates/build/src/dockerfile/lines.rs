@@ -11,6 +11,7 @@ pub(super) struct File {
     pub escape: char,
     pub lines: Vec<Logical>,
     pub warnings: Vec<String>,
+    pub directives: Vec<(String, String)>,
 }
 
 /// One instruction's text, continued lines joined, and the here-documents after it.
@@ -30,9 +31,9 @@ pub(super) fn read(text: &str) -> Result<File> {
             format!("dockerfile line greater than max allowed size of {}", limits::LINE_BYTES);
         return Err(in_line(long + 1, Error::invalid(why)));
     }
-    let escape = directives(&physical)?;
+    let (escape, directives) = directives(&physical)?;
     let mut reader = Reader { physical: &physical, at: 0, escape };
-    let mut file = File { escape, lines: Vec::new(), warnings: Vec::new() };
+    let mut file = File { escape, lines: Vec::new(), warnings: Vec::new(), directives };
     while reader.at < physical.len() {
         if let Some(line) = reader.logical(&mut file.warnings)? {
             file.lines.push(line);
@@ -53,16 +54,16 @@ pub(super) fn read(text: &str) -> Result<File> {
 }
 
 /// Reads the parser directives at the top; they end at the first line that is none.
-fn directives(physical: &[&str]) -> Result<char> {
+fn directives(physical: &[&str]) -> Result<(char, Vec<(String, String)>)> {
     let mut escape = '\\';
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<(String, String)> = Vec::new();
     for (index, line) in physical.iter().enumerate() {
         let Some((key, value)) = directive(line) else { break };
         if !matches!(key.as_str(), "escape" | "syntax" | "check") {
             break;
         }
         let fail = |why: String| Err(in_line(index + 1, Error::invalid(why)));
-        if seen.contains(&key) {
+        if seen.iter().any(|(k, _)| *k == key) {
             return fail(format!("only one {key} parser directive can be used"));
         }
         if key == "escape" {
@@ -74,9 +75,9 @@ fn directives(physical: &[&str]) -> Result<char> {
                 }
             };
         }
-        seen.push(key);
+        seen.push((key, value.to_owned()));
     }
-    Ok(escape)
+    Ok((escape, seen))
 }
 
 /// `# key = value`, the key in lower case.

@@ -25,6 +25,16 @@ use std::{ops::RangeInclusive, sync::Arc};
 /// Lines of the file that something is written on.
 pub type Lines = RangeInclusive<usize>;
 
+/// Whose Dockerfiles are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// The classic builder's: flags of BuildKit are refused by name.
+    #[default]
+    Classic,
+    /// BuildKit's front end, `docker/dockerfile:1`.
+    BuildKit,
+}
+
 /// A parsed Dockerfile.
 #[derive(Debug)]
 pub struct Dockerfile {
@@ -36,6 +46,8 @@ pub struct Dockerfile {
     pub escape: char,
     /// What the author should be told.
     pub warnings: Vec<String>,
+    /// Parser directives (`syntax`, `check`, `escape`), as written.
+    pub directives: Vec<(String, String)>,
 }
 
 /// `FROM` and what follows it.
@@ -69,6 +81,14 @@ impl Dockerfile {
     /// `Invalid`, with the line, for whatever is wrong with it: `failed to parse <name>: ...` for its
     /// form, `dockerfile parse error on line <n>: ...` for an instruction.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+        Self::parse_as(name, bytes, Dialect::Classic)
+    }
+
+    /// As [`Dockerfile::parse`], in the words of `dialect`.
+    ///
+    /// # Errors
+    /// As [`Dockerfile::parse`].
+    pub fn parse_as(name: &str, bytes: &[u8], dialect: Dialect) -> Result<Self> {
         if bytes.len() as u64 > limits::DOCKERFILE_BYTES {
             return Err(Error::invalid(format!(
                 "the Dockerfile is larger than {} bytes",
@@ -83,11 +103,12 @@ impl Dockerfile {
             stages: Vec::new(),
             escape: file.escape,
             warnings: file.warnings,
+            directives: file.directives,
         };
         for line in file.lines {
             let at = *line.lines.start();
             shape(&line.text, file.escape).map_err(|e| form(in_line(at, e)))?;
-            parsed.add(line, file.escape).map_err(|cause| on_line(at, cause))?;
+            parsed.add(line, file.escape, dialect).map_err(|cause| on_line(at, cause))?;
         }
         if parsed.stages.is_empty() {
             return Err(Error::invalid("No image was generated. Is your Dockerfile empty?"));
@@ -95,9 +116,9 @@ impl Dockerfile {
         Ok(parsed)
     }
 
-    fn add(&mut self, line: lines::Logical, escape: char) -> Result<()> {
+    fn add(&mut self, line: lines::Logical, escape: char, dialect: Dialect) -> Result<()> {
         let code = line.text.trim().to_owned();
-        match instruction(&line.text, &line.heredocs, escape)? {
+        match instruction(&line.text, &line.heredocs, escape, dialect)? {
             Parsed::Stage(head) => {
                 self.stages.push(Stage { head, code, lines: line.lines, steps: Vec::new() });
             }
@@ -129,14 +150,14 @@ impl Step {
     ///
     /// # Errors
     /// `Invalid` when it is none, or several, or `FROM`.
-    pub fn parse_trigger(text: &str, escape: char) -> Result<Self> {
+    pub fn parse_trigger(text: &str, escape: char, dialect: Dialect) -> Result<Self> {
         let mut file = lines::read(text)?;
         let single = || Error::invalid("onbuild trigger should be a single expression");
         let line = file.lines.pop().ok_or_else(single)?;
         if !file.lines.is_empty() {
             return Err(single());
         }
-        match instruction(&line.text, &line.heredocs, escape)? {
+        match instruction(&line.text, &line.heredocs, escape, dialect)? {
             Parsed::Step(instruction) => {
                 Ok(Self { instruction, code: line.text.trim().to_owned(), lines: line.lines })
             }
@@ -170,7 +191,7 @@ pub(crate) fn on_line(line: usize, cause: Error) -> Error {
 }
 
 /// Reads one instruction from a joined line.
-fn instruction(text: &str, heredocs: &[Heredoc], escape: char) -> Result<Parsed> {
+fn instruction(text: &str, heredocs: &[Heredoc], escape: char, dialect: Dialect) -> Result<Parsed> {
     let (word, flags, rest) = words::split(text, escape);
     let Some(syntax) = instructions::find(word) else {
         return Err(Error::invalid(format!(
@@ -179,7 +200,7 @@ fn instruction(text: &str, heredocs: &[Heredoc], escape: char) -> Result<Parsed>
         )));
     };
     let flags = Flags::read(flags);
-    (syntax.parse)(Raw { rest, flags, text, heredocs, escape })
+    (syntax.parse)(Raw { rest, flags, text, heredocs, escape, dialect })
 }
 
 /// Whether a joined line may be followed by here-documents.

@@ -54,10 +54,10 @@ fn stages_arguments_and_flags() {
         &expect![[r#"
             global ARG V=1
             2..=2 Head { base: "busybox:${V}", name: Some("base"), platform: Some("linux/amd64") }
-              3..=3 Run(Run { command: ["/bin/sh", "-c", "echo $V"], script: None })
+              3..=3 Run(Run { command: ["/bin/sh", "-c", "echo $V"], script: None, mounts: [], network: None, security: None, devices: [] })
             4..=4 Head { base: "base", name: None, platform: None }
-              5..=5 Copy(Copy { name: "COPY", sources: [Path("/a"), Path("b/")], dest: "/c/", from: Some("base"), chown: Some("1:2"), chmod: None, checksum: None })
-              6..=6 Copy(Copy { name: "ADD", sources: [Url("http://x/y"), Path("z")], dest: "/", from: None, chown: None, chmod: None, checksum: None })
+              5..=5 Copy(Copy { name: "COPY", sources: [Path("/a"), Path("b/")], dest: "/c/", from: Some("base"), chown: Some("1:2"), chmod: None, checksum: None, link: false, parents: false, exclude: [], keep_git_dir: false, unpack: None })
+              6..=6 Copy(Copy { name: "ADD", sources: [Url("http://x/y"), Path("z")], dest: "/", from: None, chown: None, chmod: None, checksum: None, link: false, parents: false, exclude: [], keep_git_dir: false, unpack: None })
         "#]],
     );
 }
@@ -105,7 +105,7 @@ ARG P=$A Q
               15..=15 HEALTHCHECK &{["CMD-SHELL" "curl x || exit 1"] "5m0s" "0s" "0s" "0s" '\x03'}
               16..=16 HEALTHCHECK &{["NONE"] "0s" "0s" "0s" "0s" '\x00'}
               17..=17 SHELL [/bin/bash -c]
-              18..=18 Run(Run { command: ["/bin/bash", "-c", "x"], script: None })
+              18..=18 Run(Run { command: ["/bin/bash", "-c", "x"], script: None, mounts: [], network: None, security: None, devices: [] })
               19..=19 ONBUILD RUN a
               20..=20 MAINTAINER me <a@b>
               21..=21 ARG P=1 Q
@@ -119,7 +119,7 @@ fn lines_continue_over_comments() {
         "\u{feff}# escape=\\\n# a comment\nFROM x\r\nRUN a \\\r\n  # not part\n && b \\\n\n && c\n  \nCMD x\\",
         &expect![[r#"
             3..=3 Head { base: "x", name: None, platform: None }
-              4..=8 Run(Run { command: ["/bin/sh", "-c", "a  && b  && c"], script: None })
+              4..=8 Run(Run { command: ["/bin/sh", "-c", "a  && b  && c"], script: None, mounts: [], network: None, security: None, devices: [] })
               10..=10 CMD ["/bin/sh" "-c" "x"]
             [WARNING]: Empty continuation line found in:
                 RUN a  && b  && c
@@ -130,7 +130,7 @@ fn lines_continue_over_comments() {
         "#escape=`\nFROM x\nRUN dir c:\\`\n x\nENV A=c:\\x\n",
         &expect![[r#"
             2..=2 Head { base: "x", name: None, platform: None }
-              3..=4 Run(Run { command: ["/bin/sh", "-c", "dir c:\\ x"], script: None })
+              3..=4 Run(Run { command: ["/bin/sh", "-c", "dir c:\\ x"], script: None, mounts: [], network: None, security: None, devices: [] })
               5..=5 ENV A=c:\x
         "#]],
     );
@@ -143,11 +143,11 @@ fn here_documents() {
         &expect![[r##"
             1..=1 Head { base: "x", name: None, platform: None }
               2..=2 ENV A=1
-              3..=5 Run(Run { command: ["/bin/sh", "-c", "echo $A\n"], script: None })
-              6..=9 Run(Run { command: ["/dev/pipes/E"], script: Some(("E", "#!/bin/x\na\n")) })
-              10..=14 Run(Run { command: ["/bin/sh", "-c", "cat <<A && cat <<B\na\nA\nb\nB"], script: None })
-              15..=19 Copy(Copy { name: "COPY", sources: [Inline { name: "f.txt", content: "1 \"q\"\n" }, Inline { name: "g", content: "$A\n" }], dest: "/d/", from: None, chown: None, chmod: None, checksum: None })
-              20..=20 Run(Run { command: ["<<X"], script: None })
+              3..=5 Run(Run { command: ["/bin/sh", "-c", "echo $A\n"], script: None, mounts: [], network: None, security: None, devices: [] })
+              6..=9 Run(Run { command: ["/dev/pipes/E"], script: Some(("E", "#!/bin/x\na\n")), mounts: [], network: None, security: None, devices: [] })
+              10..=14 Run(Run { command: ["/bin/sh", "-c", "cat <<A && cat <<B\na\nA\nb\nB"], script: None, mounts: [], network: None, security: None, devices: [] })
+              15..=19 Copy(Copy { name: "COPY", sources: [Inline { name: "f.txt", content: "1 \"q\"\n" }, Inline { name: "g", content: "$A\n" }], dest: "/d/", from: None, chown: None, chmod: None, checksum: None, link: false, parents: false, exclude: [], keep_git_dir: false, unpack: None })
+              20..=20 Run(Run { command: ["<<X"], script: None, mounts: [], network: None, security: None, devices: [] })
               21..=23 ONBUILD RUN <<E
             z
             E

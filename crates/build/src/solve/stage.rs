@@ -2,7 +2,7 @@
 
 use super::{Build, Failure};
 use crate::{
-    dockerfile::Step,
+    dockerfile::{Dialect, Step},
     draft::Draft,
     expand, go, graph,
     host::{Host, Image, Lookup},
@@ -126,7 +126,7 @@ impl<H: Host> Stage<'_, H> {
         let plural = if triggers.len() > 1 { "s" } else { "" };
         self.output.text(format!("# Executing {} build trigger{plural}\n", triggers.len())).await;
         for trigger in triggers {
-            let step = Step::parse_trigger(trigger, self.build.file.escape)?;
+            let step = Step::parse_trigger(trigger, self.build.file.escape, Dialect::Classic)?;
             self.step(&step).await?;
         }
         Ok(())

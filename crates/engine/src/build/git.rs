@@ -17,7 +17,7 @@ const PROTOCOLS: &str = "http:https:ssh:git";
 
 /// A repository, what to take of it, and where in it the context is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Repository {
+pub struct Repository {
     url: String,
     reference: String,
     folder: String,
@@ -28,7 +28,7 @@ impl Repository {
     ///
     /// # Errors
     /// `Invalid` for names that look like options.
-    pub(super) fn parse(remote: &str) -> Result<Option<Self>> {
+    pub fn parse(remote: &str) -> Result<Option<Self>> {
         let (place, fragment) = remote.split_once('#').unwrap_or((remote, ""));
         let web = place.starts_with("http://") || place.starts_with("https://");
         let short = place.starts_with("github.com/");
@@ -52,11 +52,47 @@ impl Repository {
         Ok(Some(Self { url, reference, folder: folder.to_owned() }))
     }
 
+    /// Reads what is known to be a repository.
+    ///
+    /// # Errors
+    /// As [`Repository::parse`], and for what is none.
+    pub fn of(remote: &str) -> Result<Self> {
+        let place = remote.split('#').next().unwrap_or_default();
+        let web = place.starts_with("http://") || place.starts_with("https://");
+        if web && !place.ends_with(".git") {
+            let (url, fragment) = remote.split_once('#').unwrap_or((remote, ""));
+            let mut parsed = Self::of(&format!("{url}.git#{fragment}"))?;
+            parsed.url = url.to_owned();
+            return Ok(parsed);
+        }
+        Self::parse(remote)?
+            .ok_or_else(|| Error::invalid(format!("{place:?} is no Git repository")))
+    }
+
     /// Fetches and checks out into `into`, and gives the context. Blocks.
     ///
     /// # Errors
     /// `NotImplemented` when there is no `git`; `Invalid` when it fails.
-    pub(super) fn check_out(&self, into: &Path) -> Result<Root> {
+    pub fn check_out(&self, into: &Path) -> Result<Root> {
+        self.check_out_as(into, false)
+    }
+
+    /// The commit that is checked out in `folder`. Blocks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn commit_of(folder: &Path) -> Result<String> {
+        let path = folder.with_extension("commit");
+        std::fs::read_to_string(&path)
+            .map(|text| text.trim().to_owned())
+            .map_err(|e| Error::io("cannot read which commit was checked out", e))
+    }
+
+    /// As [`Repository::check_out`]; `.git` may stay. Blocks.
+    ///
+    /// # Errors
+    /// As [`Repository::check_out`].
+    pub fn check_out_as(&self, into: &Path, keep_git: bool) -> Result<Root> {
         std::fs::create_dir_all(into)
             .map_err(|e| Error::io("cannot make the context's folder", e))?;
         git(into, &["init", "--quiet", "--template=", "."])?;
@@ -69,7 +105,12 @@ impl Repository {
             Root::open(&path).map_err(|e| Error::io("cannot open the context's folder", e.into()))
         };
         let whole = open(into.to_owned())?;
-        whole.remove_all(".git").map_err(|e| Error::io("cannot leave out .git", e.into()))?;
+        let head = into.join(".git/HEAD");
+        std::fs::copy(&head, into.with_extension("commit"))
+            .map_err(|e| Error::io("cannot read which commit was checked out", e))?;
+        if !keep_git {
+            whole.remove_all(".git").map_err(|e| Error::io("cannot leave out .git", e.into()))?;
+        }
         if self.folder.is_empty() {
             return Ok(whole);
         }

@@ -24,7 +24,7 @@ use store::CacheEntry;
 use sys::root::Root;
 
 /// One build's host.
-pub(super) struct BuildHost {
+pub struct BuildHost {
     engine: Arc<Engine>,
     job: Arc<Job>,
     /// Keeps the layers that steps make.
@@ -36,11 +36,42 @@ pub(super) struct BuildHost {
     trees: AtomicUsize,
 }
 
+impl std::fmt::Debug for BuildHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuildHost").field("build", &self.job.id).finish_non_exhaustive()
+    }
+}
+
 /// What the store keeps with a cache entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Cached {
     created: Timestamp,
 }
+
+/// What is kept with an entry of BuildKit's cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CacheFact {
+    /// When the step was done.
+    pub created: Timestamp,
+    /// What it was, in words.
+    #[serde(default)]
+    pub description: String,
+    /// What the step's key was made of, by name: why a later one misses.
+    #[serde(default)]
+    pub parts: Vec<(String, String)>,
+    /// Hits so far.
+    #[serde(default)]
+    pub uses: u64,
+    /// The state before it.
+    #[serde(default)]
+    pub parent: Option<ImageId>,
+    /// Bytes that it added.
+    #[serde(default)]
+    pub size: u64,
+}
+
+/// What keys of BuildKit's cache begin with.
+pub(super) const STEPS: &str = "bk/";
 
 /// Runs blocking work where it may block.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -105,7 +136,7 @@ impl BuildHost {
     async fn pull(&self, name: &str, lookup: &Lookup, output: &Output) -> Result<()> {
         let reference: Reference = name.parse()?;
         let request = PullRequest {
-            credentials: self.job.credentials.of(reference.domain()),
+            credentials: lock(&self.job.credentials).of(reference.domain()),
             reference: reference.or_latest(),
             all_tags: false,
             platform: lookup.platform.clone(),
@@ -255,7 +286,279 @@ impl Host for BuildHost {
     }
 }
 
+impl Engine {
+    /// The host of a build whose front is elsewhere; [`BuildHost::close`] ends it.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn build_host(self: &Arc<Self>, by: &base::Principal) -> Result<Arc<BuildHost>> {
+        let id = base::ContainerId::random().to_string();
+        let dir = self.config.data_root.join("builds").join(&id);
+        crate::lifecycle::private_dir(&dir)?;
+        let job = Arc::new(Job {
+            id,
+            by: by.clone(),
+            dir,
+            started: Timestamp::now(),
+            host: api::model::HostConfig::default(),
+            credentials: Mutex::default(),
+        });
+        Ok(Arc::new(BuildHost::new(self, &job)))
+    }
+}
+
 impl BuildHost {
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    pub(super) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+
+    pub(super) fn host_defaults(&self) -> api::model::HostConfig {
+        self.job.host.clone()
+    }
+
+    /// A writable tree over a state that is not mounted here: a container will.
+    pub(super) async fn unmounted(&self, image: Option<&ImageId>) -> Result<BuildTree> {
+        let number = self.trees.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}.tree-{number}", self.job.id);
+        let layers = self.layer_ids(image)?;
+        let (engine, hold) = (Arc::clone(&self.engine), Arc::clone(&self.hold));
+        blocking(move || {
+            let active = engine.snapshots.prepare_build(&id, &layers)?;
+            Ok(BuildTree { engine, hold, active, root: None })
+        })
+        .await
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.job.id
+    }
+
+    /// Who asked.
+    pub fn by(&self) -> &base::Principal {
+        &self.job.by
+    }
+
+    /// Who the client is to the registry of `domain`.
+    pub fn allow(&self, domain: &str, credentials: crate::images::Credentials) {
+        lock(&self.job.credentials).set(domain, credentials);
+    }
+
+    /// Whether somebody said who the client is to the registry of `domain`.
+    pub fn knows(&self, domain: &str) -> bool {
+        lock(&self.job.credentials).has(domain)
+    }
+
+    /// What `domain`'s registry is shown.
+    pub fn credentials(&self, domain: &str) -> crate::images::Credentials {
+        lock(&self.job.credentials).of(domain)
+    }
+
+    /// Removes the folder of the build.
+    pub fn close(&self) {
+        if let Err(err) = self.engine.trash_path(&self.job.dir) {
+            tracing::warn!(
+                build = self.job.id,
+                err = err.chain(),
+                "the folder of a build stays until the next start"
+            );
+        }
+    }
+
+    /// The state that has `layer` above those of `parent`.
+    ///
+    /// # Errors
+    /// Of store and storage.
+    pub fn state(&self, parent: Option<&ImageId>, layers: &[Layer]) -> Result<Image> {
+        let mut all = match parent {
+            Some(parent) => self.layers(parent)?,
+            None => Vec::new(),
+        };
+        for layer in layers {
+            all.push(self.stored(layer)?);
+        }
+        self.state_of(parent, all)
+    }
+
+    /// The state of these layers, lowest first.
+    ///
+    /// # Errors
+    /// Of store and storage.
+    fn state_of(&self, parent: Option<&ImageId>, layers: Vec<NewLayer>) -> Result<Image> {
+        let mut config = image::ImageConfig::scratch(&base::Platform::host());
+        config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
+        let config = config.seal();
+        let id = config.id().clone();
+        let image = NewImage {
+            config,
+            layers: layers.clone(),
+            parent: parent.filter(|parent| **parent != id).cloned(),
+            references: Vec::new(),
+            manifest: None,
+            manifests: Vec::new(),
+            how: How::Step,
+            from: self.job.id.clone(),
+            event: None,
+        };
+        self.engine.images.register(&image, &self.job.by)?;
+        lock(&self.known).insert(id.clone(), layers);
+        Ok(Image { id: Some(id), config: image.config.config().clone() })
+    }
+
+    /// A layer without files: what a step made that changed nothing.
+    ///
+    /// # Errors
+    /// Of storage.
+    pub async fn empty_layer(self: &Arc<Self>) -> Result<Layer> {
+        const END_OF_TAR: [u8; 1024] = [0; 1024];
+        let hold = Arc::clone(&self.hold);
+        blocking(move || hold.apply(&[], &mut &END_OF_TAR[..]).map(layer)).await
+    }
+
+    /// The layers of `upper` laid over those of `lower`, deletions included.
+    ///
+    /// # Errors
+    /// Of storage.
+    pub async fn stack(
+        self: &Arc<Self>,
+        lower: Option<&ImageId>,
+        upper: &[Layer],
+    ) -> Result<Image> {
+        let mut layers = match lower {
+            Some(lower) => self.layers(lower)?,
+            None => Vec::new(),
+        };
+        let (host, upper) = (Arc::clone(self), upper.to_vec());
+        let layers = blocking(move || {
+            for layer in &upper {
+                let parents: Vec<Digest> = layers.iter().map(|l| l.layer.clone()).collect();
+                let (mut reader, mut writer) =
+                    std::io::pipe().map_err(|e| Error::io("cannot make a pipe", e))?;
+                let source = layer.id.clone();
+                let engine = Arc::clone(&host.engine);
+                let made = std::thread::scope(|scope| {
+                    let write = scope.spawn(move || {
+                        let done = engine.layers.write_tar(&source, &mut writer);
+                        drop(writer);
+                        done
+                    });
+                    let made = host.hold.apply(&parents, &mut reader);
+                    drop(reader);
+                    match (write.join(), made) {
+                        (Ok(Ok(())), Ok(made)) => Ok(made),
+                        (_, Err(err)) | (Ok(Err(err)), _) => Err(err),
+                        (Err(_), _) => Err(Error::internal("the writer of a layer panicked")),
+                    }
+                })?;
+                layers.push(made);
+            }
+            Ok(layers)
+        })
+        .await?;
+        self.state_of(lower, layers)
+    }
+
+    /// The layers of an image, lowest first.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone.
+    pub fn image_layers(&self, image: &ImageId) -> Result<Vec<Layer>> {
+        Ok(self.layers(image)?.into_iter().map(layer).collect())
+    }
+
+    /// Makes an image that people see, with these names.
+    ///
+    /// # Errors
+    /// Of store and storage.
+    pub fn register(
+        &self,
+        config: image::ConfigBlob,
+        state: Option<&ImageId>,
+        references: &[Reference],
+        manifests: Vec<(Digest, Vec<u8>)>,
+        manifest: Option<Digest>,
+    ) -> Result<()> {
+        let layers = match state {
+            Some(state) => self.layers(state)?,
+            None => Vec::new(),
+        };
+        let image = NewImage {
+            config,
+            layers,
+            parent: None,
+            references: references.to_vec(),
+            manifest,
+            manifests,
+            how: How::Build,
+            from: self.job.id.clone(),
+            event: None,
+        };
+        self.engine.images.register(&image, &self.job.by)?;
+        Ok(())
+    }
+
+    /// The manifest that an image came by.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone.
+    pub fn manifest_of(&self, image: &ImageId) -> Result<Option<Digest>> {
+        Ok(self.engine.images.row(image)?.doc.manifest)
+    }
+
+    /// The state that the step with `key` led to before.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn recall(&self, key: &str) -> Result<Option<Image>> {
+        let key = format!("{STEPS}{key}");
+        let Some(entry) = self.engine.store.read(|tx| tx.cache::<CacheFact>(&key))? else {
+            return Ok(None);
+        };
+        let Some(id) = &entry.image else { return Ok(None) };
+        match self.held_image(id.as_str(), &Lookup::default()) {
+            Ok(image) => {
+                let doc = CacheFact { uses: entry.doc.uses + 1, ..entry.doc };
+                let row = CacheEntry { key, image: entry.image, used: Timestamp::now(), doc };
+                self.engine.store.write(|tx| tx.put_cache(&row))?;
+                Ok(Some(image))
+            }
+            // One that was removed meanwhile is no hit.
+            Err(err) if err.kind() == base::Kind::NotFound => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Remembers what the step with `key` led to.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn remember(&self, key: &str, image: &ImageId, fact: CacheFact) -> Result<()> {
+        let entry = CacheEntry {
+            key: format!("{STEPS}{key}"),
+            image: Some(image.clone()),
+            used: Timestamp::now(),
+            doc: fact,
+        };
+        self.engine.store.write(|tx| tx.put_cache(&entry))
+    }
+
+    /// Makes what was built survive a power cut: once, before the client is told.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub async fn settle(&self) -> Result<()> {
+        self.finish().await
+    }
+
     fn stored(&self, layer: &Layer) -> Result<NewLayer> {
         let row = self.engine.store.read(|tx| tx.layer::<crate::images::LayerRecord>(&layer.id))?;
         let row =
@@ -284,12 +587,32 @@ fn prefix(key: &CacheKey) -> String {
 }
 
 /// A tree that a step writes; it goes when this is dropped.
-pub(super) struct BuildTree {
+pub struct BuildTree {
     engine: Arc<Engine>,
     hold: Arc<Hold>,
     active: storage::Active,
     /// Nothing once the tree is unmounted.
     root: Option<Root>,
+}
+
+impl BuildTree {
+    pub(super) fn lower(&self) -> &[PathBuf] {
+        &self.active.lower
+    }
+
+    pub(super) fn upper(&self) -> &std::path::Path {
+        &self.active.upper
+    }
+
+    pub(super) fn work(&self) -> &std::path::Path {
+        &self.active.work
+    }
+}
+
+impl std::fmt::Debug for BuildTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuildTree").field("id", &self.active.id).finish_non_exhaustive()
+    }
 }
 
 impl Workspace for BuildTree {

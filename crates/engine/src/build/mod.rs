@@ -15,10 +15,14 @@ mod names;
 mod record;
 mod request;
 mod run;
+mod step;
 mod stream;
 
+pub use git::Repository;
+pub use host::{BuildHost, BuildTree, CacheFact};
 pub use record::{Outcome, Record};
 pub use request::BuildRequest;
+pub use step::{Done, Network, Source, Step, StepMount};
 
 use crate::{
     Engine,
@@ -31,12 +35,11 @@ use build::{
     output::{Message, Output},
     solve::{self, Built, Failure, Options},
 };
-use host::BuildHost;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 use stream::Stream;
 use tokio::sync::mpsc;
@@ -75,7 +78,7 @@ pub(crate) struct Job {
     pub(crate) dir: PathBuf,
     pub(crate) started: Timestamp,
     pub(crate) host: model::HostConfig,
-    pub(crate) credentials: KnownCredentials,
+    pub(crate) credentials: Mutex<KnownCredentials>,
 }
 
 impl Engine {
@@ -99,7 +102,7 @@ impl Engine {
             dir,
             started: Timestamp::now(),
             host: request.host_config(),
-            credentials: request.credentials.clone(),
+            credentials: Mutex::new(request.credentials.clone()),
         });
         let (sender, mut messages) = mpsc::channel(MESSAGES);
         let stop = self.stop.child_token();
@@ -264,6 +267,41 @@ impl Engine {
         Ok(model::BuildCachePruned::default())
     }
 
+    /// What BuildKit's cache holds: key, record and last use of each entry, least recently used first.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn build_cache(&self) -> Result<Vec<(String, CacheFact, Timestamp)>> {
+        let rows = self.store.read(|tx| tx.cache_below::<CacheFact>(host::STEPS))?;
+        let mut all: Vec<_> = rows.into_iter().map(|row| (row.key, row.doc, row.used)).collect();
+        all.sort_by_key(|(_, _, used)| *used);
+        Ok(all)
+    }
+
+    /// Forgets entries of BuildKit's cache, and the states that nothing else needs.
+    ///
+    /// # Errors
+    /// Of disk and database.
+    pub fn build_cache_drop(&self, keys: &[String]) -> Result<()> {
+        self.store.write(|tx| {
+            for key in keys {
+                tx.delete_cache(key)?;
+            }
+            let kept: std::collections::HashSet<base::Digest> = tx
+                .cache_entries::<serde::de::IgnoredAny>()?
+                .into_iter()
+                .filter_map(|entry| entry.image)
+                .collect();
+            for image in tx.images::<crate::images::Record>()? {
+                if image.doc.is_step() && !kept.contains(&image.id) {
+                    tx.delete_image(&image.id)?;
+                }
+            }
+            Ok(())
+        })?;
+        self.images.collect(&|| self.image_users()).map(|_| ())
+    }
+
     /// Sweeps what builds of a killed daemon left: their containers, then their folders.
     ///
     /// # Errors
@@ -321,7 +359,7 @@ impl Job {
 
 /// Builds that can be cancelled by name.
 #[derive(Debug, Default)]
-pub(crate) struct Running(std::sync::Mutex<BTreeMap<String, CancellationToken>>);
+pub(crate) struct Running(Mutex<BTreeMap<String, CancellationToken>>);
 
 impl Running {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, CancellationToken>> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use storage::Commit;
 
 /// A container of a build; it is removed when this is dropped.
-pub(super) struct RunContainer {
+pub struct RunContainer {
     engine: Arc<Engine>,
     job: Arc<Job>,
     hold: Arc<Hold>,
@@ -25,6 +25,12 @@ pub(super) struct RunContainer {
     warnings: Vec<String>,
     /// Nobody removes it any more: it is removed, or is to stay.
     settled: bool,
+}
+
+impl std::fmt::Debug for RunContainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunContainer").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl RunContainer {
@@ -39,13 +45,23 @@ impl RunContainer {
         config.attach_stdout = true;
         config.attach_stderr = true;
         let mut host = job.host.clone();
-        host.log_config.r#type = "none".into();
         if let Some((_, path)) = &exec.script
             && let Some(folder) = path.parent()
         {
             host.binds = Some(vec![format!("{}:/dev/pipes:ro", folder.display())]);
         }
         let create = Create { config, host, ..Create::default() };
+        Self::make(engine, job, hold, create).await
+    }
+
+    /// Makes the container that `create` says.
+    pub(super) async fn make(
+        engine: &Arc<Engine>,
+        job: &Arc<Job>,
+        hold: &Arc<Hold>,
+        mut create: Create,
+    ) -> Result<Self> {
+        create.host.log_config.r#type = "none".into();
         let created = engine.container_create(create, &job.by).await?;
         let id = created.id.to_string();
         let layers = engine.containers.find(&id)?.record().layers.clone();
@@ -59,6 +75,22 @@ impl RunContainer {
             warnings: created.warnings,
             settled: false,
         })
+    }
+
+    /// Takes away what is only there because something was mounted on it.
+    pub(super) async fn clear_stubs(&self, stubs: Vec<std::path::PathBuf>) -> Result<()> {
+        if stubs.is_empty() {
+            return Ok(());
+        }
+        let (engine, id, layers) = (Arc::clone(&self.engine), self.id.clone(), self.layers.clone());
+        super::host::blocking(move || {
+            let active = engine.snapshots.get(&id, &layers)?;
+            let upper = sys::root::Root::open(&active.upper)
+                .map_err(|e| Error::io("cannot open a step's tree", e.into()))?;
+            super::step::clear_stubs(&upper, &stubs);
+            Ok(())
+        })
+        .await
     }
 
     async fn pump(mut attached: AttachStream, output: &Output) {

@@ -11,7 +11,8 @@ use super::{
 use crate::{Engine, images::to_api};
 use api::model;
 use base::{ContainerId, Error, Kind, Platform, Principal, Result, Timestamp, names};
-use std::{collections::BTreeMap, sync::Arc};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// A create request.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +27,27 @@ pub struct Create {
     pub host: model::HostConfig,
     /// Networks.
     pub endpoints: networking::Asked,
+    /// Overlays to mount (steps of builds).
+    pub overlays: Vec<OverlayMount>,
     /// Not listed and without events: a step of a build.
     pub hidden: bool,
+}
+
+/// An overlay that is mounted in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayMount {
+    /// Where, absolute.
+    pub target: String,
+    /// What of it: `/`, or a file or folder in it.
+    pub path: String,
+    /// Folders of the host, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// overlayfs's scratch folder.
+    pub work: PathBuf,
+    /// Nothing can be changed.
+    pub read_only: bool,
 }
 
 /// What a create answers.
@@ -87,6 +107,7 @@ impl Engine {
                 &image.id,
                 &image.layers,
                 by,
+                request.overlays,
                 request.hidden,
             )
             .await;
@@ -118,6 +139,7 @@ impl Engine {
         image: &base::ImageId,
         layers: &[base::Digest],
         by: &Principal,
+        overlays: Vec<OverlayMount>,
         hidden: bool,
     ) -> Result<()> {
         crate::lifecycle::private_dir(&places.data)?;
@@ -155,6 +177,7 @@ impl Engine {
             host,
             layers: layers.to_vec(),
             mounts,
+            overlays,
             state: State::default(),
             attached: Vec::new(),
             facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },

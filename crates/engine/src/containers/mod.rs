@@ -51,7 +51,7 @@ mod wait;
 
 pub use archive::{ExtractOptions, Outgoing};
 pub use attach::{AttachOptions, AttachStream, Input, Stream};
-pub use create::{Create, Created};
+pub use create::{Create, Created, OverlayMount};
 pub use facts::Facts;
 pub use list::ListOptions;
 pub use logs::{LogOptions, LogStream};
@@ -105,6 +105,9 @@ pub struct Record {
     /// The image's layers, lowest first.
     pub(crate) layers: Vec<Digest>,
     pub(crate) mounts: Vec<Mounted>,
+    /// Overlays mounted in it (steps of builds).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) overlays: Vec<create::OverlayMount>,
     pub(crate) state: State,
     /// What it has on its networks while it runs, in the order of its links.
     #[serde(default, alias = "endpoint", deserialize_with = "networking::several")]

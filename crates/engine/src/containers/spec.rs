@@ -62,7 +62,7 @@ pub(crate) fn spec(
                 lower: active.lower,
                 upper: active.upper,
                 work: active.work,
-                volatile: host.auto_remove,
+                volatile: host.auto_remove || record.hidden,
             },
             readonly: host.readonly_rootfs,
             propagation: root_propagation(&record.mounts),
@@ -440,6 +440,7 @@ fn mounts_of(
         list.push(planned);
     }
     list.extend(security.cdi.mounts.iter().cloned());
+    list.extend(record.overlays.iter().map(overlay));
     Ok(list)
 }
 
@@ -451,6 +452,22 @@ fn names_owner(record: &Record, places: &Places, engine: &Engine) -> Result<Path
             Ok(Places::of(&engine.config, other.id()).data)
         }
         None => Ok(places.data.clone()),
+    }
+}
+
+fn overlay(mount: &super::create::OverlayMount) -> Mount {
+    Mount {
+        destination: (&mount.target).into(),
+        source: "overlay".into(),
+        kind: "overlay".into(),
+        options: vec![if mount.read_only { "ro" } else { "rw" }.into()],
+        overlay: Some(runtime::spec::Overlay {
+            lower: mount.lower.clone(),
+            upper: mount.upper.clone(),
+            work: mount.work.clone(),
+            path: (&mount.path).into(),
+        }),
+        ..Mount::default()
     }
 }
 

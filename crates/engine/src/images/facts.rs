@@ -18,6 +18,8 @@ pub enum How {
     Commit,
     /// From a registry.
     Pull,
+    /// A state on the way of a build: no image that anybody asked for, kept as build cache.
+    Step,
 }
 
 /// How, when and by whom an image came first.

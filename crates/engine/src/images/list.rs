@@ -41,7 +41,8 @@ impl View {
         }
         let variants = tx.all_variants()?.into_iter().map(|(_, image)| image);
         let variants = variants.filter(|id| !references.contains_key(id)).collect();
-        let parents = images.iter().filter_map(|i| i.parent.clone()).collect();
+        let parents =
+            images.iter().filter(|i| !i.doc.is_step()).filter_map(|i| i.parent.clone()).collect();
         let mut sizes = HashMap::new();
         if layers {
             let mut users: HashMap<&Digest, usize> = HashMap::new();
@@ -100,6 +101,9 @@ impl Images {
             filters.get("reference").iter().map(|p| pattern(p)).collect::<Result<Vec<_>>>()?;
         let mut found: Vec<(Option<Timestamp>, ImageSummary)> = Vec::new();
         for image in &view.images {
+            if image.doc.is_step() && !view.references.contains_key(&image.id) {
+                continue;
+            }
             let created = image.doc.created;
             let fits = before.is_none_or(|at| created.is_none_or(|c| c < at))
                 && since.is_none_or(|at| created.is_none_or(|c| c > at))

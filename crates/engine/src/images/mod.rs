@@ -107,6 +107,13 @@ pub struct Record {
     pub base: Option<Base>,
 }
 
+impl Record {
+    /// Whether it is a state on the way of a build, which lists and prunes of images do not show.
+    pub fn is_step(&self) -> bool {
+        self.came.as_ref().is_some_and(|came| came.how == How::Step)
+    }
+}
+
 /// A layer's record in the store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -41,7 +41,13 @@ impl Images {
                     .filter(|t| t.image == image.id)
                     .map(|t| t.reference.as_str())
                     .collect();
-                let child = images.iter().any(|i| i.parent.as_ref() == Some(&image.id));
+                if image.doc.is_step() && references.is_empty() {
+                    continue;
+                }
+                let child = images
+                    .iter()
+                    .filter(|i| !i.doc.is_step())
+                    .any(|i| i.parent.as_ref() == Some(&image.id));
                 let variant = variants.iter().any(|(_, id)| *id == image.id);
                 let tagged = variant || references.iter().any(|r| !r.contains('@'));
                 let skipped = (child && (dangling_only || references.is_empty()))

@@ -132,6 +132,16 @@ impl Known {
         Self(map.into_iter().map(|(k, v)| (host_of(&k), v.into())).collect())
     }
 
+    /// Adds those for one registry.
+    pub fn set(&mut self, domain: &str, credentials: Credentials) {
+        self.0.insert(host_of(domain), credentials);
+    }
+
+    /// Whether the registry of this domain is known, be it as one for nobody.
+    pub fn has(&self, domain: &str) -> bool {
+        self.0.contains_key(&host_of(domain))
+    }
+
     /// The credentials for the registry of a reference's domain.
     pub fn of(&self, domain: &str) -> Credentials {
         self.0.get(&host_of(domain)).cloned().unwrap_or_default()

@@ -52,6 +52,8 @@ pub enum Kind {
         /// Its own options.
         options: Vec<(String, Option<String>)>,
     },
+    /// Folders laid over each other, or what is at a path in them.
+    Overlay(spec::Overlay),
     /// The container's own control groups.
     Cgroup,
 }
@@ -113,6 +115,7 @@ pub(super) fn plan(mount: &spec::Mount) -> Result<Mount> {
         }
     }
     let kind = match mount.kind.as_str() {
+        "overlay" => Kind::Overlay(overlay(mount, &own)?),
         _ if bind => {
             if let Some((key, _)) = own.first() {
                 return Err(Error::invalid(format!(
@@ -166,6 +169,20 @@ fn below_source(path: &Path) -> Result<PathBuf> {
         true => Ok(path.to_owned()),
         false => Err(Error::invalid(format!("invalid subpath {path:?}: it must stay inside"))),
     }
+}
+
+fn overlay(mount: &spec::Mount, own: &[(String, Option<String>)]) -> Result<spec::Overlay> {
+    let target = &mount.destination;
+    if let Some((key, _)) = own.first() {
+        return Err(Error::invalid(format!("invalid option {key:?} of overlay mount {target:?}")));
+    }
+    let Some(overlay) = mount.overlay.clone().filter(|o| !o.lower.is_empty()) else {
+        return Err(Error::invalid(format!("overlay mount {target:?} without a lower folder")));
+    };
+    for path in overlay.lower.iter().chain([&overlay.upper, &overlay.work]) {
+        source(path)?;
+    }
+    Ok(spec::Overlay { path: inner(&overlay.path)?, ..overlay })
 }
 
 fn source(path: &Path) -> Result<PathBuf> {

@@ -53,6 +53,7 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         config,
         host,
         endpoints: body.networking_config.endpoints_config.unwrap_or_default(),
+        overlays: Vec::new(),
         hidden: false,
     };
     let created = call.engine.container_create(request, &call.by).await?;

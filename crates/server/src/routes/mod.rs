@@ -76,6 +76,8 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(POST "/auth" images::auth),
     route!(GET "/distribution/{}/json" images::distribution),
     route!(OPTIONS "{}" system::options),
+    route!(body POST "/grpc" crate::h2c::grpc),
+    route!(body POST "/session" crate::h2c::session),
     route!(body POST "/build" build::build),
     route!(change POST "/build/prune" build::prune),
     route!(POST "/build/cancel" build::cancel),

@@ -8,6 +8,7 @@ use super::{Step, Tried, cgroups};
 use runtime::{
     plan::{Attach, Mount, MountKind, Plan},
     shim::StartError,
+    spec::Overlay,
 };
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -20,7 +21,7 @@ use std::{
 };
 use sys::{
     mount::{self, Depth, propagation},
-    overlay,
+    overlay::{self, Upper},
     root::{self, Root},
 };
 
@@ -43,6 +44,7 @@ pub(crate) fn clone_sources(plan: &Plan) -> Step<Vec<Option<Bind>>> {
                 clone_source(mount, source, *recursive, inner).map(Some)
             }
             MountKind::Layers { lower, inner } => mount_layers(mount, lower, inner).map(Some),
+            MountKind::Overlay(overlay) => lay(mount, overlay).map(Some),
             _ => Ok(None),
         })
         .collect()
@@ -90,6 +92,34 @@ fn clone_source(mount: &Mount, source: &Path, recursive: bool, inner: &Path) -> 
     Ok(Bind { tree, folder, part: None })
 }
 
+/// Makes an overlay, attached nowhere; what of it is wanted is found in [`part`].
+fn lay(mount: &Mount, overlay: &Overlay) -> Step<Bind> {
+    let what = || format!("error mounting overlay to rootfs at \"{}\"", mount.target.display());
+    overlay::forget_volatile(&overlay.work).tried(what)?;
+    let upper = Upper { upper: &overlay.upper, work: &overlay.work, volatile: true };
+    let tree = overlay::mount(&overlay.lower, Some(upper)).tried(what)?;
+    Ok(Bind { tree, folder: true, part: None })
+}
+
+/// What is at `path` of a detached tree, as a tree of its own. Older kernels clone only what is attached in
+/// this mount namespace, so the whole lies on a folder that every container has for a moment.
+fn part(root: &Root, tree: OwnedFd, path: &Path) -> std::io::Result<Bind> {
+    if path == Path::new("/") {
+        return Ok(Bind { tree, folder: true, part: None });
+    }
+    let place = root.open_with("/sys", OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    mount::attach(&tree, &place)?;
+    let whole = Root::from(tree);
+    let cloned =
+        whole.open_with(path, OFlags::PATH, 0).map_err(std::io::Error::from).and_then(|found| {
+            let folder =
+                FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == FileType::Directory;
+            Ok(Bind { tree: mount::clone_at(&found, Depth::One)?, folder, part: None })
+        });
+    rustix::mount::unmount("/sys", rustix::mount::UnmountFlags::DETACH)?;
+    cloned
+}
+
 fn change(tree: &OwnedFd, attach: &Attach) -> std::io::Result<()> {
     if attach.set | attach.clear != 0 {
         mount::set_attr(tree, attach.set, attach.clear, 0, Depth::One)?;
@@ -122,6 +152,7 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
         let source = match &mount.kind {
             MountKind::Bind { source, .. } => source.display().to_string(),
             MountKind::New { source, .. } => source.clone(),
+            MountKind::Overlay(_) => "overlay".to_owned(),
             MountKind::Cgroup => "cgroup".to_owned(),
             MountKind::Layers { .. } => "image".to_owned(),
         };
@@ -145,7 +176,20 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
             mount::detach_open(&bind.tree).tried(what)?;
             mount::attach(&copy, &target).tried(what)
         }
-        (MountKind::Bind { .. } | MountKind::Layers { .. }, None) => Err(StartError::setup(what())),
+        (MountKind::Overlay(overlay), Some(bind)) => {
+            let bind = part(root, bind.tree, &overlay.path).tried(what)?;
+            change(&bind.tree, &mount.attach).tried(what)?;
+            let target = match bind.folder {
+                true => folder(root, &mount.target),
+                false => file(root, &mount.target, 0o755),
+            };
+            let target = target.tried(what)?;
+            allowed(&mount.target, &target)?;
+            mount::attach(&bind.tree, &target).tried(what)
+        }
+        (MountKind::Bind { .. } | MountKind::Layers { .. } | MountKind::Overlay(_), None) => {
+            Err(StartError::setup(what()))
+        }
         (MountKind::New { fs, source, options }, _) => {
             let target = match fs.as_str() {
                 "proc" | "sysfs" => plain_folder(root, &mount.target, fs)?,

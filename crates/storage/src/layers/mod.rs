@@ -235,11 +235,15 @@ impl Layers {
         }
     }
 
-    /// The layers' folders, topmost first, down to one that hides all below it.
+    /// The layers' folders, topmost first, down to one that hides all below it. overlayfs takes no folder
+    /// twice, and a layer hides itself: where it comes again below, that is left out.
     pub(crate) fn stack(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
-        let mut lower = Vec::with_capacity(layers.len() + 1);
+        let mut lower: Vec<PathBuf> = Vec::with_capacity(layers.len() + 1);
         for layer in layers.iter().rev() {
-            lower.push(self.path(layer));
+            let path = self.path(layer);
+            if !lower.contains(&path) {
+                lower.push(path);
+            }
             if self.trailer(layer)?.opaque_root {
                 break;
             }

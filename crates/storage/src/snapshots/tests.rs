@@ -248,3 +248,16 @@ fn overlayfs_notes_do_not_reach_a_layer() {
     assert_eq!(etc.xattr("a", OsStr::new("trusted.overlay.origin")).unwrap(), None);
     assert_eq!(fs::metadata(host.layers.path(&layer.layer).join("etc")).unwrap().uid(), 9);
 }
+
+#[test]
+fn a_layer_may_come_twice() {
+    let host = Host::new();
+    let empty = host.layer(&[], &Smith::default().end());
+    let one = host.layer(&[], &Smith::default().file("f", b"one").end());
+    let two = host.layer(&[], &Smith::default().file("f", b"two").end());
+    let layers = [one.clone(), empty.clone(), two, empty, one];
+    let root = host.snapshots.view(&layers).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut root.open_file("f").unwrap(), &mut text).unwrap();
+    assert_eq!(text, "one");
+}

@@ -12,6 +12,7 @@ mod attacks;
 mod authorization;
 mod bad_input;
 mod build;
+mod buildx;
 mod cli_20_10;
 mod compose;
 mod containers;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         daemon::CASES,
         images::CASES,
         build::CASES,
+        buildx::CASES,
         registry::CASES,
         registry_faults::CASES,
         containers::CASES,

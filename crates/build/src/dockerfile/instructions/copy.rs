@@ -1,7 +1,7 @@
 //! `COPY [--from=] [--chown=] [--chmod=] [--link] <src>... <dest>`: copies files of the context, of another
 //! stage or of an image.
 
-use super::{Form, Instruction, Parsed, Raw, Syntax, add::is_url, step};
+use super::{Dialect, Form, Instruction, Parsed, Raw, Syntax, add::is_url, step};
 use crate::{
     dockerfile::{Heredoc, heredoc, words},
     draft::{Copy, Draft, Source, Work},
@@ -14,6 +14,7 @@ pub(super) static COPY: Syntax = Syntax { name: "COPY", heredocs: true, form: Fo
 struct CopyFiles {
     operands: Operands,
     from: Option<String>,
+    dialect: Dialect,
 }
 
 /// What `COPY` and `ADD` have in common.
@@ -23,6 +24,9 @@ pub(super) struct Operands {
     dest: String,
     chown: Option<String>,
     chmod: Option<String>,
+    link: bool,
+    parents: bool,
+    exclude: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -33,15 +37,23 @@ enum Operand {
 
 fn parse(mut raw: Raw<'_>) -> Result<Parsed> {
     let from = raw.flags.text("from")?.filter(|f| !f.is_empty());
-    Ok(step(CopyFiles { operands: Operands::read("COPY", raw)?, from }))
+    let dialect = raw.dialect;
+    Ok(step(CopyFiles { operands: Operands::read("COPY", raw)?, from, dialect }))
 }
 
 impl Operands {
     pub(super) fn read(name: &str, mut raw: Raw<'_>) -> Result<Self> {
         let chown = raw.flags.text("chown")?.filter(|c| !c.is_empty());
         let chmod = raw.flags.text("chmod")?.filter(|c| !c.is_empty());
-        // Copying straight into the layer is what this builder always does.
-        raw.flags.on("link")?;
+        // Copying straight into the layer is what the classic builder always does.
+        let link = raw.flags.on("link")?;
+        let (mut parents, mut exclude) = (false, Vec::new());
+        if raw.dialect == Dialect::BuildKit {
+            exclude = raw.flags.all("exclude")?;
+            if name == "COPY" {
+                parents = raw.flags.on("parents")?;
+            }
+        }
         raw.flags.end()?;
         let mut all = words::json_or_plain(raw.rest)?;
         if all.len() < 2 {
@@ -63,7 +75,7 @@ impl Operands {
             let body = opened.and_then(|o| raw.heredocs.iter().find(|h| h.name == o.name));
             body.map_or_else(|| Operand::Path(word), |h| Operand::Inline(h.clone()))
         });
-        Ok(Self { sources: sources.collect(), dest, chown, chmod })
+        Ok(Self { sources: sources.collect(), dest, chown, chmod, link, parents, exclude })
     }
 
     pub(super) fn expand(&self, name: &'static str, draft: &Draft) -> Result<Copy> {
@@ -78,17 +90,23 @@ impl Operands {
             name,
             sources: sources.collect::<Result<_>>()?,
             dest: draft.word(&self.dest)?,
-            from: None,
             chown: flag(&self.chown)?.filter(|c| !c.is_empty()),
             chmod: flag(&self.chmod)?.filter(|c| !c.is_empty()),
-            checksum: None,
+            link: self.link,
+            parents: self.parents,
+            exclude: draft.each(&self.exclude)?,
+            ..Copy::default()
         })
     }
 }
 
 impl Instruction for CopyFiles {
     fn apply(&self, draft: &mut Draft) -> Result<Work> {
-        let copy = Copy { from: self.from.clone(), ..self.operands.expand("COPY", draft)? };
+        let from = match (&self.from, self.dialect) {
+            (Some(from), Dialect::BuildKit) => Some(draft.word(from)?),
+            (from, _) => from.clone(),
+        };
+        let copy = Copy { from, ..self.operands.expand("COPY", draft)? };
         if copy.sources.iter().any(|s| matches!(s, Source::Path(path) if is_url(path))) {
             return Err(Error::invalid("COPY failed: source can't be a URL for COPY"));
         }

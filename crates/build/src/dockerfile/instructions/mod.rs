@@ -20,7 +20,7 @@ mod user;
 mod volume;
 mod workdir;
 
-use super::{Flags, Heredoc, words};
+use super::{Dialect, Flags, Heredoc, words};
 use crate::draft::{Draft, Work};
 use base::{Error, Result};
 use image::edit::Command;
@@ -99,6 +99,8 @@ pub struct Raw<'t> {
     pub heredocs: &'t [Heredoc],
     /// The escape character.
     pub escape: char,
+    /// Whose language it is.
+    pub dialect: Dialect,
 }
 
 /// An instruction understood.
@@ -121,6 +123,11 @@ pub trait Instruction: fmt::Debug + Send + Sync {
     /// The stage or image that it copies from.
     fn from(&self) -> Option<&str> {
         None
+    }
+
+    /// All stages and images that it takes files from.
+    fn sources(&self) -> Vec<String> {
+        self.from().map(str::to_owned).into_iter().collect()
     }
 
     /// The arguments that it declares, with defaults.

@@ -25,7 +25,7 @@ fn parse(raw: Raw<'_>) -> Result<Parsed> {
         _ => {}
     }
     // The trigger is checked now, so that the error is the author's and not the next builder's.
-    crate::dockerfile::instruction(raw.rest, raw.heredocs, raw.escape)?;
+    crate::dockerfile::instruction(raw.rest, raw.heredocs, raw.escape, raw.dialect)?;
     let mut text = raw.rest.trim().to_owned();
     for heredoc in raw.heredocs {
         text.push('\n');

@@ -1,0 +1,243 @@
+//! `moby.buildkit.v1.Control`: what clients ask of the builder as a whole.
+
+use crate::{
+    BuildKit, capabilities, export,
+    failure::{Failure, status},
+    front,
+    job::{Job, Outcome, Parts, Reference},
+    proto::{self, control, pb, types},
+    solve,
+};
+use base::{Error, Platform, Principal};
+use futures_util::Stream;
+use std::{collections::HashMap, pin::Pin, sync::Arc};
+use tonic::{Request, Response, Status};
+
+/// What the engine tells clients it is: the release whose protocol it speaks.
+pub(crate) const VERSION: &str = "v0.25.1";
+
+type Answer<T> = Result<Response<T>, Status>;
+type Many<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service, for one connection.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) kit: Arc<BuildKit>,
+    pub(crate) by: Principal,
+}
+
+/// Ends a build when its request ends, however it does.
+struct Running {
+    kit: Arc<BuildKit>,
+    job: Arc<Job>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kit.forget(&self.job.id);
+        self.job.end();
+        self.job.progress.close();
+    }
+}
+
+/// Platforms that images may be built for: this machine's.
+fn platforms() -> Vec<pb::Platform> {
+    let mut all = vec![proto::platform(&Platform::host())];
+    for (name, architecture, variant) in capabilities::EMULATORS {
+        if capabilities::emulates(name) {
+            let variant = (*variant).to_owned();
+            let platform =
+                Platform { os: "linux".into(), architecture: (*architecture).into(), variant };
+            all.push(proto::platform(&platform));
+        }
+    }
+    all
+}
+
+/// The one worker that clients see.
+pub(crate) fn worker(kit: &BuildKit) -> types::WorkerRecord {
+    let labels = [
+        ("org.mobyproject.buildkit.worker.executor", "gantry"),
+        ("org.mobyproject.buildkit.worker.hostname", "gantry"),
+        ("org.mobyproject.buildkit.worker.network", "host"),
+        ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
+        ("org.mobyproject.buildkit.worker.moby.host-gateway-ip", kit.gateway_address()),
+    ];
+    types::WorkerRecord {
+        id: kit.id().to_owned(),
+        labels: labels
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect(),
+        platforms: platforms(),
+        gc_policy: Vec::new(),
+        buildkit_version: Some(version()),
+        cdi_devices: Vec::new(),
+    }
+}
+
+fn version() -> types::BuildkitVersion {
+    types::BuildkitVersion {
+        package: "github.com/moby/buildkit".into(),
+        version: VERSION.into(),
+        revision: String::new(),
+    }
+}
+
+impl Service {
+    async fn begin(&self, request: &control::SolveRequest) -> Result<Running, Status> {
+        if request.r#ref.is_empty() || request.r#ref.len() > 256 {
+            return Err(Status::invalid_argument(
+                "the build has no reference of a reasonable length",
+            ));
+        }
+        let session = match request.session.as_str() {
+            "" => None,
+            id => Some(self.kit.sessions.get(id).await.map_err(|e| status(&e))?),
+        };
+        let host = self.kit.site.engine.build_host(&self.by).map_err(|e| status(&e))?;
+        let parts = Parts {
+            id: request.r#ref.clone(),
+            session,
+            sessions: Arc::clone(&self.kit.sessions),
+            host,
+            progress: self.kit.progress(&request.r#ref),
+            site: Arc::clone(&self.kit.site),
+            entitlements: request.entitlements.iter().cloned().collect(),
+            inputs: request.frontend_inputs.clone(),
+        };
+        let job = Job::new(parts);
+        if !self.kit.enter(&job) {
+            job.end();
+            return Err(Status::already_exists(format!("job ID {} exists", job.id)));
+        }
+        Ok(Running { kit: Arc::clone(&self.kit), job })
+    }
+
+    async fn build(
+        &self,
+        job: &Arc<Job>,
+        request: &control::SolveRequest,
+    ) -> Result<HashMap<String, String>, Arc<Failure>> {
+        let outcome = if let Some(definition) = &request.definition {
+            let out = solve::solve(job, definition).await?;
+            let single = Some(Reference { out, definition: Some(definition.clone()) });
+            Outcome { single, ..Outcome::default() }
+        } else if !request.frontend.is_empty() {
+            front::run(job, &request.frontend, &request.frontend_attrs).await?
+        } else {
+            job.returned().await?
+        };
+        let epoch = request.frontend_attrs.get("build-arg:SOURCE_DATE_EPOCH");
+        let exporters = match request.exporters.as_slice() {
+            [] if !request.exporter_deprecated.is_empty() => vec![control::Exporter {
+                r#type: request.exporter_deprecated.clone(),
+                attrs: request.exporter_attrs_deprecated.clone(),
+            }],
+            list => list.to_vec(),
+        };
+        let given = exporters.iter().find_map(|e| e.attrs.get("source-date-epoch"));
+        let epoch = given.or(epoch).and_then(|text| text.parse().ok()).or(job.epoch());
+        export::export(job, &outcome, &exporters, epoch).await
+    }
+}
+
+#[tonic::async_trait]
+impl control::control_server::Control for Service {
+    type PruneStream = Many<control::UsageRecord>;
+    type StatusStream = Many<control::StatusResponse>;
+    type SessionStream = Many<control::BytesMessage>;
+    type ListenBuildHistoryStream = Many<control::BuildHistoryEvent>;
+
+    async fn info(&self, _: Request<control::InfoRequest>) -> Answer<control::InfoResponse> {
+        Ok(Response::new(control::InfoResponse { buildkit_version: Some(version()) }))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<control::ListWorkersRequest>,
+    ) -> Answer<control::ListWorkersResponse> {
+        Ok(Response::new(control::ListWorkersResponse { record: vec![worker(&self.kit)] }))
+    }
+
+    async fn solve(
+        &self,
+        request: Request<control::SolveRequest>,
+    ) -> Answer<control::SolveResponse> {
+        let request = request.into_inner();
+        let running = self.begin(&request).await?;
+        let job = Arc::clone(&running.job);
+        let gone = async {
+            match &job.session {
+                Some(session) => session.gone.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let done = tokio::select! {
+            done = self.build(&job, &request) => done,
+            () = gone => Err(Arc::new(Error::cancelled("the client of the build has gone").into())),
+        };
+        match done {
+            Ok(exporter_response) => {
+                Ok(Response::new(control::SolveResponse { exporter_response }))
+            }
+            Err(failure) => {
+                tracing::debug!(build = job.id, err = failure.to_string(), "a build failed");
+                Err(failure.status())
+            }
+        }
+    }
+
+    async fn status(&self, request: Request<control::StatusRequest>) -> Answer<Self::StatusStream> {
+        let follow = self.kit.progress(&request.into_inner().r#ref).follow();
+        let stream = futures_util::stream::unfold(follow, |mut follow| async move {
+            Some((Ok(follow.next().await?), follow))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn session(
+        &self,
+        request: Request<tonic::Streaming<control::BytesMessage>>,
+    ) -> Answer<Self::SessionStream> {
+        let hello =
+            crate::session::Hello::read(request.metadata().as_ref()).map_err(|e| status(&e))?;
+        Ok(Response::new(Box::pin(crate::tunnel::session(
+            Arc::clone(&self.kit.sessions),
+            hello,
+            request.into_inner(),
+        ))))
+    }
+
+    async fn disk_usage(
+        &self,
+        request: Request<control::DiskUsageRequest>,
+    ) -> Answer<control::DiskUsageResponse> {
+        let request = request.into_inner();
+        let record = self.kit.usage(&request.filter).await.map_err(|e| status(&e))?;
+        Ok(Response::new(control::DiskUsageResponse { record }))
+    }
+
+    async fn prune(&self, request: Request<control::PruneRequest>) -> Answer<Self::PruneStream> {
+        let request = request.into_inner();
+        let pruned = self.kit.prune(&request).await.map_err(|e| status(&e))?;
+        Ok(Response::new(Box::pin(futures_util::stream::iter(pruned.into_iter().map(Ok)))))
+    }
+
+    async fn listen_build_history(
+        &self,
+        request: Request<control::BuildHistoryRequest>,
+    ) -> Answer<Self::ListenBuildHistoryStream> {
+        let _ = request;
+        Ok(Response::new(Box::pin(futures_util::stream::empty())))
+    }
+
+    async fn update_build_history(
+        &self,
+        request: Request<control::UpdateBuildHistoryRequest>,
+    ) -> Answer<control::UpdateBuildHistoryResponse> {
+        let _ = request;
+        Ok(Response::new(control::UpdateBuildHistoryResponse {}))
+    }
+}

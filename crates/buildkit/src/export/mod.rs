@@ -1,0 +1,173 @@
+//! Results: to the image store, a registry, or the client's disk.
+//!
+//! Flow: [`export`] solves what the front end left unsolved, makes a config for each state, and hands both to
+//! the exporters that the client asked for; their answers are one map, which clients write down as metadata.
+
+mod archive;
+mod local;
+mod store;
+
+use crate::{
+    failure::Failure,
+    job::{Job, Outcome, Reference},
+    proto::control,
+    solve::{Out, State, evaluate, layered},
+};
+use base::{Error, Platform, Result};
+use image::{ConfigBlob, ImageConfig};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// A result that is ready to go somewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Product {
+    /// Platform, as the front end calls it; empty for the one result of a build without platforms.
+    pub(crate) name: String,
+    /// Its files.
+    pub(crate) out: Option<Out>,
+    /// What the front end says of the image, as JSON.
+    pub(crate) config: Option<Vec<u8>>,
+}
+
+/// Exports a build's outcome; gives what clients are told.
+///
+/// # Errors
+/// Of what is still to be solved, and of the exporters.
+pub(crate) async fn export(
+    job: &Arc<Job>,
+    outcome: &Outcome,
+    exporters: &[control::Exporter],
+    epoch: Option<i64>,
+) -> Result<HashMap<String, String>, Arc<Failure>> {
+    let products = products(job, outcome).await?;
+    let mut told = HashMap::new();
+    for (index, exporter) in exporters.iter().enumerate() {
+        let attrs: BTreeMap<String, String> =
+            exporter.attrs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let done = match exporter.r#type.as_str() {
+            "moby" | "image" => store::store(job, &products, &attrs, epoch).await,
+            "docker" | "oci" => {
+                archive::archive(job, &products, &exporter.r#type, &attrs, index, epoch).await
+            }
+            "tar" => local::tar(job, &products, index).await,
+            "local" => local::local(job, &products, &attrs, index).await,
+            other => Err(Error::invalid(format!("exporter {other:?} could not be found"))),
+        };
+        told.extend(done.map_err(|e| Arc::new(Failure::from(e)))?);
+    }
+    Ok(told)
+}
+
+async fn products(job: &Arc<Job>, outcome: &Outcome) -> Result<Vec<Product>, Arc<Failure>> {
+    let config = |name: &str| {
+        let key = match name {
+            "" => "containerimage.config".to_owned(),
+            name => format!("containerimage.config/{name}"),
+        };
+        outcome.metadata.get(&key).cloned()
+    };
+    let mut products = Vec::new();
+    let single = outcome.single.iter().map(|reference| (String::new(), reference));
+    let several = outcome.several.iter().map(|(name, reference)| (name.clone(), reference));
+    let all: Vec<(String, &Reference)> = single.chain(several).collect();
+    for (name, reference) in all {
+        let out = evaluate(job, reference).await?;
+        products.push(Product { config: config(&name), name, out });
+    }
+    Ok(products)
+}
+
+/// A result as an image: its config, with history and layers in step, and the state that has the layers.
+///
+/// # Errors
+/// `Invalid` for a config that cannot be read.
+pub(crate) async fn image(
+    job: &Arc<Job>,
+    product: &Product,
+    epoch: Option<i64>,
+) -> Result<(ConfigBlob, State)> {
+    let state = match &product.out {
+        None => State::scratch(),
+        Some(Out::State(state)) => state.clone(),
+        Some(Out::Folder(folder)) => layered(job, folder).await?,
+    };
+    let platform = match product.name.as_str() {
+        "" => Platform::host(),
+        name => name.parse()?,
+    };
+    let mut config = match &product.config {
+        Some(json) => serde_json::from_slice::<ImageConfig>(json).map_err(|e| {
+            Error::invalid("failed to parse image config from the build's result").caused_by(e)
+        })?,
+        None => ImageConfig::scratch(&platform),
+    };
+    let layers = match &state.image {
+        Some(image) => job.host.image_layers(image)?,
+        None => Vec::new(),
+    };
+    config.rootfs.kind = "layers".into();
+    config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
+    let time = match epoch {
+        Some(epoch) => Some(base::Timestamp::from_unix(epoch, 0)),
+        None => config.created,
+    };
+    in_step(&mut config, time);
+    if config.created.is_none() || epoch.is_some() {
+        config.created = time.or_else(|| Some(base::Timestamp::now()));
+    }
+    if let (Some(epoch), Some(time)) = (epoch, time) {
+        for step in &mut config.history {
+            if step.created.is_some_and(|c| c.unix() > epoch) {
+                step.created = Some(time);
+            }
+        }
+    }
+    Ok((config.seal(), state))
+}
+
+/// Makes the history name as many layers as there are: front ends may say less or more.
+fn in_step(config: &mut ImageConfig, time: Option<base::Timestamp>) {
+    let layers = config.rootfs.diff_ids.len();
+    let mut named = config.history.iter().filter(|h| !h.empty_layer).count();
+    for step in config.history.iter_mut().rev() {
+        if named <= layers {
+            break;
+        }
+        if !step.empty_layer {
+            step.empty_layer = true;
+            named -= 1;
+        }
+    }
+    while named < layers {
+        config.history.push(image::config::History {
+            created: time,
+            created_by: "created by buildkit".into(),
+            comment: "buildkit.exporter.image.v0".into(),
+            ..image::config::History::default()
+        });
+        named += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_names_as_many_layers_as_there_are() {
+        let step = |empty_layer| image::config::History { empty_layer, ..Default::default() };
+        let layer = base::Digest::sha256(b"x");
+        let count = |history: Vec<image::config::History>, layers: usize| {
+            let mut config = ImageConfig { history, ..ImageConfig::default() };
+            config.rootfs.diff_ids = vec![layer.clone(); layers];
+            in_step(&mut config, None);
+            let named = config.history.iter().filter(|h| !h.empty_layer).count();
+            (named, config.history.len())
+        };
+        assert_eq!(count(vec![step(false), step(true)], 1), (1, 2));
+        assert_eq!(count(vec![step(false), step(false)], 1), (1, 2));
+        assert_eq!(count(vec![step(true)], 2), (2, 3));
+    }
+}

@@ -1,0 +1,398 @@
+//! `moby.buildkit.v1.frontend.LLBBridge`: what a front end asks for. With buildx the front end is the client
+//! itself, which mostly hands the work to the Dockerfile front end that is built in.
+
+use crate::{
+    BuildKit, capabilities, control,
+    failure::{Failure, status},
+    filesync::go_mode,
+    front,
+    job::{Job, Outcome, Reference},
+    proto::{self, control as wire, fsutil, gateway, pb},
+    solve::{self, Out, blocking, read},
+};
+use base::{Digest, Error, Platform, Result};
+use futures_util::Stream;
+use std::{collections::HashMap, io::Read as _, path::Path, pin::Pin, sync::Arc};
+use tonic::{Request, Response, Status};
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+/// Bytes of a file that a front end reads.
+const FILE: u64 = 16 << 20;
+
+/// The service, for one connection.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) kit: Arc<BuildKit>,
+}
+
+impl Service {
+    /// The build that a call belongs to.
+    async fn job<T>(&self, request: &Request<T>) -> std::result::Result<Arc<Job>, Status> {
+        let id = request.metadata().get("buildkit-controlapi-buildid");
+        let id = id.and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if id.is_empty() {
+            return Err(Status::invalid_argument("the call names no build"));
+        }
+        self.kit.job(id).await.map_err(|e| status(&e))
+    }
+
+    async fn out(&self, job: &Arc<Job>, id: &str) -> std::result::Result<Option<Out>, Status> {
+        let reference = job.reference(id).map_err(|e| status(&e))?;
+        solve::evaluate(job, &reference).await.map_err(|f| f.status())
+    }
+}
+
+/// A state for the front end.
+fn given(job: &Job, reference: &Reference) -> gateway::Ref {
+    match reference.out.is_none() && reference.definition.is_none() {
+        true => gateway::Ref { id: String::new(), def: None },
+        false => {
+            gateway::Ref { id: job.keep(reference.clone()), def: reference.definition.clone() }
+        }
+    }
+}
+
+fn told(job: &Job, outcome: &Outcome) -> gateway::Result {
+    let result = match &outcome.single {
+        Some(reference) => Some(gateway::result::Result::Ref(given(job, reference))),
+        None => {
+            let refs = outcome.several.iter();
+            let refs = refs.map(|(name, r)| (name.clone(), given(job, r))).collect();
+            Some(gateway::result::Result::Refs(gateway::RefMap { refs }))
+        }
+    };
+    gateway::Result { metadata: outcome.metadata.clone(), attestations: HashMap::new(), result }
+}
+
+/// What a front end gives back.
+fn returned(job: &Job, result: gateway::Result) -> Result<Outcome> {
+    let mut outcome = Outcome { metadata: result.metadata, ..Outcome::default() };
+    match result.result {
+        None => {}
+        Some(gateway::result::Result::Ref(reference)) => {
+            outcome.single = Some(job.reference(&reference.id)?);
+        }
+        Some(gateway::result::Result::RefDeprecated(id)) => {
+            outcome.single = Some(job.reference(&id)?);
+        }
+        Some(gateway::result::Result::Refs(map)) => {
+            for (name, reference) in map.refs {
+                outcome.several.push((name, job.reference(&reference.id)?));
+            }
+        }
+        Some(gateway::result::Result::RefsDeprecated(map)) => {
+            for (name, id) in map.refs {
+                outcome.several.push((name, job.reference(&id)?));
+            }
+        }
+    }
+    outcome.several.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(outcome)
+}
+
+#[tonic::async_trait]
+impl gateway::llb_bridge_server::LlbBridge for Service {
+    type ExecProcessStream =
+        Pin<Box<dyn Stream<Item = std::result::Result<gateway::ExecMessage, Status>> + Send>>;
+
+    async fn ping(&self, _: Request<gateway::PingRequest>) -> Answer<gateway::PongResponse> {
+        Ok(Response::new(gateway::PongResponse {
+            frontend_api_caps: capabilities::list(capabilities::GATEWAY),
+            llb_caps: capabilities::list(capabilities::LLB),
+            workers: vec![control::worker(&self.kit)],
+        }))
+    }
+
+    async fn solve(
+        &self,
+        request: Request<gateway::SolveRequest>,
+    ) -> Answer<gateway::SolveResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        let outcome = if request.frontend.is_empty() {
+            let mut reference = Reference { out: None, definition: request.definition.clone() };
+            if request.evaluate {
+                reference.out = solve::evaluate(&job, &reference).await.map_err(|f| f.status())?;
+            } else if let Some(definition) = &request.definition {
+                crate::graph::Graph::read(definition).map_err(|e| status(&e))?;
+            }
+            Outcome { single: Some(reference), ..Outcome::default() }
+        } else {
+            let ran = front::run(&job, &request.frontend, &request.frontend_opt).await;
+            ran.map_err(|f| f.status())?
+        };
+        let result = told(&job, &outcome);
+        Ok(Response::new(gateway::SolveResponse { r#ref: String::new(), result: Some(result) }))
+    }
+
+    async fn r#return(
+        &self,
+        request: Request<gateway::ReturnRequest>,
+    ) -> Answer<gateway::ReturnResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        match (request.error, request.result) {
+            (Some(error), _) => {
+                job.give(Err(Failure::told(error.code, error.message, error.details)));
+            }
+            (None, result) => {
+                let outcome = returned(&job, result.unwrap_or_default()).map_err(|e| status(&e))?;
+                job.give(Ok(outcome));
+            }
+        }
+        Ok(Response::new(gateway::ReturnResponse {}))
+    }
+
+    async fn inputs(
+        &self,
+        request: Request<gateway::InputsRequest>,
+    ) -> Answer<gateway::InputsResponse> {
+        let job = self.job(&request).await?;
+        Ok(Response::new(gateway::InputsResponse { definitions: job.inputs.clone() }))
+    }
+
+    async fn evaluate(
+        &self,
+        request: Request<gateway::EvaluateRequest>,
+    ) -> Answer<gateway::EvaluateResponse> {
+        let job = self.job(&request).await?;
+        self.out(&job, &request.get_ref().r#ref).await?;
+        Ok(Response::new(gateway::EvaluateResponse {}))
+    }
+
+    async fn read_file(
+        &self,
+        request: Request<gateway::ReadFileRequest>,
+    ) -> Answer<gateway::ReadFileResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        let out = self.out(&job, &request.r#ref).await?;
+        let data = read_file(&job, out.as_ref(), &request.file_path, request.range)
+            .await
+            .map_err(|e| status(&e))?;
+        Ok(Response::new(gateway::ReadFileResponse { data }))
+    }
+
+    async fn read_dir(
+        &self,
+        request: Request<gateway::ReadDirRequest>,
+    ) -> Answer<gateway::ReadDirResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        let out = self.out(&job, &request.r#ref).await?;
+        let entries = read_dir(&job, out.as_ref(), &request.dir_path, &request.include_pattern)
+            .await
+            .map_err(|e| status(&e))?;
+        Ok(Response::new(gateway::ReadDirResponse { entries }))
+    }
+
+    async fn stat_file(
+        &self,
+        request: Request<gateway::StatFileRequest>,
+    ) -> Answer<gateway::StatFileResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        let out = self.out(&job, &request.r#ref).await?;
+        let stat = stat_file(&job, out.as_ref(), &request.path).await.map_err(|e| status(&e))?;
+        Ok(Response::new(gateway::StatFileResponse { stat: Some(stat) }))
+    }
+
+    async fn resolve_image_config(
+        &self,
+        request: Request<gateway::ResolveImageConfigRequest>,
+    ) -> Answer<gateway::ResolveImageConfigResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        let pull = request.resolve_mode == "pull";
+        let (digest, config) = config(&job, &request.r#ref, request.platform.as_ref(), pull)
+            .await
+            .map_err(|e| status(&e))?;
+        let r#ref = request.r#ref;
+        Ok(Response::new(gateway::ResolveImageConfigResponse { digest, config, r#ref }))
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        request: Request<gateway::ResolveSourceMetaRequest>,
+    ) -> Answer<gateway::ResolveSourceMetaResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        let source = request.source.unwrap_or_default();
+        let mut answer = gateway::ResolveSourceMetaResponse {
+            source: Some(source.clone()),
+            ..gateway::ResolveSourceMetaResponse::default()
+        };
+        if let Some(name) = source.identifier.strip_prefix("docker-image://") {
+            let pull = request.resolve_mode == "pull";
+            let (digest, config) = config(&job, name, request.platform.as_ref(), pull)
+                .await
+                .map_err(|e| status(&e))?;
+            answer.image = Some(gateway::ResolveSourceImageResponse {
+                digest,
+                config,
+                ..gateway::ResolveSourceImageResponse::default()
+            });
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn warn(&self, request: Request<gateway::WarnRequest>) -> Answer<gateway::WarnResponse> {
+        let job = self.job(&request).await?;
+        let request = request.into_inner();
+        job.progress.warn(wire::VertexWarning {
+            vertex: request.digest,
+            level: request.level,
+            short: request.short,
+            detail: request.detail,
+            url: request.url,
+            info: request.info,
+            ranges: request.ranges,
+        });
+        Ok(Response::new(gateway::WarnResponse {}))
+    }
+
+    async fn new_container(
+        &self,
+        _: Request<gateway::NewContainerRequest>,
+    ) -> Answer<gateway::NewContainerResponse> {
+        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+    }
+
+    async fn release_container(
+        &self,
+        _: Request<gateway::ReleaseContainerRequest>,
+    ) -> Answer<gateway::ReleaseContainerResponse> {
+        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+    }
+
+    async fn exec_process(
+        &self,
+        _: Request<tonic::Streaming<gateway::ExecMessage>>,
+    ) -> Answer<Self::ExecProcessStream> {
+        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+    }
+
+    async fn read_file_container(
+        &self,
+        _: Request<gateway::ReadFileRequest>,
+    ) -> Answer<gateway::ReadFileResponse> {
+        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+    }
+
+    async fn read_dir_container(
+        &self,
+        _: Request<gateway::ReadDirRequest>,
+    ) -> Answer<gateway::ReadDirResponse> {
+        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+    }
+
+    async fn stat_file_container(
+        &self,
+        _: Request<gateway::StatFileRequest>,
+    ) -> Answer<gateway::StatFileResponse> {
+        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+    }
+}
+
+/// Digest and config of an image.
+async fn config(
+    job: &Arc<Job>,
+    name: &str,
+    platform: Option<&pb::Platform>,
+    pull: bool,
+) -> Result<(String, Vec<u8>)> {
+    let platform = platform.map_or_else(Platform::host, proto::platform_from);
+    let config = front::metadata(job, name, &platform, pull).await?;
+    let json = serde_json::to_vec(&config)
+        .map_err(|e| Error::internal("cannot encode the image's config").caused_by(e))?;
+    Ok((Digest::sha256(&json).to_string(), json))
+}
+
+async fn read_file(
+    job: &Job,
+    out: Option<&Out>,
+    path: &str,
+    range: Option<gateway::FileRange>,
+) -> Result<Vec<u8>> {
+    let reading = read(job, out).await?;
+    let path = path.to_owned();
+    blocking(move || {
+        let fail = |e: std::io::Error| missing(&path, e);
+        let mut file = reading.root.open_file(&path).map_err(|e| fail(e.into()))?;
+        let mut length = FILE;
+        if let Some(range) = range {
+            let offset = u64::try_from(range.offset).unwrap_or_default();
+            std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)).map_err(fail)?;
+            if range.length > 0 {
+                length = length.min(range.length.unsigned_abs());
+            }
+        }
+        let mut data = Vec::new();
+        file.take(length).read_to_end(&mut data).map_err(fail)?;
+        Ok(data)
+    })
+    .await
+}
+
+fn missing(path: &str, err: std::io::Error) -> Error {
+    match err.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::not_found(format!("open {path}: no such file or directory"))
+        }
+        _ => Error::io(format!("cannot read {path}"), err),
+    }
+}
+
+fn stat_of(name: &str, stat: &sys::root::Stat, link: String) -> fsutil::Stat {
+    fsutil::Stat {
+        path: name.to_owned(),
+        mode: go_mode(stat),
+        uid: stat.uid,
+        gid: stat.gid,
+        size: i64::try_from(stat.size).unwrap_or(i64::MAX),
+        mod_time: stat.mtime.seconds.saturating_mul(1_000_000_000) + i64::from(stat.mtime.nanos),
+        linkname: link,
+        devmajor: i64::from(stat.rdev.0),
+        devminor: i64::from(stat.rdev.1),
+        ..fsutil::Stat::default()
+    }
+}
+
+async fn stat_file(job: &Job, out: Option<&Out>, path: &str) -> Result<fsutil::Stat> {
+    let reading = read(job, out).await?;
+    let path = path.to_owned();
+    blocking(move || {
+        let stat = reading.root.lstat(&path).map_err(|e| missing(&path, e.into()))?;
+        let name = Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let link = reading.root.readlink(&path).unwrap_or_default();
+        Ok(stat_of(&name, &stat, link.to_string_lossy().into_owned()))
+    })
+    .await
+}
+
+async fn read_dir(
+    job: &Job,
+    out: Option<&Out>,
+    path: &str,
+    pattern: &str,
+) -> Result<Vec<fsutil::Stat>> {
+    let reading = read(job, out).await?;
+    let (path, pattern) = (path.to_owned(), pattern.to_owned());
+    blocking(move || {
+        let dir = reading.root.open_dir(&path).map_err(|e| missing(&path, e.into()))?;
+        let mut entries = Vec::new();
+        for (name, _) in dir.entries().map_err(|e| missing(&path, e.into()))? {
+            let text = name.to_string_lossy().into_owned();
+            if !pattern.is_empty() && !build::go::path_match(&pattern, &text)? {
+                continue;
+            }
+            let stat = dir.stat(&name).map_err(|e| missing(&path, e.into()))?;
+            let link = dir.readlink(&name).unwrap_or_default();
+            entries.push(stat_of(&text, &stat, link.to_string_lossy().into_owned()));
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    })
+    .await
+}

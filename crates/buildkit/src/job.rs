@@ -1,0 +1,208 @@
+//! A build under way: what its steps, its front end and its client share.
+//!
+//! Invariants: everything that a build starts ends with it: tasks are aborted, containers and trees go with
+//! the values that hold them, its folder is removed.
+
+use crate::{
+    failure::Failure,
+    progress::Progress,
+    session::{Session, Sessions},
+    site::Site,
+    solve::{Out, Slot},
+};
+use base::{Error, Result};
+use engine::build::BuildHost;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// What a front end came to: states by platform, and what is known of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// The one state, or none when there are several.
+    pub(crate) single: Option<Reference>,
+    /// States by platform.
+    pub(crate) several: Vec<(String, Reference)>,
+    /// `containerimage.config`, `refs.platforms`, ...
+    pub(crate) metadata: HashMap<String, Vec<u8>>,
+}
+
+/// A state that a front end speaks of; an empty one has no output.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reference {
+    /// What it is, once it was solved.
+    pub(crate) out: Option<Out>,
+    /// What it is made by.
+    pub(crate) definition: Option<crate::proto::pb::Definition>,
+}
+
+/// A build.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// What the client calls it.
+    pub(crate) id: String,
+    /// Its session, when it has one.
+    pub(crate) session: Option<Arc<Session>>,
+    /// All others, for definitions that name one.
+    pub(crate) sessions: Arc<Sessions>,
+    /// Images, layers and containers.
+    pub(crate) host: Arc<BuildHost>,
+    /// What the client sees.
+    pub(crate) progress: Arc<Progress>,
+    /// What all builds share.
+    pub(crate) site: Arc<Site>,
+    /// What steps may be allowed (`security.insecure`, `network.host`).
+    pub(crate) entitlements: BTreeSet<String>,
+    /// Definitions that the client gave its front end.
+    pub(crate) inputs: HashMap<String, crate::proto::pb::Definition>,
+    /// It is over.
+    pub(crate) stop: CancellationToken,
+    /// Steps by digest.
+    pub(crate) slots: Mutex<HashMap<String, Slot>>,
+    /// Seconds since 1970 that stand for every time, as the front end was told.
+    epoch: Mutex<Option<i64>>,
+    tasks: Mutex<JoinSet<()>>,
+    references: Mutex<HashMap<String, Reference>>,
+    returned: watch::Sender<Option<Result<Outcome, Arc<Failure>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a job is made of.
+pub(crate) struct Parts {
+    pub(crate) id: String,
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) host: Arc<BuildHost>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) entitlements: BTreeSet<String>,
+    pub(crate) inputs: HashMap<String, crate::proto::pb::Definition>,
+}
+
+impl Job {
+    /// A build that begins.
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { id, session, sessions, host, progress, site, entitlements, inputs } = parts;
+        Arc::new(Self {
+            id,
+            session,
+            sessions,
+            host,
+            progress,
+            site,
+            entitlements,
+            inputs,
+            stop: CancellationToken::new(),
+            slots: Mutex::default(),
+            epoch: Mutex::default(),
+            tasks: Mutex::default(),
+            references: Mutex::default(),
+            returned: watch::Sender::new(None),
+        })
+    }
+
+    /// Runs `work` until the build ends.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        if self.stop.is_cancelled() {
+            return;
+        }
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
+    }
+
+    /// Ends it: what still runs is dropped, and with it all that it holds.
+    pub(crate) fn end(&self) {
+        self.stop.cancel();
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.abort_all();
+        let host = Arc::clone(&self.host);
+        lock(&self.slots).clear();
+        lock(&self.references).clear();
+        tokio::spawn(async move {
+            // Steps go first, then the folder that they are in.
+            while tasks.join_next().await.is_some() {}
+            drop(tokio::task::spawn_blocking(move || host.close()).await);
+        });
+    }
+
+    /// Notes the time that stands for every time.
+    pub(crate) fn set_epoch(&self, epoch: Option<i64>) {
+        if epoch.is_some() {
+            *lock(&self.epoch) = epoch;
+        }
+    }
+
+    /// The time that stands for every time.
+    pub(crate) fn epoch(&self) -> Option<i64> {
+        *lock(&self.epoch)
+    }
+
+    /// The session called `id`, or the build's own.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub(crate) async fn session(&self, id: &str) -> Result<Arc<Session>> {
+        match &self.session {
+            Some(own) if id.is_empty() || id == own.id => Ok(Arc::clone(own)),
+            _ if !id.is_empty() => self.sessions.get(id).await,
+            _ => {
+                Err(Error::invalid("the build has no session: nothing can be asked of its client"))
+            }
+        }
+    }
+
+    /// Keeps a state for the front end; gives its name.
+    pub(crate) fn keep(&self, reference: Reference) -> String {
+        let id = base::ContainerId::random().to_string();
+        lock(&self.references).insert(id.clone(), reference);
+        id
+    }
+
+    /// The state that the front end calls `id`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub(crate) fn reference(&self, id: &str) -> Result<Reference> {
+        if id.is_empty() {
+            return Ok(Reference::default());
+        }
+        let found = lock(&self.references).get(id).cloned();
+        found.ok_or_else(|| Error::not_found(format!("return reference {id:?} not found")))
+    }
+
+    /// Tells what the front end on the client's side came to.
+    pub(crate) fn give(&self, outcome: Result<Outcome, Failure>) {
+        self.returned.send_replace(Some(outcome.map_err(Arc::new)));
+    }
+
+    /// What the front end on the client's side comes to.
+    ///
+    /// # Errors
+    /// What it failed with; `Cancelled` when the client goes.
+    pub(crate) async fn returned(&self) -> Result<Outcome, Arc<Failure>> {
+        let mut returned = self.returned.subscribe();
+        let gone = async {
+            match &self.session {
+                Some(session) => session.gone.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            given = returned.wait_for(Option::is_some) => match given.ok().and_then(|g| g.clone()) {
+                Some(outcome) => outcome,
+                None => Err(Arc::new(Error::cancelled("the build was stopped").into())),
+            },
+            () = gone => Err(Arc::new(Error::cancelled("the client of the build has gone").into())),
+            () = self.stop.cancelled() => {
+                Err(Arc::new(Error::cancelled("the build was stopped").into()))
+            }
+        }
+    }
+}
