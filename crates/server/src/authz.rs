@@ -68,6 +68,11 @@ impl Plugins {
         Ok(())
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The gate that a request goes through; `None` when there are no plugins.
     pub(crate) fn gate(
         &self,

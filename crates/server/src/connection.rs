@@ -237,7 +237,10 @@ async fn connection(site: Arc<Site>, stream: Stream, by: Principal) {
         () = site.stop.cancelled() => false,
     };
     if spoke {
-        if let (Some(builder), true) = (&site.builder, stream.begins_with(PREFACE)) {
+        // Where plugins are asked about requests, builds come by `POST /grpc`, which they are shown.
+        if let (Some(builder), true) = (&site.builder, site.plugins.is_empty())
+            && stream.begins_with(PREFACE)
+        {
             let (served, stop) = (crate::h2c::direct(Arc::clone(builder), by, stream), &site.stop);
             let served = Box::pin(served);
             tokio::select! {
