@@ -132,7 +132,8 @@ impl Engine {
 
     /// The address that `host-gateway` stands for.
     pub fn host_gateway(&self) -> Option<std::net::IpAddr> {
-        network::names::host_gateway(self.networks.bridge_address())
+        let given = self.config.networks.host_gateways.iter().find_map(|ip| ip.parse().ok());
+        given.or_else(|| self.networks.bridge_address())
     }
 
     /// Runs what must be waited for at an ordered stop.
