@@ -13,6 +13,12 @@ pub const CASES: &[Case] = cases![
     errors_show_the_line,
     results_go_to_the_client_s_disk,
     the_context_is_sent_by_what_changed,
+    bake_and_compose_build,
+    a_client_that_vanishes_takes_its_build_along,
+    the_cache_is_shown_and_given_back,
+    named_contexts_and_standard_input,
+    the_same_epoch_gives_the_same_image,
+    results_are_pushed,
 ];
 
 /// The docker CLI with the buildx plugin, in the case's folder.
@@ -329,4 +335,119 @@ fn the_context_is_sent_by_what_changed(cx: &Cx<'_>) {
     let second = buildx(cx, &[]);
     second.ok();
     assert!(!size(&second).contains("MB"), "{}", second.describe());
+}
+
+fn bake_and_compose_build(cx: &Cx<'_>) {
+    cx.write("context/Dockerfile", "FROM busybox\nARG who\nRUN echo baked for $who > /f\n");
+    let (one, two) = (cx.name("one"), cx.name("two"));
+    let bake = format!(
+        "group \"default\" {{ targets = [\"one\", \"two\"] }}\n\
+         target \"one\" {{\n context = \"context\"\n tags = [\"{one}\"]\n args = {{ who = \"one\" }}\n}}\n\
+         target \"two\" {{\n inherits = [\"one\"]\n tags = [\"{two}\"]\n args = {{ who = \"two\" }}\n}}\n"
+    );
+    cx.write("docker-bake.hcl", bake);
+    command::run(plugged(cx).args(["buildx", "bake", "--progress", "plain"]), b"").ok();
+    assert_eq!(sh(cx, &one, "cat /f"), "baked for one");
+    assert_eq!(sh(cx, &two, "cat /f"), "baked for two");
+    let compose = plugin("docker-compose");
+    let link = cx.dir().join(".docker/cli-plugins/docker-compose");
+    std::os::unix::fs::symlink(compose, link).unwrap();
+    let tag = cx.name("composed");
+    cx.write(
+        "compose.yaml",
+        format!(
+            "services:\n  s:\n    image: {tag}\n    build:\n      context: context\n      args:\n        who: compose\n"
+        ),
+    );
+    command::run(plugged(cx).args(["compose", "build"]), b"").ok();
+    assert_eq!(sh(cx, &tag, "cat /f"), "baked for compose");
+}
+
+fn a_client_that_vanishes_takes_its_build_along(cx: &Cx<'_>) {
+    cx.write("context/Dockerfile", "FROM busybox\nRUN echo it runs; sleep 1234\n");
+    let mut command = plugged(cx);
+    command.args(["buildx", "build", "--progress", "plain", "context"]);
+    let log = std::fs::File::create(cx.dir().join("log")).unwrap();
+    let mut child = command.stderr(log).stdout(std::process::Stdio::null()).spawn().unwrap();
+    cx.until("the step runs", || {
+        std::fs::read_to_string(cx.dir().join("log"))
+            .is_ok_and(|log| log.contains(" it runs"))
+            .then_some(())
+    });
+    let folders =
+        || std::fs::read_dir(cx.daemon.path("root").join("builds")).map_or(0, Iterator::count);
+    assert!(folders() > 0, "a build has a folder while it runs");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let sleeping = || {
+        let found = command::run(Command::new("pgrep").args(["-f", "^sleep 1234$"]), b"");
+        found.code == Some(0)
+    };
+    cx.until("its step is ended", || (!sleeping()).then_some(()));
+}
+
+fn the_cache_is_shown_and_given_back(cx: &Cx<'_>) {
+    cx.write(
+        "context/Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/c,id=pruned echo x > /c/x; echo pruned\n",
+    );
+    buildx(cx, &[]).ok();
+    let du = command::run(plugged(cx).args(["buildx", "du", "--verbose"]), b"");
+    assert!(du.ok().contains("cached mount /pruned"), "{}", du.describe());
+    let mine = ["buildx", "prune", "-f", "--filter", "description~=pruned"];
+    let pruned = command::run(plugged(cx).args(mine), b"");
+    assert!(pruned.ok().contains("Total:"), "{}", pruned.describe());
+    let du = command::run(plugged(cx).args(["buildx", "du", "--verbose"]), b"");
+    assert!(!du.ok().contains("cached mount /pruned"), "{}", du.describe());
+    let again = buildx(cx, &[]);
+    again.ok();
+    assert_eq!(cached(&again), 0, "{}", again.describe());
+}
+
+fn named_contexts_and_standard_input(cx: &Cx<'_>) {
+    cx.write("other/f", "from elsewhere");
+    let dockerfile = "FROM base\nCOPY --from=files f /f\n";
+    let tag = built(
+        cx,
+        dockerfile,
+        &["--build-context", "files=other", "--build-context", "base=docker-image://busybox"],
+    );
+    assert_eq!(sh(cx, &tag, "cat /f"), "from elsewhere");
+    let piped = format!("{}:latest", cx.name("piped"));
+    let args = ["buildx", "build", "--progress", "plain", "-t", &piped, "-"];
+    command::run(plugged(cx).args(args), b"FROM busybox\nRUN echo piped > /f\n").ok();
+    assert_eq!(sh(cx, &piped, "cat /f"), "piped");
+    let mut tar = testkit::tarball::Tarball::new();
+    tar.file("Dockerfile", 0o644, "FROM busybox\nCOPY f /f\n").file("f", 0o644, "in a tar");
+    command::run(plugged(cx).args(args), &tar.finish()).ok();
+    assert_eq!(sh(cx, &piped, "cat /f"), "in a tar");
+}
+
+fn the_same_epoch_gives_the_same_image(cx: &Cx<'_>) {
+    let dockerfile = "FROM busybox\nCOPY f /f\nRUN echo same > /g\n";
+    cx.write("context/f", "x");
+    let args = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+    let tag = built(cx, dockerfile, &args);
+    let created = cx.docker(&["image", "inspect", "-f", "{{.Created}}", &tag]);
+    assert!(created.ok().starts_with("2023-11-14T22:13:20"), "{}", created.describe());
+    let first = cx.docker(&["image", "inspect", "-f", "{{.Id}}", &tag]).ok().to_owned();
+    built(cx, dockerfile, &args);
+    assert_eq!(cx.docker(&["image", "inspect", "-f", "{{.Id}}", &tag]).ok(), first);
+}
+
+fn results_are_pushed(cx: &Cx<'_>) {
+    let registry = super::registry::plain();
+    cx.write("context/Dockerfile", "FROM busybox\nRUN echo pushed > /f\n");
+    let (one, two) =
+        (format!("{}/p/one:1", registry.host()), format!("{}/p/two:2", registry.host()));
+    let pushed = buildx(cx, &["--push", "-t", &one, "-t", &two]);
+    pushed.ok();
+    for name in [&one, &two] {
+        let _ = cx.docker(&["rmi", "-f", name]);
+        assert_eq!(
+            cx.docker(&["run", "--rm", "--network", "none", name, "cat", "/f"]).ok(),
+            "pushed"
+        );
+        cx.docker(&["rmi", "-f", name]).ok();
+    }
 }

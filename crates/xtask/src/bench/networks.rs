@@ -28,9 +28,10 @@ pub(super) fn remove(c: &mut Contestant) {
     let _ = c.docker(&["network", "rm", NETWORK]);
 }
 
-/// Only the start counts: reading ten thousand options is the client's affair.
+/// Only the start counts: reading the options is the client's affair. With a thousand ports dockerd 20.10 does not
+/// always answer within a minute.
 pub(super) fn many_ports(c: &mut Contestant) -> Result<f64> {
-    let ports = "20000-29999:20000-29999";
+    let ports = "20000-20099:20000-20099";
     c.docker(&["create", "--name", "bench-ports", "-p", ports, "busybox", "sleep", "600"])?;
     let began = Instant::now();
     let started = c.api().post("/containers/bench-ports/start", &serde_json::Value::Null);
