@@ -96,6 +96,16 @@ impl<'d> Cx<'d> {
         command::run(self.command().args(args), stdin.as_ref())
     }
 
+    /// Runs `docker events` over what has happened until this moment and passes `filters`, `container=NAME`; each shown by
+    /// the template `format`. The command line's own `--until 0s` would mean the beginning of this second.
+    #[track_caller]
+    pub fn events(&self, filters: &[&str], format: &str) -> Output {
+        let now = crate::host::now();
+        let mut args = vec!["events", "--since", "1h", "--until", &now, "--format", format];
+        args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        self.docker(&args)
+    }
+
     /// Runs Gantry's own command line.
     ///
     /// # Panics

@@ -397,12 +397,10 @@ impl Daemon {
 
     /// Ids of all containers that ever were, as the event log tells.
     pub fn container_ids(&self) -> Vec<String> {
-        let path =
-            "/events?since=0&until=4000000000&filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
-        // A daemon that waits for `until` in the future would block: it is asked for "now" instead.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.map_or(0, |d| d.as_secs());
-        let path = path.replace("4000000000", &now.to_string());
+        // A daemon that waits for `until` in the future would block.
+        let now = crate::host::now();
+        let filters = "%7B%22type%22%3A%5B%22container%22%5D%7D";
+        let path = format!("/events?since=0&until={now}&filters={filters}");
         let text = self.api().get(&path).text();
         let ids: std::collections::BTreeSet<_> = text
             .lines()

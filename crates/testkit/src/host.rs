@@ -16,3 +16,9 @@ pub fn has_all_capabilities() -> bool {
     let last: u32 = last.trim().parse().unwrap_or(40);
     u64::from_str_radix(&capabilities(), 16).is_ok_and(|caps| caps == (1 << (last + 1)) - 1)
 }
+
+/// This moment as Docker's clients take it for `--until`: seconds and nanoseconds since 1970.
+pub fn now() -> String {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}

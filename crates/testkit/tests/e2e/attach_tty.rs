@@ -162,17 +162,7 @@ fn attach_forwards_signals(cx: &Cx<'_>) {
     // The CLI is attached once the daemon says so.
     let filter = format!("container={name}");
     cx.until("the client is attached", || {
-        let output = cx.docker(&[
-            "events",
-            "--since",
-            "1h",
-            "--until",
-            "0s",
-            "-f",
-            &filter,
-            "--format",
-            "{{.Action}}",
-        ]);
+        let output = cx.events(&[&filter], "{{.Action}}");
         output.ok().contains("attach").then_some(())
     });
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();

@@ -193,17 +193,7 @@ fn exec_events(cx: &Cx<'_>) {
     cx.docker(&["exec", &name, "sh", "-c", "exit 3"]).code(3);
     let lines = cx.until("the end of the exec is told", || {
         let filter = format!("container={name}");
-        let output = cx.docker(&[
-            "events",
-            "--since",
-            "1h",
-            "--until",
-            "0s",
-            "-f",
-            &filter,
-            "--format",
-            "{{.Action}}|{{.Actor.Attributes.exitCode}}",
-        ]);
+        let output = cx.events(&[&filter], "{{.Action}}|{{.Actor.Attributes.exitCode}}");
         output.ok().contains("exec_die").then(|| output.ok().to_owned())
     });
     for line in ["exec_create: sh -c exit 3|", "exec_start: sh -c exit 3|", "exec_die|3"] {

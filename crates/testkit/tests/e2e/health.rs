@@ -44,34 +44,10 @@ fn a_container_becomes_healthy_and_unhealthy(cx: &Cx<'_>) {
     assert!(last["Start"].as_str().unwrap() < last["End"].as_str().unwrap());
     let status = cx.docker(&["ps", "--filter", &format!("name={name}"), "--format", "{{.Status}}"]);
     assert!(status.ok().ends_with("(healthy)"), "{}", status.describe());
-    let events = cx.docker(&[
-        "events",
-        "--since",
-        "10m",
-        "--until",
-        "0s",
-        "--filter",
-        &format!("container={name}"),
-        "--filter",
-        "event=health_status",
-        "--format",
-        "{{.Action}}",
-    ]);
+    let events = cx.events(&[&format!("container={name}"), "event=health_status"], "{{.Action}}");
     if cx.is_gantry() {
         assert_eq!(events.lines(), ["health_status: unhealthy", "health_status: healthy"]);
-        let execs = cx.docker(&[
-            "events",
-            "--since",
-            "10m",
-            "--until",
-            "0s",
-            "--filter",
-            &format!("container={name}"),
-            "--filter",
-            "event=exec_start",
-            "--format",
-            "{{.Action}}",
-        ]);
+        let execs = cx.events(&[&format!("container={name}"), "event=exec_start"], "{{.Action}}");
         assert_eq!(execs.lines(), ["exec_start: touch /good"], "probes make no events");
     }
 }

@@ -148,19 +148,7 @@ fn running_out_of_memory_is_told(cx: &Cx<'_>) {
     let code = cx.wait(&name);
     let state = cx.inspect(&name)["State"].clone();
     assert_eq!((code, &state["OOMKilled"]), (137, &json!(true)), "{state}");
-    let events = cx.docker(&[
-        "events",
-        "--since",
-        "10m",
-        "--until",
-        "0s",
-        "--filter",
-        &format!("container={name}"),
-        "--filter",
-        "event=oom",
-        "--format",
-        "{{.Action}}",
-    ]);
+    let events = cx.events(&[&format!("container={name}"), "event=oom"], "{{.Action}}");
     assert!(events.lines().contains(&"oom"), "{}", events.describe());
     cx.docker(&["update", "--memory", "64m", "--memory-swap", "64m", &name]).ok();
 }

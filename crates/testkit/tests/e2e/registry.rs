@@ -649,7 +649,7 @@ fn pulls_are_facts(cx: &Cx<'_>) {
         let filters = json!({"type": ["image"], "event": [action]}).to_string();
         let filters = filters.replace('"', "%22");
         cx.until(&format!("{action} is told"), || {
-            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+            let now = testkit::host::now();
             let path = format!("/v1.41/events?since=0&until={now}&filters={filters}");
             let said = cx.api().get(&path).text();
             said.contains(&format!("\"ID\":\"{name}\"")).then_some(())
