@@ -120,7 +120,8 @@ impl Engine {
                 r.state.exit_code = code;
                 r.state.error = text;
                 r.attached.clear();
-                if r.state.status == Status::Restarting {
+                // It may have been marked as running; who waits for its end may be late.
+                if matches!(r.state.status, Status::Restarting | Status::Running) {
                     r.state.status = Status::Exited;
                 }
                 r.state.ends += 1;
