@@ -4,7 +4,8 @@
 //! Source: Docker's `volume/mounts` linux parser (observed behaviour and texts). Not here: the mounting
 //! itself, which is the shim's.
 
-use base::{Error, Result, names};
+use crate::volumes::{HINT, check_name};
+use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -134,12 +135,7 @@ pub(crate) fn parse_bind(text: &str, driver: &str) -> Result<Request> {
             Request { create_source: true, ..Request::new(Source::Bind(clean), &target) }
         }
         Some(name) => {
-            names::check("volume", name).map_err(|_| {
-                Error::invalid(format!(
-                    "{}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path",
-                    "create ".to_owned() + name
-                ))
-            })?;
+            check_name(name, HINT)?;
             Request::new(volume(Some(name), driver), &target)
         }
     };

@@ -1,7 +1,7 @@
 //! What Docker's volumes cannot do: another name, a copy, a copy of a moment, a tar out and in.
 //!
-//! A copy is made under its final name before its row exists; when anything fails the folder goes, and a crash
-//! leaves a folder without row, which the next start removes.
+//! A copy is made under a name of its own and gets its own when its row is written; when anything fails the folder
+//! goes, and a crash leaves a folder without row, which the next start removes.
 
 use super::{Record, device};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     lifecycle::LIMITS,
 };
 use api::model;
-use base::{ContainerId, Error, Principal, Result, Timestamp, event::Event, names};
+use base::{ContainerId, Error, Principal, Result, Timestamp, event::Event};
 use std::{path::Path, sync::Arc};
 use store::Volume;
 
@@ -34,16 +34,12 @@ impl Engine {
         let row = self.volume_row(name)?;
         self.volume_is_folder(&row, "clone")?;
         let new = request.name;
-        check(&new)?;
-        if self.store.read(|tx| tx.volume::<Record>(&new))?.is_some() {
-            return Err(Error::conflict(format!("clone {name}: the volume {new} exists")));
-        }
+        self.volume_is_new(name, &new, "clone")?;
         let paused = if request.pause { self.pause_users(name, by).await } else { Vec::new() };
+        let draft = base::id::random_hex();
         let copied = {
-            let (engine, from, into) = (Arc::clone(self), name.to_owned(), new.clone());
+            let (engine, from, into) = (Arc::clone(self), name.to_owned(), draft.clone());
             blocking(move || {
-                // A copy that a crash left half made.
-                engine.volumes.remove(&into)?;
                 engine.volumes.create(&into)?;
                 engine.volumes.copy(&from, &into)
             })
@@ -58,46 +54,46 @@ impl Engine {
                 );
             }
         }
-        let made = copied.and_then(|()| {
-            let mut labels = row.doc.labels.clone().unwrap_or_default();
-            labels.remove(super::LABEL_ANONYMOUS);
-            labels.extend(request.labels.unwrap_or_default());
-            labels.insert(LABEL_OF.into(), name.to_owned());
-            let now = Timestamp::now();
-            let doc = Record {
-                driver: row.doc.driver.clone(),
-                labels: Some(labels),
-                options: None,
-                anonymous: false,
-                created_by: by.clone(),
-                last_used: now,
-                renamed_from: String::new(),
-            };
-            let made = Volume { name: new.clone(), created: now, doc };
-            let event = Event::new("volume", "create", &new)
-                .with("driver", "local")
-                .with("from", name)
-                .by(by);
+        let mut labels = row.doc.labels.unwrap_or_default();
+        labels.remove(super::LABEL_ANONYMOUS);
+        labels.extend(request.labels.unwrap_or_default());
+        labels.insert(LABEL_OF.into(), name.to_owned());
+        let now = Timestamp::now();
+        let doc = Record {
+            driver: row.doc.driver,
+            labels: Some(labels),
+            created_by: by.clone(),
+            last_used: now,
+            ..Record::default()
+        };
+        let made = Volume { name: new.clone(), created: now, doc };
+        let event =
+            Event::new("volume", "create", &new).with("driver", "local").with("from", name).by(by);
+        let mut folder = &draft;
+        let kept = copied.and_then(|()| {
             self.store.write(|tx| {
                 // Another request may have made it meanwhile.
                 if tx.volume::<Record>(&new)?.is_some() {
-                    return Err(Error::conflict(format!("clone {name}: the volume {new} exists")));
+                    return Err(taken(name, &new, "clone"));
                 }
+                self.volumes.rename(&draft, &new)?;
+                folder = &new;
                 tx.put_volume(&made)?;
                 tx.emit(event);
                 Ok(())
-            })?;
-            Ok(made)
+            })
         });
-        match made {
-            Ok(made) => Ok(self.volume_shown(&made)),
-            Err(err) => {
-                if self.store.read(|tx| tx.volume::<Record>(&new)).is_ok_and(|row| row.is_none()) {
-                    let _ = self.volumes.remove(&new);
-                }
-                Err(err)
+        if let Err(err) = kept {
+            if let Err(left) = self.volumes.remove(folder) {
+                tracing::warn!(
+                    vol = folder,
+                    err = left.chain(),
+                    "a copy stays until the next start"
+                );
             }
+            return Err(err);
         }
+        Ok(self.volume_shown(&made))
     }
 
     /// `POST /volumes/{name}/rename` (Gantry's own).
@@ -111,10 +107,7 @@ impl Engine {
         by: &Principal,
     ) -> Result<model::Volume> {
         let mut row = self.volume_row(name)?;
-        check(new)?;
-        if self.store.read(|tx| tx.volume::<Record>(new))?.is_some() {
-            return Err(Error::conflict(format!("rename {name}: the volume {new} exists")));
-        }
+        self.volume_is_new(name, new, "rename")?;
         let users = self.volume_users(name);
         if !users.is_empty() {
             let list = users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -182,7 +175,7 @@ impl Engine {
         body: Bytestream,
         by: &Principal,
     ) -> Result<model::Volume> {
-        check(name)?;
+        super::check_name(name, "")?;
         let existed = self.store.read(|tx| tx.volume::<Record>(name))?.is_some();
         let row = self.volume_make(name, "local", None, None, false, None, by)?;
         let (engine, own, source, holder) =
@@ -227,6 +220,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a volume may be called `new`.
+    fn volume_is_new(&self, name: &str, new: &str, what: &str) -> Result<()> {
+        super::check_name(new, "")?;
+        match self.store.read(|tx| tx.volume::<Record>(new))? {
+            Some(_) => Err(taken(name, new, what)),
+            None => Ok(()),
+        }
+    }
+
     fn volume_is_folder(&self, row: &Volume<Record>, what: &str) -> Result<()> {
         if device(&row.name, row.doc.options.as_ref())?.is_some() {
             return Err(Error::invalid(format!(
@@ -251,10 +253,6 @@ impl Engine {
     }
 }
 
-fn check(name: &str) -> Result<()> {
-    names::check("volume", name).map(drop).map_err(|_| {
-        Error::invalid(format!(
-            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
-        ))
-    })
+fn taken(name: &str, new: &str, what: &str) -> Error {
+    Error::conflict(format!("{what} {name}: the volume {new} exists"))
 }

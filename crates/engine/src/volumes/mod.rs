@@ -136,11 +136,7 @@ impl Engine {
         container: Option<&ContainerId>,
         by: &Principal,
     ) -> Result<Volume<Record>> {
-        names::check("volume", name).map_err(|_| {
-            Error::invalid(format!(
-                "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-            ))
-        })?;
+        check_name(name, HINT)?;
         if driver != "local" {
             return Err(Error::not_found(format!(
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
@@ -345,6 +341,21 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What docker adds where a path may have been meant.
+pub(crate) const HINT: &str = ". If you intended to pass a host directory, use absolute path";
+
+/// Whether `name` can be a volume's.
+///
+/// # Errors
+/// `Invalid` in docker's words, which end with `hint`.
+pub(crate) fn check_name(name: &str, hint: &str) -> Result<()> {
+    names::check("volume", name).map(drop).map_err(|_| {
+        Error::invalid(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed{hint}"
+        ))
+    })
 }
 
 /// What a volume's options ask to be mounted.

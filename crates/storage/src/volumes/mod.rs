@@ -215,12 +215,7 @@ impl Volumes {
     }
 
     fn data(&self, name: &str) -> Result<Dir> {
-        Dir::open(&self.mountpoint(name)?).map_err(|e| {
-            if e.is_missing() {
-                return Error::not_found(format!("get {name}: no such volume"));
-            }
-            io(format!("cannot open the volume {name}"), e)
-        })
+        self.root(name)?.dir().map_err(|e| io(format!("cannot open the volume {name}"), e))
     }
 }
 
