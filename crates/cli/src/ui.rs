@@ -63,6 +63,15 @@ impl Ui {
         if failed.is_empty() { Ok(()) } else { Err(Fail::new(failed.join("\n"))) }
     }
 
+    /// Names what a prune removed; nothing is said of nothing.
+    pub(crate) fn deleted(&mut self, title: &str, gone: &[String]) -> Result<()> {
+        use std::io::Write;
+        if !gone.is_empty() {
+            writeln!(self.out, "Deleted {title}:\n{}\n", gone.join("\n"))?;
+        }
+        Ok(())
+    }
+
     /// Asks for a yes; anything else is a no.
     pub(crate) fn confirm(&mut self, question: &str) -> Result<bool> {
         use std::io::Write;

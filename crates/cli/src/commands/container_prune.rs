@@ -42,9 +42,6 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 pub(super) fn prune(ui: &mut Ui, filter: &[String]) -> Result<u64> {
     let query = Query::new().filters(&values::filters(filter)?);
     let done: ContainersPruned = ui.client()?.post_for("/containers/prune", &query)?;
-    let gone = done.containers_deleted.unwrap_or_default();
-    if !gone.is_empty() {
-        writeln!(ui.out, "Deleted Containers:\n{}\n", gone.join("\n"))?;
-    }
+    ui.deleted("Containers", &done.containers_deleted.unwrap_or_default())?;
     Ok(done.space_reclaimed)
 }

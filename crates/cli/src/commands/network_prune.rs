@@ -9,7 +9,6 @@ use crate::{
     ui::Ui,
 };
 use api::model::NetworksPruned;
-use std::io::Write;
 
 const FLAGS: &[Flag] = &[
     flag("filter", Kind::Named("filter"), "Provide filter values (e.g. \"until=<timestamp>\")"),
@@ -34,9 +33,5 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     }
     let query = Query::new().filters(&values::filters(given.list("filter"))?);
     let done: NetworksPruned = ui.client()?.post_for("/networks/prune", &query)?;
-    let gone = done.networks_deleted.unwrap_or_default();
-    if !gone.is_empty() {
-        writeln!(ui.out, "Deleted Networks:\n{}\n", gone.join("\n"))?;
-    }
-    Ok(())
+    ui.deleted("Networks", &done.networks_deleted.unwrap_or_default())
 }

@@ -82,10 +82,7 @@ fn reclaim(ui: &mut Ui, kind: &str, title: &str, key: &str, filter: &[String]) -
         Err(err) if err.is_missing() => return Ok(0),
         Err(err) => return Err(err.into()),
     };
-    let gone: Vec<&str> =
-        done[key].as_array().into_iter().flatten().filter_map(|v| v.as_str()).collect();
-    if !gone.is_empty() {
-        writeln!(ui.out, "Deleted {title}:\n{}\n", gone.join("\n"))?;
-    }
+    let gone = done[key].as_array().into_iter().flatten().filter_map(|v| v.as_str());
+    ui.deleted(title, &gone.map(str::to_owned).collect::<Vec<_>>())?;
     Ok(done["SpaceReclaimed"].as_u64().unwrap_or(0))
 }

@@ -46,9 +46,6 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     }
     let query = Query::new().filters(&filters);
     let done: VolumesPruned = ui.client()?.post_for("/volumes/prune", &query)?;
-    let gone = done.volumes_deleted.unwrap_or_default();
-    if !gone.is_empty() {
-        writeln!(ui.out, "Deleted Volumes:\n{}\n", gone.join("\n"))?;
-    }
+    ui.deleted("Volumes", &done.volumes_deleted.unwrap_or_default())?;
     Ok(writeln!(ui.out, "Total reclaimed space: {}", format::total(done.space_reclaimed))?)
 }
