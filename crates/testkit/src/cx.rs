@@ -125,6 +125,28 @@ impl<'d> Cx<'d> {
         command
     }
 
+    /// A configuration folder of the case's own with plugins of the docker CLI in it; nothing when one is missing, which
+    /// `scripts/setup --tests` builds.
+    ///
+    /// # Panics
+    /// When the case's folder takes no links.
+    pub fn plugged(&self, plugins: &[&str]) -> Option<PathBuf> {
+        let config = self.dir().join(".docker");
+        let folder = config.join("cli-plugins");
+        fs::create_dir_all(&folder).expect("the case's folder takes folders");
+        for name in plugins {
+            let program = crate::image::cache_dir().join("bin").join(name);
+            if !program.exists() {
+                return None;
+            }
+            let link = folder.join(name);
+            if !link.exists() {
+                std::os::unix::fs::symlink(program, link).expect("the case's folder takes links");
+            }
+        }
+        Some(config)
+    }
+
     /// Runs the docker CLI on a terminal of 24 by 80.
     ///
     /// # Panics

@@ -21,29 +21,20 @@ pub const CASES: &[Case] = cases![
     results_are_pushed,
 ];
 
-/// The docker CLI with the buildx plugin, in the case's folder.
-pub fn plugged(cx: &Cx<'_>) -> Command {
-    let plugin = plugin("docker-buildx");
-    let config = cx.dir().join(".docker");
-    let folder = config.join("cli-plugins");
-    std::fs::create_dir_all(&folder).unwrap();
-    let link = folder.join("docker-buildx");
-    if !link.exists() {
-        std::os::unix::fs::symlink(plugin, &link).unwrap();
-    }
+/// The docker CLI with these plugins, in the case's folder.
+fn plugged_with(cx: &Cx<'_>, plugins: &[&str]) -> Command {
+    let Some(config) = cx.plugged(plugins) else {
+        skip(&format!("one of {plugins:?} is not there: scripts/setup --tests builds them"));
+    };
     let mut command = cx.command();
     command.env("DOCKER_CONFIG", config).env("BUILDX_CONFIG", cx.dir().join(".buildx"));
     command.env_remove("DOCKER_BUILDKIT").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
     command
 }
 
-/// A program that `scripts/setup --tests` builds.
-pub fn plugin(name: &str) -> PathBuf {
-    let program = testkit::image::cache_dir().join("bin").join(name);
-    if !program.exists() {
-        skip(&format!("there is no {name}: scripts/setup --tests builds it"));
-    }
-    program
+/// The docker CLI with the buildx plugin.
+fn plugged(cx: &Cx<'_>) -> Command {
+    plugged_with(cx, &["docker-buildx"])
 }
 
 fn buildx(cx: &Cx<'_>, args: &[&str]) -> Output {
@@ -349,9 +340,6 @@ fn bake_and_compose_build(cx: &Cx<'_>) {
     command::run(plugged(cx).args(["buildx", "bake", "--progress", "plain"]), b"").ok();
     assert_eq!(sh(cx, &one, "cat /f"), "baked for one");
     assert_eq!(sh(cx, &two, "cat /f"), "baked for two");
-    let compose = plugin("docker-compose");
-    let link = cx.dir().join(".docker/cli-plugins/docker-compose");
-    std::os::unix::fs::symlink(compose, link).unwrap();
     let tag = cx.name("composed");
     cx.write(
         "compose.yaml",
@@ -359,7 +347,8 @@ fn bake_and_compose_build(cx: &Cx<'_>) {
             "services:\n  s:\n    image: {tag}\n    build:\n      context: context\n      args:\n        who: compose\n"
         ),
     );
-    command::run(plugged(cx).args(["compose", "build"]), b"").ok();
+    let both = ["docker-buildx", "docker-compose"];
+    command::run(plugged_with(cx, &both).args(["compose", "build"]), b"").ok();
     assert_eq!(sh(cx, &tag, "cat /f"), "baked for compose");
 }
 

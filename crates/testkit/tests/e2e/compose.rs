@@ -16,27 +16,12 @@ pub const CASES: &[Case] = cases![
     wrong_files_are_told,
 ];
 
-/// A configuration folder with the plugin; nothing when there is no plugin.
-pub(crate) fn plugged(cx: &Cx<'_>) -> Option<String> {
-    let program = testkit::image::cache_dir().join("bin/docker-compose");
-    if !program.exists() {
-        return None;
-    }
-    let config = cx.dir().join(".docker");
-    let folder = config.join("cli-plugins");
-    std::fs::create_dir_all(&folder).unwrap();
-    let link = folder.join("docker-compose");
-    if !link.exists() {
-        std::os::unix::fs::symlink(program, &link).unwrap();
-    }
-    Some(config.display().to_string())
-}
+/// Why a case is skipped.
+pub(crate) const NO_COMPOSE: &str = "there is no docker-compose: scripts/setup --tests builds it";
 
 /// `docker compose` in the case's folder, for a project of its own.
 fn command_of(cx: &Cx<'_>, args: &[&str]) -> Command {
-    let Some(config) = plugged(cx) else {
-        skip("there is no docker-compose: scripts/setup --tests builds it");
-    };
+    let Some(config) = cx.plugged(&["docker-compose"]) else { skip(NO_COMPOSE) };
     let mut command = cx.command();
     command.env("DOCKER_CONFIG", config).env("COMPOSE_PROJECT_NAME", cx.name("p"));
     command.env("COMPOSE_STATUS_STDOUT", "0").arg("compose").args(args);

@@ -113,9 +113,7 @@ with DockerContainer("busybox").with_command("sleep 60").with_volume_mapping(HER
 }
 
 fn a_compose_project(cx: &Cx<'_>) {
-    let Some(config) = super::compose::plugged(cx) else {
-        skip("there is no docker-compose: scripts/setup --tests builds it");
-    };
+    let Some(config) = cx.plugged(&["docker-compose"]) else { skip(super::compose::NO_COMPOSE) };
     python(
         cx,
         &format!(
