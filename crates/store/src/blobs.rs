@@ -4,6 +4,7 @@
 
 use crate::Tx;
 use base::{Digest, Result, Timestamp};
+use sqlite::Statements as _;
 
 /// A layer in its compressed form.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use crate::{Tx, decode, encode};
 use base::{ContainerId, Result, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlite::Statements as _;
 
 /// A container's row.
 #[derive(Clone, Debug)]

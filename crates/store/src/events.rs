@@ -1,8 +1,9 @@
 //! The event log: append-only, each row chained by hash to the one before, bounded by age and count.
 
-use crate::{Tx, decode, encode, error};
+use crate::{Tx, decode, encode};
 use base::{Digest, Result, Timestamp, event::Event};
 use rusqlite::{Connection, OptionalExtension as _};
+use sqlite::{Statements as _, error};
 
 /// An event with its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use crate::{Tx, decode, encode};
 use base::{Digest, Result, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlite::Statements as _;
 
 /// An image's row. `seen` and `used` are governance facts kept as columns.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 use crate::{Tx, decode, encode};
 use base::{Result, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlite::Statements as _;
 
 /// One lease.
 #[derive(Clone, Debug, PartialEq, Eq)]

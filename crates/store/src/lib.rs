@@ -30,19 +30,26 @@ pub use leases::{Journal, Lease};
 pub use networks::Network;
 pub use volumes::Volume;
 
-use base::{Error, Kind, Result, event::Event};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use base::{Error, Result, event::Event};
+use rusqlite::{Connection, TransactionBehavior};
+use sqlite::{Readers, Settings, error, locked};
 use std::{
     cell::RefCell,
     fmt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
 
-const BUSY: Duration = Duration::from_secs(10);
-const STATEMENTS: usize = 64;
-const READERS: usize = 4;
+static SETTINGS: Settings = Settings {
+    name: "state database",
+    busy: Duration::from_secs(10),
+    statements: 64,
+    synchronous: "NORMAL",
+    // The database is small, and the daemon's memory is promised to be too.
+    cache_kib: 1024,
+    readers: 4,
+};
 
 type Listener = Box<dyn Fn(&[Stored]) + Send + Sync>;
 
@@ -50,7 +57,7 @@ type Listener = Box<dyn Fn(&[Stored]) + Send + Sync>;
 pub struct Store {
     path: PathBuf,
     writer: Mutex<Connection>,
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
     listener: Mutex<Option<Listener>>,
 }
 
@@ -72,9 +79,10 @@ impl fmt::Debug for Tx<'_> {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic inside a transaction rolls it back, so the connection behind a poisoned lock is sound.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl sqlite::Statements for Tx<'_> {
+    fn connection(&self) -> &Connection {
+        self.db
+    }
 }
 
 impl Store {
@@ -83,15 +91,11 @@ impl Store {
     /// # Errors
     /// `Internal` when it cannot be opened, is not a database, or was written by a newer Gantry.
     pub fn open(path: &Path) -> Result<Self> {
-        let open = |e| error(&format!("cannot open the state database {}", path.display()), e);
-        let mut writer = Connection::open(path).map_err(open)?;
-        configure(&writer).map_err(open)?;
-        writer.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
-        schema::migrate(&mut writer)?;
+        let writer = SETTINGS.open(path, schema::MIGRATIONS)?;
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(writer),
-            readers: Mutex::new(Vec::new()),
+            readers: Readers::new(path, &SETTINGS),
             listener: Mutex::new(None),
         })
     }
@@ -130,29 +134,7 @@ impl Store {
     /// # Errors
     /// Those of `body`.
     pub fn read<T>(&self, body: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-        let pooled = locked(&self.readers).pop();
-        let mut reader = match pooled {
-            Some(reader) => reader,
-            None => self.reader()?,
-        };
-        let value = {
-            let begin =
-                reader.transaction().map_err(|e| error("cannot begin reading the state", e))?;
-            body(&Tx { db: &begin, emitted: RefCell::new(Vec::new()) })
-        };
-        let mut readers = locked(&self.readers);
-        if readers.len() < READERS {
-            readers.push(reader);
-        }
-        value
-    }
-
-    fn reader(&self) -> Result<Connection> {
-        let open = |e| error(&format!("cannot open the state database {}", self.path.display()), e);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = Connection::open_with_flags(&self.path, flags).map_err(open)?;
-        configure(&reader).map_err(open)?;
-        Ok(reader)
+        self.readers.read(|db| body(&Tx { db, emitted: RefCell::new(Vec::new()) }))
     }
 
     /// Makes all commits so far survive a power cut.
@@ -171,14 +153,7 @@ impl Store {
     /// # Errors
     /// `Internal` when the check itself cannot run.
     pub fn check(&self) -> Result<Vec<String>> {
-        let writer = locked(&self.writer);
-        let run = || -> rusqlite::Result<Vec<String>> {
-            let mut check = writer.prepare("PRAGMA integrity_check(100)")?;
-            let rows = check.query_map([], |row| row.get::<_, String>(0))?;
-            rows.collect()
-        };
-        let found = run().map_err(|e| error("cannot check the state database", e))?;
-        Ok(found.into_iter().filter(|line| line != "ok").collect())
+        SETTINGS.check(&locked(&self.writer))
     }
 }
 
@@ -189,26 +164,6 @@ impl Tx<'_> {
     }
 }
 
-fn configure(db: &Connection) -> rusqlite::Result<()> {
-    db.busy_timeout(BUSY)?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    db.pragma_update(None, "synchronous", "NORMAL")?;
-    db.pragma_update(None, "foreign_keys", true)?;
-    db.pragma_update(None, "temp_store", "MEMORY")?;
-    // 1 MiB of pages each: the database is small, and the daemon's memory is promised to be too.
-    db.pragma_update(None, "cache_size", -1024)
-}
-
-/// Turns SQLite's error into ours: full disk and taken keys are told apart from faults.
-pub(crate) fn error(tried: &str, err: rusqlite::Error) -> Error {
-    let kind = match err.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::OutOfMemory) => Kind::Exhausted,
-        Some(rusqlite::ErrorCode::ConstraintViolation) => Kind::Conflict,
-        _ => Kind::Internal,
-    };
-    Error::new(kind, tried).caused_by(err)
-}
-
 pub(crate) fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|e| Error::internal(format!("cannot encode {what}")).caused_by(e))
@@ -217,47 +172,6 @@ pub(crate) fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Strin
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T> {
     serde_json::from_str(text)
         .map_err(|e| Error::internal(format!("cannot read {what} from the store")).caused_by(e))
-}
-
-/// The three calls that every table is written with.
-impl Tx<'_> {
-    pub(crate) fn run(
-        &self,
-        what: &str,
-        sql: &str,
-        params: impl rusqlite::Params,
-    ) -> Result<usize> {
-        let run = || self.db.prepare_cached(sql)?.execute(params);
-        run().map_err(|e| error(what, e))
-    }
-
-    pub(crate) fn one<T>(
-        &self,
-        what: &str,
-        sql: &str,
-        params: impl rusqlite::Params,
-        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>> {
-        use rusqlite::OptionalExtension as _;
-        let run = || self.db.prepare_cached(sql)?.query_row(params, read).optional();
-        run().map_err(|e| error(what, e))
-    }
-
-    pub(crate) fn many<T>(
-        &self,
-        what: &str,
-        sql: &str,
-        params: impl rusqlite::Params,
-        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>> {
-        let run = || {
-            self.db
-                .prepare_cached(sql)?
-                .query_map(params, read)?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        run().map_err(|e| error(what, e))
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::{Tx, decode, encode};
 use base::{NetworkId, Result};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlite::Statements as _;
 
 /// A network's row. Names need not be unique in Docker's model; who cares asks first.
 #[derive(Clone, Debug)]

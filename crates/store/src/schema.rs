@@ -1,10 +1,6 @@
 //! The schema and its migrations: one entry per version, applied in order, each in its own transaction.
 
-use crate::error;
-use base::{Error, Result};
-use rusqlite::Connection;
-
-const MIGRATIONS: &[&str] = &[
+pub(crate) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE containers (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL, created INTEGER NOT NULL,
@@ -81,23 +77,3 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     ",
 ];
-
-/// Brings `db` to the newest version.
-pub(crate) fn migrate(db: &mut Connection) -> Result<()> {
-    let fail = |e| error("cannot migrate the state database", e);
-    let found: usize =
-        db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-    if found > MIGRATIONS.len() {
-        return Err(Error::internal(format!(
-            "the state database has schema version {found}, this Gantry knows up to {}: start the newer Gantry that wrote it",
-            MIGRATIONS.len()
-        )));
-    }
-    for (at, step) in MIGRATIONS.iter().enumerate().skip(found) {
-        let tx = db.transaction().map_err(fail)?;
-        tx.execute_batch(step).map_err(fail)?;
-        tx.pragma_update(None, "user_version", at + 1).map_err(fail)?;
-        tx.commit().map_err(fail)?;
-    }
-    Ok(())
-}

@@ -1,6 +1,8 @@
 use super::*;
+use base::Kind;
 use base::{ContainerId, Digest, Timestamp};
 use serde_json::{Value, json};
+use sqlite::Statements as _;
 use std::sync::Arc;
 
 fn store() -> (tempfile::TempDir, Store) {

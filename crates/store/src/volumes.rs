@@ -3,6 +3,7 @@
 use crate::{Tx, decode, encode};
 use base::{Result, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlite::Statements as _;
 
 /// A volume's row.
 #[derive(Clone, Debug)]

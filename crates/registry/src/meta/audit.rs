@@ -3,6 +3,7 @@
 use super::Tx;
 use base::{Result, Timestamp};
 use serde::Serialize;
+use sqlite::Statements as _;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,6 +7,7 @@
 
 use super::{Grace, Tx};
 use base::{Digest, Result, Timestamp};
+use sqlite::Statements as _;
 
 /// Where a blob's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]

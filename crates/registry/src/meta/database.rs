@@ -12,19 +12,27 @@
 //! Not here: what the rows mean.
 
 use base::{Error, Kind, Result};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
+use sqlite::{Readers, Settings, error, locked};
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// How long another process may hold the lock.
-const BUSY: Duration = Duration::from_secs(20);
+pub(super) static SETTINGS: Settings = Settings {
+    name: "registry's database",
+    busy: Duration::from_secs(20),
+    statements: 128,
+    synchronous: "FULL",
+    cache_kib: 4096,
+    readers: 8,
+};
+
 /// Changes that wait for the writer, at most; more make their senders wait.
 const QUEUE: usize = 1024;
 /// Changes in one commit, at most, so that the first of them is not kept waiting for long.
@@ -33,12 +41,6 @@ const BATCH: usize = 128;
 const LATER: Duration = Duration::from_millis(50);
 /// Facts that wait to be written, at most.
 const LATER_QUEUE: usize = 4096;
-/// Connections kept for reading.
-const READERS: usize = 8;
-/// Prepared statements kept by each connection.
-const STATEMENTS: usize = 128;
-/// Pages that each connection keeps in memory, in KiB.
-const CACHE_KIB: i32 = 4096;
 
 type Finish = Box<dyn FnOnce(Result<(), &str>) + Send>;
 type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
@@ -54,6 +56,12 @@ impl fmt::Debug for Tx<'_> {
     }
 }
 
+impl sqlite::Statements for Tx<'_> {
+    fn connection(&self) -> &Connection {
+        self.db
+    }
+}
+
 /// The metadata file.
 #[derive(Debug)]
 pub struct Database {
@@ -63,21 +71,15 @@ pub struct Database {
 }
 
 struct Shared {
-    path: PathBuf,
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     later: Mutex<Vec<Job>>,
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Shared").field("readers", &self.readers).finish_non_exhaustive()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic inside a savepoint rolls it back, so what is behind a poisoned lock is sound.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Database {
@@ -86,17 +88,12 @@ impl Database {
     /// # Errors
     /// `Internal` when it cannot be opened, is no database, or was written by a newer Gantry.
     pub fn open(path: &Path) -> Result<Self> {
-        let open = |e| error(&format!("cannot open the registry's database {}", path.display()), e);
-        let mut db = Connection::open(path).map_err(open)?;
-        configure(&db).map_err(open)?;
-        db.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
-        super::schema::migrate(&mut db)?;
+        let db = SETTINGS.open(path, super::schema::MIGRATIONS)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
-            path: path.to_owned(),
             queue: Mutex::new(Some(queue)),
             later: Mutex::new(Vec::new()),
-            readers: Mutex::new(Vec::new()),
+            readers: Readers::new(path, &SETTINGS),
         });
         let (at, name) = (Arc::clone(&shared), "registry-writer".to_owned());
         let writer = std::thread::Builder::new()
@@ -214,7 +211,8 @@ impl Database {
             .to_str()
             .ok_or_else(|| Error::invalid(format!("{} is not a text path", to.display())))?
             .to_owned();
-        self.read_plain(|db| db.execute("VACUUM INTO ?1", [text]).map(drop))
+        let copied = self.shared.readers.open()?.execute("VACUUM INTO ?1", [text]);
+        copied.map(drop).map_err(|e| error("cannot read the registry's database", e))
     }
 
     /// Faults that SQLite finds in the file, empty when it is sound.
@@ -222,19 +220,7 @@ impl Database {
     /// # Errors
     /// When the check itself cannot run.
     pub fn check(&self) -> Result<Vec<String>> {
-        let found = self.read_plain(|db| {
-            let mut check = db.prepare("PRAGMA integrity_check(100)")?;
-            check
-                .query_map([], |row| row.get::<_, String>(0))?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        Ok(found.into_iter().filter(|line| line != "ok").collect())
-    }
-
-    /// Outside of a transaction.
-    fn read_plain<T>(&self, body: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let reader = self.shared.reader()?;
-        body(&reader).map_err(|e| error("cannot read the registry's database", e))
+        SETTINGS.check(&self.shared.readers.open()?)
     }
 
     /// Writes what is queued and stops the writer; later changes fail.
@@ -256,28 +242,7 @@ impl Drop for Database {
 
 impl Shared {
     fn read<T>(&self, body: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-        let pooled = locked(&self.readers).pop();
-        let mut reader = match pooled {
-            Some(reader) => reader,
-            None => self.reader()?,
-        };
-        let value = {
-            let begin =
-                reader.transaction().map_err(|e| error("cannot begin reading the database", e))?;
-            body(&Tx { db: &begin })
-        };
-        let mut readers = locked(&self.readers);
-        if readers.len() < READERS {
-            readers.push(reader);
-        }
-        value
-    }
-
-    fn reader(&self) -> Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Connection::open_with_flags(&self.path, flags)
-            .and_then(|db| configure(&db).map(|()| db))
-            .map_err(|e| error(&format!("cannot open the database {}", self.path.display()), e))
+        self.readers.read(|db| body(&Tx { db }))
     }
 }
 
@@ -378,65 +343,7 @@ fn closed() -> Error {
     Error::unavailable("the registry's database could not take the change")
 }
 
-fn configure(db: &Connection) -> rusqlite::Result<()> {
-    db.busy_timeout(BUSY)?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "foreign_keys", true)?;
-    db.pragma_update(None, "temp_store", "MEMORY")?;
-    db.pragma_update(None, "cache_size", -CACHE_KIB)
-}
-
-/// Turns SQLite's error into ours: full disk and taken keys are told apart from faults.
-pub(crate) fn error(tried: &str, err: rusqlite::Error) -> Error {
-    let kind = match err.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::OutOfMemory) => Kind::Exhausted,
-        Some(rusqlite::ErrorCode::ConstraintViolation) => Kind::Conflict,
-        _ => Kind::Internal,
-    };
-    Error::new(kind, tried).caused_by(err)
-}
-
-/// The three calls that every table is written with.
 impl Tx<'_> {
-    pub(crate) fn run(
-        &self,
-        what: &str,
-        sql: &str,
-        params: impl rusqlite::Params,
-    ) -> Result<usize> {
-        let run = || self.db.prepare_cached(sql)?.execute(params);
-        run().map_err(|e| error(what, e))
-    }
-
-    pub(crate) fn one<T>(
-        &self,
-        what: &str,
-        sql: &str,
-        params: impl rusqlite::Params,
-        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>> {
-        use rusqlite::OptionalExtension as _;
-        let run = || self.db.prepare_cached(sql)?.query_row(params, read).optional();
-        run().map_err(|e| error(what, e))
-    }
-
-    pub(crate) fn many<T>(
-        &self,
-        what: &str,
-        sql: &str,
-        params: impl rusqlite::Params,
-        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>> {
-        let run = || {
-            self.db
-                .prepare_cached(sql)?
-                .query_map(params, read)?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        run().map_err(|e| error(what, e))
-    }
-
     /// The row that the last insertion made.
     pub(crate) fn last_id(&self) -> i64 {
         self.db.last_insert_rowid()
@@ -446,6 +353,7 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlite::Statements as _;
 
     fn database() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();

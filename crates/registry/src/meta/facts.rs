@@ -2,6 +2,7 @@
 
 use super::Tx;
 use base::Result;
+use sqlite::Statements as _;
 
 impl Tx<'_> {
     /// A fact's bytes.

@@ -10,6 +10,7 @@ use crate::{
     name::{Reference, Tag},
 };
 use base::{Digest, Error, Result, Timestamp};
+use sqlite::Statements as _;
 
 /// A manifest that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]

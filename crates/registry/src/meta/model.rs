@@ -85,7 +85,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut db = Connection::open_in_memory().unwrap();
-        super::schema::migrate(&mut db).unwrap();
+        super::database::SETTINGS.migrate(&mut db, super::schema::MIGRATIONS).unwrap();
         db.set_prepared_statement_cache_capacity(200);
         db.pragma_update(None, "foreign_keys", true).unwrap();
         db.execute_batch("BEGIN").unwrap();

@@ -3,6 +3,7 @@
 
 use super::Tx;
 use base::{Result, Timestamp};
+use sqlite::Statements as _;
 
 /// One notification for one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::{Tx, blobs::digest};
 use base::{Digest, Result};
+use sqlite::Statements as _;
 
 /// One of them, as the referrers list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

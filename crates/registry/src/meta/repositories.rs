@@ -2,6 +2,7 @@
 
 use super::Tx;
 use base::{Result, Timestamp};
+use sqlite::Statements as _;
 
 /// A repository as the catalogue and the search show it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::Tx;
 use base::{Result, Timestamp};
+use sqlite::Statements as _;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

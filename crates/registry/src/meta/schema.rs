@@ -2,11 +2,7 @@
 //!
 //! Times are nanoseconds since 1970, UTC.
 
-use super::database::error;
-use base::{Error, Result};
-use rusqlite::Connection;
-
-const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &["
     CREATE TABLE facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
     CREATE TABLE repositories (
@@ -101,30 +97,3 @@ const MIGRATIONS: &[&str] = &["
     );
     CREATE INDEX outbox_endpoint ON outbox (endpoint, seq);
     "];
-
-/// Brings `db` to the newest version.
-pub(crate) fn migrate(db: &mut Connection) -> Result<()> {
-    let fail = |e| error("cannot migrate the registry's database", e);
-    let version = |db: &Connection| -> rusqlite::Result<usize> {
-        db.pragma_query_value(None, "user_version", |row| row.get(0))
-    };
-    let found = version(db).map_err(fail)?;
-    if found > MIGRATIONS.len() {
-        return Err(Error::internal(format!(
-            "the registry's database has schema version {found}, this Gantry knows up to {}: start the newer Gantry that wrote it",
-            MIGRATIONS.len()
-        )));
-    }
-    for (at, step) in MIGRATIONS.iter().enumerate() {
-        let tx =
-            db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
-        // Another process may have been faster.
-        if version(&tx).map_err(fail)? > at {
-            continue;
-        }
-        tx.execute_batch(step).map_err(fail)?;
-        tx.pragma_update(None, "user_version", at + 1).map_err(fail)?;
-        tx.commit().map_err(fail)?;
-    }
-    Ok(())
-}

@@ -11,6 +11,7 @@
 
 use super::Tx;
 use base::{Result, Timestamp};
+use sqlite::Statements as _;
 use std::time::Duration;
 
 /// What a round of reviews did.

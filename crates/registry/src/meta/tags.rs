@@ -3,6 +3,7 @@
 use super::Tx;
 use crate::name::Tag;
 use base::{Result, Timestamp};
+use sqlite::Statements as _;
 
 impl Tx<'_> {
     /// Lets a tag point to a manifest; where it pointed before becomes history.

@@ -2,6 +2,7 @@
 
 use super::Tx;
 use base::{Result, Timestamp};
+use sqlite::Statements as _;
 
 /// One part that the object store has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::Tx;
 use base::{Error, Result, Timestamp};
+use sqlite::Statements as _;
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
