@@ -1,5 +1,5 @@
 //! What Go's standard library writes and matches where Docker shows it: `strconv.Quote`, `%v` of lists,
-//! and `filepath.Match`.
+//! `path.Clean` and `filepath.Match`.
 
 use base::{Error, Result};
 use std::fmt::Write as _;
@@ -55,6 +55,21 @@ pub fn quote_char(code: i64) -> String {
         }
         None => "'\u{fffd}'".into(),
     }
+}
+
+/// `path.Clean` of an absolute path; a relative one is taken as one below `/`.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// Whether `name` matches `pattern` (`filepath.Match`): `*`, `?` and `[...]` never match a slash.
@@ -169,6 +184,13 @@ fn matches(units: &[Unit], name: &[char]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_straight() {
+        for (path, want) in [("", "/"), ("a/../b", "/b"), ("/../x/./y/", "/x/y"), ("..", "/")] {
+            assert_eq!(clean(path), want);
+        }
+    }
 
     #[test]
     fn quoting_is_gos() {

@@ -3,7 +3,7 @@
 use super::{Did, Folder, Out, Run, State, blocking, key::Key, read, secret, shown};
 use crate::proto::pb;
 use base::{Error, Result};
-use build::host::Layer;
+use build::{go::clean, host::Layer};
 use engine::build::{Network, Source, Step, StepMount};
 use serde_json::json;
 use std::{any::Any, path::Path};
@@ -309,21 +309,6 @@ fn inside(folder: &Folder, selector: &str) -> Result<std::path::PathBuf> {
     Ok(folder.path.join(real.strip_prefix("/").unwrap_or(&real)))
 }
 
-/// An absolute path without detours.
-pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
 fn step(exec: &pb::ExecOp, meta: &pb::Meta, image: base::ImageId, readonly: bool) -> Step {
     let mut env = meta.env.clone();
     if let Some(proxy) = &meta.proxy_env {
@@ -373,16 +358,4 @@ fn shm_size(exec: &pb::ExecOp) -> i64 {
 
 fn is_shm(mount: &pb::Mount) -> bool {
     mount.dest == "/dev/shm" && mount.tmpfs_opt.is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_absolute_and_straight() {
-        for (path, want) in [("", "/"), ("a/../b", "/b"), ("/../x/./y/", "/x/y"), ("..", "/")] {
-            assert_eq!(clean(path), want);
-        }
-    }
 }

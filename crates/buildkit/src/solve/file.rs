@@ -5,6 +5,7 @@ use crate::{filesync::permissions, proto::pb};
 use base::{Error, Result};
 use build::{
     copy::{Action, Mode, Owner},
+    go::clean,
     host::{Host as _, Workspace as _},
 };
 use engine::build::BuildTree;
@@ -126,7 +127,7 @@ impl Run {
                 Some(pb::file_action::Action::Mkdir(make)) => mkdir(&make, to)?,
                 Some(pb::file_action::Action::Rm(rm)) => remove(&rm, to)?,
                 Some(pb::file_action::Action::Symlink(link)) => {
-                    let path = absolute(&link.newpath);
+                    let path = clean(&link.newpath);
                     to.symlink(&link.oldpath, &path).map_err(|e| failed(&path, e))?;
                     if let Some(owner) = owner(link.owner.as_ref(), to)? {
                         to.chown(&path, owner.uid, owner.gid).map_err(|e| failed(&path, e))?;
@@ -187,10 +188,6 @@ impl Run {
         }
         Ok(key)
     }
-}
-
-fn absolute(path: &str) -> String {
-    super::exec::clean(path)
 }
 
 fn failed(path: &str, err: sys::root::Error) -> Error {
@@ -255,7 +252,7 @@ fn owner(chown: Option<&pb::ChownOpt>, root: &Root) -> Result<Option<Owner>> {
 
 fn mkfile(make: &pb::FileActionMkFile, to: &Root) -> Result<()> {
     use std::io::Write as _;
-    let path = absolute(&make.path);
+    let path = clean(&make.path);
     let mode = if make.mode >= 0 { permissions(make.mode.unsigned_abs()) } else { 0o644 };
     let owner = owner(make.owner.as_ref(), to)?.unwrap_or(Owner { uid: 0, gid: 0 });
     let mut file = to.create(&path, 0o600).map_err(|e| failed(&path, e))?;
@@ -271,7 +268,7 @@ fn mkfile(make: &pb::FileActionMkFile, to: &Root) -> Result<()> {
 }
 
 fn mkdir(make: &pb::FileActionMkDir, to: &Root) -> Result<()> {
-    let path = absolute(&make.path);
+    let path = clean(&make.path);
     let mode = if make.mode >= 0 { permissions(make.mode.unsigned_abs()) } else { 0o755 };
     let owner = owner(make.owner.as_ref(), to)?.unwrap_or(Owner { uid: 0, gid: 0 });
     if to.stat(&path).is_ok_and(|s| s.kind == sys::root::Kind::Dir) {
@@ -297,7 +294,7 @@ fn mkdir(make: &pb::FileActionMkDir, to: &Root) -> Result<()> {
 }
 
 fn remove(rm: &pb::FileActionRm, to: &Root) -> Result<()> {
-    let path = absolute(&rm.path);
+    let path = clean(&rm.path);
     if path == "/" {
         return Err(Error::invalid("the root of a file system cannot be removed"));
     }

@@ -213,16 +213,7 @@ impl Host for BuildHost {
     }
 
     async fn workspace(&self, image: Option<&ImageId>) -> Result<BuildTree> {
-        let number = self.trees.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{}.tree-{number}", self.job.id);
-        let layers = self.layer_ids(image)?;
-        let (engine, hold) = (Arc::clone(&self.engine), Arc::clone(&self.hold));
-        blocking(move || {
-            let active = engine.snapshots.prepare_build(&id, &layers)?;
-            let root = engine.snapshots.mount(&active)?;
-            Ok(BuildTree { engine, hold, active, root: Some(root) })
-        })
-        .await
+        self.tree(image, true).await
     }
 
     async fn view(&self, image: &ImageId) -> Result<View> {
@@ -292,17 +283,11 @@ impl Engine {
     /// # Errors
     /// Of the disk.
     pub fn build_host(self: &Arc<Self>, by: &base::Principal) -> Result<Arc<BuildHost>> {
-        let id = base::ContainerId::random().to_string();
-        let dir = self.config.data_root.join("builds").join(&id);
-        crate::lifecycle::private_dir(&dir)?;
-        let job = Arc::new(Job {
-            id,
-            by: by.clone(),
-            dir,
-            started: Timestamp::now(),
-            host: api::model::HostConfig::default(),
-            credentials: Mutex::default(),
-        });
+        let job = self.build_job(
+            by,
+            api::model::HostConfig::default(),
+            crate::images::KnownCredentials::default(),
+        )?;
         Ok(Arc::new(BuildHost::new(self, &job)))
     }
 }
@@ -327,13 +312,19 @@ impl BuildHost {
 
     /// A writable tree over a state that is not mounted here: a container will.
     pub(super) async fn unmounted(&self, image: Option<&ImageId>) -> Result<BuildTree> {
+        self.tree(image, false).await
+    }
+
+    /// A writable tree over a state.
+    async fn tree(&self, image: Option<&ImageId>, mounted: bool) -> Result<BuildTree> {
         let number = self.trees.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}.tree-{number}", self.job.id);
         let layers = self.layer_ids(image)?;
         let (engine, hold) = (Arc::clone(&self.engine), Arc::clone(&self.hold));
         blocking(move || {
             let active = engine.snapshots.prepare_build(&id, &layers)?;
-            Ok(BuildTree { engine, hold, active, root: None })
+            let root = mounted.then(|| engine.snapshots.mount(&active)).transpose()?;
+            Ok(BuildTree { engine, hold, active, root })
         })
         .await
     }

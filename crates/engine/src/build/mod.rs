@@ -82,6 +82,20 @@ pub(crate) struct Job {
 }
 
 impl Engine {
+    /// A build that begins, with a folder of its own.
+    fn build_job(
+        &self,
+        by: &Principal,
+        host: model::HostConfig,
+        credentials: KnownCredentials,
+    ) -> Result<Arc<Job>> {
+        let id = ContainerId::random().to_string();
+        let dir = self.config.data_root.join("builds").join(&id);
+        crate::lifecycle::private_dir(&dir)?;
+        let (by, started) = (by.clone(), Timestamp::now());
+        Ok(Arc::new(Job { id, by, dir, started, host, credentials: Mutex::new(credentials) }))
+    }
+
     /// Builds an image.
     ///
     /// # Errors
@@ -93,17 +107,7 @@ impl Engine {
         by: &Principal,
     ) -> Result<BuildStream> {
         let tags = names::parse(&request.tags)?;
-        let id = ContainerId::random().to_string();
-        let dir = self.config.data_root.join("builds").join(&id);
-        crate::lifecycle::private_dir(&dir)?;
-        let job = Arc::new(Job {
-            id,
-            by: by.clone(),
-            dir,
-            started: Timestamp::now(),
-            host: request.host_config(),
-            credentials: Mutex::new(request.credentials.clone()),
-        });
+        let job = self.build_job(by, request.host_config(), request.credentials.clone())?;
         let (sender, mut messages) = mpsc::channel(MESSAGES);
         let stop = self.stop.child_token();
         let (failed, early) = tokio::sync::oneshot::channel();

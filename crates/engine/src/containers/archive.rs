@@ -216,7 +216,7 @@ impl Asked {
         if path.contains('\0') {
             return Err(Error::invalid("the path contains a NUL byte"));
         }
-        let mut whole = super::mounts::clean(path);
+        let mut whole = build::go::clean(path);
         if whole != "/" {
             match path {
                 p if p.ends_with("/.") => whole.push_str("/."),
@@ -263,7 +263,7 @@ impl Asked {
         let link = root.readlink(own).map_err(failed)?;
         let parent = own.parent().unwrap_or(Path::new("/"));
         let parent = root.canonical(parent).unwrap_or_else(|_| PathBuf::from(parent));
-        Ok(super::mounts::clean(&parent.join(link).display().to_string()))
+        Ok(build::go::clean(&parent.join(link).display().to_string()))
     }
 }
 

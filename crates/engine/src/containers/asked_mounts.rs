@@ -61,7 +61,7 @@ fn bind(mount: &Mount, target: &str) -> Result<Request> {
             mount.source
         )));
     }
-    let mut request = Request::new(Source::Bind(mounts::clean(&mount.source)), target);
+    let mut request = Request::new(Source::Bind(build::go::clean(&mount.source)), target);
     let Some(options) = &mount.bind_options else { return Ok(request) };
     let propagation = options.propagation.as_str();
     if !propagation.is_empty() && !mounts::PROPAGATIONS.contains(&propagation) {

@@ -6,6 +6,7 @@
 
 use crate::volumes::{HINT, check_name};
 use base::{Error, Result};
+use build::go::clean;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -189,21 +190,6 @@ pub(crate) fn absolute_target(target: &str) -> std::result::Result<String, Strin
         return Err("invalid specification: destination can't be '/'".into());
     }
     Ok(clean)
-}
-
-/// Go's `path.Clean` for absolute paths.
-pub(crate) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// Fails when two requests have the same target.

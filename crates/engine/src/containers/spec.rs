@@ -43,8 +43,11 @@ pub(crate) fn spec(
         }
     }
     merge::overlay_env(&mut process.env, &security.cdi.env);
-    process.cwd =
-        if config.working_dir.is_empty() { "/".into() } else { mounts::clean(&config.working_dir) };
+    process.cwd = if config.working_dir.is_empty() {
+        "/".into()
+    } else {
+        build::go::clean(&config.working_dir)
+    };
     process.user.name.clone_from(&config.user);
     process.console_size = size
         .or_else(|| match host.console_size {
@@ -115,8 +118,8 @@ pub(crate) fn exec_plan(
     process.env = super::exec::environment(record, exec);
     process.cwd = match (exec.working_dir.as_str(), record.config.working_dir.as_str()) {
         ("", "") => "/".into(),
-        ("", own) => mounts::clean(own),
-        (asked, _) if asked.starts_with('/') => mounts::clean(asked),
+        ("", own) => build::go::clean(own),
+        (asked, _) if asked.starts_with('/') => build::go::clean(asked),
         (asked, _) => {
             return Err(Error::invalid(format!(
                 "OCI runtime exec failed: Cwd must be an absolute path: {asked}"

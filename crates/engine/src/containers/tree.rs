@@ -7,7 +7,7 @@
 //! lock is held while its tree is in use, so that it is not started over it.
 //! Not here: what is done with the files (`archive.rs`).
 
-use super::{Container, Mounted, Places, Record, Status, mounts};
+use super::{Container, Mounted, Places, Record, Status};
 use crate::{Engine, images::blocking};
 use base::{Error, Result};
 use std::{
@@ -42,7 +42,7 @@ impl Engine {
         work: impl FnOnce(&Tree, &Record) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (engine, container, path) =
-            (Arc::clone(self), Arc::clone(container), mounts::clean(path));
+            (Arc::clone(self), Arc::clone(container), build::go::clean(path));
         let task = self.tasks.spawn(async move {
             let ops = container.ops.lock().await;
             let record = container.record();
