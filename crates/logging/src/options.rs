@@ -26,6 +26,11 @@ pub(crate) const ATTRIBUTES: &[&str] = &["labels", "labels-regex", "env", "env-r
 const BUFFER_BYTES: u64 = 1 << 20;
 
 impl Options {
+    #[cfg(test)]
+    pub(crate) fn of(given: &[(&str, &str)]) -> Self {
+        Self(given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
     /// The value of `name`.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)

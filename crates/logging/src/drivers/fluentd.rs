@@ -136,8 +136,7 @@ mod tests {
     #[test]
     fn options_are_read_and_refused_in_dockers_words() {
         let parse = |given: &[(&str, &str)]| {
-            let map = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            let options = Options(map);
+            let options = Options::of(given);
             Fluentd.check(&options).and_then(|()| Settings::parse(&options))
         };
         let plain = parse(&[]).unwrap();
