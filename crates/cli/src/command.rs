@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{COMMANDS, GROUPS},
+    compose,
     error::{Fail, Result},
     flags::{self, Flag, Given, Kind, Stop, Words, flag, short},
     ui::Ui,
@@ -83,6 +84,13 @@ fn try_run(program: &'static str, arguments: &[String]) -> Result<()> {
     if wants_help {
         words.remove(0);
     }
+    if words[0] == "compose" {
+        let mut rest = words[1..].to_vec();
+        if wants_help {
+            rest.push("--help".to_owned());
+        }
+        return compose::run(program, &global, &rest);
+    }
     let (command, used) = find(program, &words)?;
     let rest = if wants_help { vec!["--help".to_owned()] } else { words[used..].to_vec() };
     let mut ui = Ui::new(program, &global)?;
@@ -157,7 +165,7 @@ fn overview(program: &str) -> Result<()> {
 }
 
 /// Width for help texts: the terminal's, else 80, less one.
-fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
     usize::from(size.map_or(0, |s| s.ws_col)).max(1).saturating_sub(1).max(if size.is_some() {
         1

@@ -11,6 +11,7 @@ mod attach;
 mod client;
 mod command;
 mod commands;
+mod compose;
 mod config;
 mod connect;
 mod context;

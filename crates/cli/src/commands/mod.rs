@@ -120,6 +120,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
 /// Words that hold commands together.
 pub(crate) static GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
+    ("compose", "Define and run projects of several containers"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("manifest", "Look at manifests and manifest lists in registries"),

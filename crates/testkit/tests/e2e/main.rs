@@ -20,6 +20,7 @@ mod daemon;
 mod daemon_settings;
 mod exec;
 mod files;
+mod gantry_compose;
 mod golden;
 mod health;
 mod images;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         attacks::CASES,
         cli_20_10::CASES,
         compose::CASES,
+        gantry_compose::CASES,
         sdk_docker_py::CASES,
         sdk_testcontainers::CASES,
         security::CASES,
