@@ -32,6 +32,8 @@ pub const CASES: &[Case] = cases![
     tokens_are_got_and_refreshed,
     search_asks_the_registry,
     pulls_are_facts,
+    zstd_is_pushed_when_asked_for,
+    manifests_are_inspected_where_they_are,
 ];
 
 /// Does the same against Debian's registry, our own, and crane's where it is installed.
@@ -655,4 +657,53 @@ fn pulls_are_facts(cx: &Cx<'_>) {
             said.contains(&format!("\"ID\":\"{name}\"")).then_some(())
         });
     }
+}
+
+fn zstd_is_pushed_when_asked_for(cx: &Cx<'_>) {
+    only_gantry(cx);
+    let zstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+    let daemon = daemon_with(&["--push-compression", "zstd"]);
+    each(Options::default(), |registry| {
+        let name = tagged(cx, registry.host(), "z", 2);
+        let id = id_of(cx, &name);
+        let archive = cx.docker(&["save", &name]);
+        archive.ok();
+        cx.docker(&["rmi", "-f", &id]).ok();
+        command::run(daemon.docker().args(["load", "-q"]), &archive.bytes).ok();
+        docker(&daemon, &["push", &name]).ok();
+        let path = name.split_once('/').unwrap().1.trim_end_matches(":v1").to_owned();
+        let accept = "application/vnd.oci.image.manifest.v1+json";
+        let (status, manifest) = http(registry.host(), &format!("/v2/{path}/manifests/v1"), accept);
+        assert_eq!(status, 200);
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), 2);
+        for layer in layers {
+            assert_eq!(layer["mediaType"], zstd, "{manifest}");
+            let blob = format!("/v2/{path}/blobs/{}", layer["digest"].as_str().unwrap());
+            let (_, bytes) = http(registry.host(), &blob, "*/*");
+            assert_eq!(bytes[..4], [0x28, 0xb5, 0x2f, 0xfd], "zstd's magic number");
+            assert_eq!(layer["size"], bytes.len());
+        }
+        // Others read it, and find what was pushed.
+        cx.docker(&["pull", &name]).ok();
+        assert_eq!(id_of(cx, &name), id);
+        cx.docker(&["rmi", "-f", &id]).ok();
+        docker(&daemon, &["rmi", "-f", &id]).ok();
+    });
+}
+
+fn manifests_are_inspected_where_they_are(cx: &Cx<'_>) {
+    each(Options::default(), |registry| {
+        let name = tagged(cx, registry.host(), "m", 3);
+        let id = id_of(cx, &name);
+        let digest = digest_of(cx.docker(&["push", &name]).ok());
+        let manifest = cx.docker(&["manifest", "inspect", "--insecure", &name]).json();
+        assert_eq!(manifest["schemaVersion"], 2);
+        assert_eq!(manifest["config"]["digest"], id);
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), 3);
+        let verbose = cx.docker(&["manifest", "inspect", "--insecure", "-v", &name]).json();
+        assert_eq!(verbose["Descriptor"]["digest"], digest);
+        cx.docker(&["rmi", "-f", &id]).ok();
+    });
 }

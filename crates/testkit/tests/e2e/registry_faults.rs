@@ -20,6 +20,7 @@ pub const CASES: &[Case] = cases![
     redirects_carry_no_credentials,
     realms_of_others_get_no_credentials,
     endless_and_dripping_bodies_end,
+    a_server_that_drips_is_given_up,
     mirrors_come_first_and_may_fail,
     proxies_are_gone_through,
     foreign_layers_come_from_where_they_are,
@@ -357,6 +358,25 @@ fn endless_and_dripping_bodies_end(cx: &Cx<'_>) {
     cx.docker(&["rmi", &name]).ok();
     pull.kill().unwrap();
     pull.wait().unwrap();
+}
+
+fn a_server_that_drips_is_given_up(cx: &Cx<'_>) {
+    only_gantry(cx);
+    let (content, path) = image(cx, 100_000);
+    let dripping = path.clone();
+    let evil = Evil::start(content, move |request, content| {
+        let body = &content.paths.get(&dripping)?.1;
+        (request.path == dripping && request.method == "GET").then(|| {
+            let drip = Step::Drip(body.clone(), Duration::from_millis(200));
+            Answer::announced(200, &[], body.len(), vec![drip])
+        })
+    });
+    let daemon = daemon_with(&["--max-download-attempts", "1"]);
+    let pull = ["pull", &format!("{}/x:1", evil.host())];
+    let pulled = command::run(daemon.docker().args(pull), b"");
+    pulled.fails_with(1, &["the server sends too slowly"]);
+    let hex = path.rsplit(':').next().unwrap();
+    assert!(!daemon.path("root").join("content/blobs/sha256").join(hex).exists());
 }
 
 fn not_kept_blob(cx: &Cx<'_>, path: &str) {
