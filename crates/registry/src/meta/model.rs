@@ -2,7 +2,8 @@
 //!
 //! The database lets one transaction run after the other, so an interleaving is an order of transactions
 //! and of the steps on storage between them: that is what is drawn here. Storage is a set of places; the
-//! sweeper, and a pusher between storing and writing down, may be killed at any step. After every step: what a
+//! sweeper, and a pusher between storing and writing down, may be killed at any step; the clock may jump by days,
+//! both ways. After every step: what a
 //! client was told is there is there, with all its blobs' bytes. At the end, when everybody has stopped and
 //! the grace time is over, nothing is left that no manifest needs.
 
@@ -62,7 +63,7 @@ struct Push {
     todo: Vec<usize>,
     blobs: Vec<usize>,
     since: Timestamp,
-    /// Somebody has deleted a blob from under it.
+    /// Somebody has deleted a blob from under it, or the clock has jumped meanwhile.
     robbed: bool,
 }
 
@@ -70,6 +71,8 @@ struct World {
     db: Connection,
     dice: Dice,
     now: Timestamp,
+    /// The latest that the clock has ever shown.
+    latest: Timestamp,
     digests: Vec<Digest>,
     storage: BTreeSet<String>,
     /// Objects of killed pushers, which only a look for strays finds.
@@ -92,7 +95,8 @@ impl World {
         Self {
             db,
             dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            now: Timestamp::from_unix(1_000_000, 0),
+            now: Timestamp::from_unix(1_000_000_000, 0),
+            latest: Timestamp::from_unix(1_000_000_000, 0),
             digests: (0..BLOBS).map(|n| Digest::sha256(&[n as u8])).collect(),
             storage: BTreeSet::new(),
             strays: BTreeSet::new(),
@@ -109,6 +113,10 @@ impl World {
 
     fn step(&mut self) {
         self.now = self.now.plus(Duration::from_secs(self.dice.roll(3) as u64));
+        if self.dice.roll(2000) == 0 {
+            self.jump();
+        }
+        self.latest = self.latest.max(self.now);
         match self.dice.roll(20) {
             0..=9 => self.push(),
             10 => self.delete_manifest(),
@@ -117,6 +125,17 @@ impl World {
             13..=15 => self.review(),
             16..=18 => self.empty_trash(),
             _ => self.look_for_strays(),
+        }
+    }
+
+    /// Somebody sets the clock.
+    fn jump(&mut self) {
+        let far = Duration::from_secs(self.dice.roll(1_000_000) as u64);
+        self.now = if self.dice.roll(2) == 0 { self.now.plus(far) } else { self.now.minus(far) };
+        for pusher in &mut self.pushers {
+            if let Pusher::Pushing(push) | Pusher::Stored { then: push, .. } = pusher {
+                push.robbed = true;
+            }
         }
     }
 
@@ -325,7 +344,7 @@ impl World {
         while !self.strays.is_empty() {
             self.look_for_strays();
         }
-        self.now = self.now.plus(GRACE.0 * 2);
+        self.now = self.latest.plus(GRACE.0 * 2);
         while self.tx().review(self.now, 10).unwrap().seen > 0 {}
         loop {
             let places = self.tx().trash(self.now, Duration::ZERO, 10).unwrap();
