@@ -20,6 +20,7 @@ pub mod golden;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod plugin;
 pub mod pty;
 pub mod registry;
 pub mod suite;

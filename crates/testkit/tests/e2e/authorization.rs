@@ -2,13 +2,8 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixListener,
-    path::Path,
-    sync::{Arc, Mutex},
-};
-use testkit::{Cx, Daemon, cases, daemon::Options, suite::Case};
+use std::path::Path;
+use testkit::{Cx, Daemon, cases, daemon::Options, plugin::Plugin, suite::Case};
 
 pub const CASES: &[Case] = cases![
     plugins_see_requests_and_answers_and_their_word_counts,
@@ -16,45 +11,16 @@ pub const CASES: &[Case] = cases![
     plugins_see_whose_certificate_it_is,
 ];
 
-type Judge = dyn Fn(&str, &Value) -> Value + Send + Sync;
-
-/// A plugin that keeps what it was asked. It lives as long as the test.
-fn plugin(dir: &Path, name: &str, judge: Box<Judge>) -> Arc<Mutex<Vec<(String, Value)>>> {
-    let listener = UnixListener::bind(dir.join(format!("{name}.sock"))).unwrap();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&asked);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut first, mut length) = (String::new(), 0);
-            reader.read_line(&mut first).unwrap();
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if let Some(n) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = n.trim().parse().unwrap();
-                }
-                if line.trim().is_empty() {
-                    break;
-                }
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let method =
-                first.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-            let answer = match method.as_str() {
-                "Plugin.Activate" => json!({"Implements": ["authz"]}),
-                _ => judge(&method, &body),
-            };
-            kept.lock().unwrap().push((method, body));
-            let text = answer.to_string();
-            let mut stream = stream;
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
-            let _ = stream.write_all(&[head.as_bytes(), text.as_bytes()].concat());
-        }
-    });
-    asked
+/// A plugin for authorization that judges so.
+fn plugin(
+    dir: &Path,
+    name: &str,
+    judge: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
+) -> Plugin {
+    Plugin::start(dir, name, move |method, shown| match method {
+        "Plugin.Activate" => json!({"Implements": ["authz"]}).into(),
+        _ => judge(method, shown).into(),
+    })
 }
 
 fn daemon(cx: &Cx<'_>, dir: &Path, names: &[&str]) -> Daemon {
@@ -75,25 +41,21 @@ fn decoded(value: &Value) -> Value {
 
 fn plugins_see_requests_and_answers_and_their_word_counts(cx: &Cx<'_>) {
     let dir = cx.dir();
-    let asked = plugin(
-        dir,
-        "first",
-        Box::new(|method, shown| {
-            let uri = shown["RequestUri"].as_str().unwrap();
-            let request = method == "AuthZPlugin.AuthZReq";
-            match uri {
-                _ if uri.contains("/volumes/create") && request => {
-                    json!({"Allow": false, "Msg": "no volumes here"})
-                }
-                _ if uri.contains("/networks") && !request => {
-                    json!({"Allow": false, "Msg": "not to be told"})
-                }
-                _ if uri.contains("/system/df") => json!({"Allow": true, "Err": "broken"}),
-                _ => json!({"Allow": true}),
+    let first = plugin(dir, "first", |method, shown| {
+        let uri = shown["RequestUri"].as_str().unwrap();
+        let request = method == "AuthZPlugin.AuthZReq";
+        match uri {
+            _ if uri.contains("/volumes/create") && request => {
+                json!({"Allow": false, "Msg": "no volumes here"})
             }
-        }),
-    );
-    let second = plugin(dir, "second", Box::new(|_, _| json!({"Allow": true})));
+            _ if uri.contains("/networks") && !request => {
+                json!({"Allow": false, "Msg": "not to be told"})
+            }
+            _ if uri.contains("/system/df") => json!({"Allow": true, "Err": "broken"}),
+            _ => json!({"Allow": true}),
+        }
+    });
+    let second = plugin(dir, "second", |_, _| json!({"Allow": true}));
     let daemon = daemon(cx, dir, &["first", "second"]);
     daemon.load_busybox().unwrap();
     let own = Cx::new(&daemon, "own");
@@ -116,7 +78,7 @@ fn plugins_see_requests_and_answers_and_their_word_counts(cx: &Cx<'_>) {
     let refused = api.request("POST", "/v1.41/containers/create", &lies, &big);
     assert_eq!(refused.status(), 403);
     assert!(refused.text().contains("request body too large for authorization plugin"));
-    let asked = asked.lock().unwrap();
+    let asked = first.asked();
     let of = |part: &str, method: &str| {
         let is = |(m, shown): &&(String, Value)| {
             m == method && shown["RequestUri"].as_str().is_some_and(|u| u.contains(part))
@@ -138,14 +100,13 @@ fn plugins_see_requests_and_answers_and_their_word_counts(cx: &Cx<'_>) {
     let denied = |(m, s): &(String, Value)| {
         m.ends_with("Req") && s["RequestUri"].to_string().contains("volumes")
     };
-    assert!(!second.lock().unwrap().iter().any(denied), "the first denial is the last word");
-    drop(asked);
+    assert!(!second.asked().iter().any(denied), "the first denial is the last word");
     own.docker(&["rm", "-f", &name]).ok();
 }
 
 fn plugins_change_by_a_reload(cx: &Cx<'_>) {
     let dir = cx.dir();
-    plugin(dir, "late", Box::new(|_, _| json!({"Allow": false, "Msg": "never"})));
+    let _late = plugin(dir, "late", |_, _| json!({"Allow": false, "Msg": "never"}));
     let daemon = daemon(cx, dir, &[]);
     let own = Cx::new(&daemon, "own");
     own.docker(&["ps"]).ok();
@@ -181,7 +142,7 @@ fn plugins_see_whose_certificate_it_is(cx: &Cx<'_>) {
     }
     let dir = cx.dir();
     let pki = crate::pki::Pki::new(dir);
-    let asked = plugin(dir, "who", Box::new(|_, _| json!({"Allow": true})));
+    let who = plugin(dir, "who", |_, _| json!({"Allow": true}));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let host = format!("tcp://127.0.0.1:{port}");
     let [ca, cert, key] = ["ca.pem", "server.pem", "server.key"].map(|name| pki.path(name));
@@ -201,7 +162,7 @@ fn plugins_see_whose_certificate_it_is(cx: &Cx<'_>) {
     command.env_remove("DOCKER_HOST").env("HOME", dir).args(["-H", &host, "--tlsverify"]);
     command.args(["--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key, "volume", "ls"]);
     testkit::command::run(&mut command, b"").ok();
-    let asked = asked.lock().unwrap();
+    let asked = who.asked();
     let listed = asked
         .iter()
         .find(|(_, shown)| shown["RequestUri"].as_str().is_some_and(|u| u.contains("/volumes")));
