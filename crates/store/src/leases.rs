@@ -164,15 +164,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Changes that never ended, oldest first.
+    /// Changes of one kind that never ended, oldest first.
     ///
     /// # Errors
     /// `Internal` when an entry cannot be read.
-    pub fn journal_entries<T: DeserializeOwned>(&self) -> Result<Vec<Journal<T>>> {
+    pub fn journal_entries<T: DeserializeOwned>(&self, operation: &str) -> Result<Vec<Journal<T>>> {
         let rows = self.many(
             "cannot read the journal",
-            "SELECT id, operation, subject, since, doc FROM journal ORDER BY since",
-            [],
+            "SELECT id, operation, subject, since, doc FROM journal WHERE operation = ?1 ORDER BY since",
+            [operation],
             |row| {
                 Ok((
                     row.get::<_, String>(0)?,
