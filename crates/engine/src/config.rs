@@ -61,6 +61,10 @@ pub struct Config {
     pub default_stop_timeout: Option<i64>,
     /// Authorization plugins by name, as `info` shows them.
     pub authorization_plugins: Vec<String>,
+    /// Folders that plugins are looked for in.
+    pub plugin_folders: Vec<PathBuf>,
+    /// How long a plugin may take for an answer; twice that to create or mount a volume.
+    pub plugin_timeout: std::time::Duration,
     /// The default seccomp profile.
     pub seccomp: SeccompDefault,
     /// Default cgroup namespace mode, `private` or `host`; empty for the system's default.
@@ -197,6 +201,8 @@ impl Config {
             default_ipc: "private".into(),
             default_stop_timeout: None,
             authorization_plugins: Vec::new(),
+            plugin_folders: Vec::new(),
+            plugin_timeout: std::time::Duration::from_secs(60),
             seccomp: SeccompDefault::default(),
             default_cgroupns: String::new(),
             cdi_spec_dirs: Vec::new(),

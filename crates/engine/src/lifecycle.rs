@@ -48,6 +48,8 @@ pub struct Engine {
     pub(crate) snapshots: Snapshots,
     pub(crate) volumes: Volumes,
     pub(crate) volume_holders: crate::volumes::Holders,
+    pub(crate) plugins: plugin::Plugins,
+    pub(crate) plugin_mounts: crate::volumes::Mounts,
     pub(crate) trash: Trash,
     pub(crate) networks: Networks,
     pub(crate) containers: Registry,
@@ -162,7 +164,13 @@ impl Engine {
         let content = Content::open(&root.join("content"))?;
         let images = Arc::new(Images::open(Arc::clone(&store), content, Arc::new(layers.clone()))?);
         let id = identity(root)?;
-        let networks = Networks::open(&network_config(&config, &id)?, &store)?;
+        let plugins = plugin::Plugins::new(&config.plugin_folders, config.plugin_timeout);
+        let asked = crate::networks::Asked {
+            plugins: plugins.clone(),
+            store: Arc::clone(&store),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let networks = Networks::open(&network_config(&config, &id, asked)?, &store)?;
         let hierarchy = Hierarchy::detect()
             .map_err(|e| Error::internal("cannot find the cgroup hierarchy").caused_by(e))?;
         let features = Features { cgroup_v2: hierarchy.version() == Version::V2 };
@@ -196,6 +204,8 @@ impl Engine {
             snapshots,
             volumes,
             volume_holders: crate::volumes::Holders::default(),
+            plugins,
+            plugin_mounts: crate::volumes::Mounts::default(),
             trash,
             networks,
             containers: Registry::default(),
@@ -218,6 +228,7 @@ impl Engine {
         engine.recover_images();
         engine.upkeep();
         engine.watch_networks();
+        engine.recover_plugged_networks();
         Ok(engine)
     }
 
@@ -373,7 +384,11 @@ fn identity(root: &Path) -> Result<String> {
     Ok(id)
 }
 
-fn network_config(config: &Config, id: &str) -> Result<network::Config> {
+fn network_config(
+    config: &Config,
+    id: &str,
+    asked: crate::networks::Asked,
+) -> Result<network::Config> {
     let common = network::Common {
         ip_forward: config.ip_forward,
         packet_filter: config.iptables,
@@ -423,7 +438,7 @@ fn network_config(config: &Config, id: &str) -> Result<network::Config> {
         }
     };
     let tables = Some(config.exec_root.join("networks"));
-    Ok(network::Config { bridge, common, pools, tables })
+    Ok(network::Config { bridge, common, pools, tables, plugins: Some(Arc::new(asked)) })
 }
 
 /// Makes `dir` and its parents, entered by its owner alone.

@@ -71,6 +71,7 @@ fn wish<'a>(
         container,
         name: "guest",
         netns,
+        sandbox: "",
         interface: "eth0",
         mac: None,
         address: None,

@@ -4,6 +4,7 @@ use crate::{Subnet, ipam::Supply};
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
+    sync::Arc,
 };
 
 /// Settings of all networks of one daemon.
@@ -17,13 +18,15 @@ pub struct Config {
     pub pools: Vec<Supply>,
     /// Folder for the tables of names of user-defined networks; none are written without it.
     pub tables: Option<PathBuf>,
+    /// How plugins are asked; without it there are none.
+    pub plugins: Option<Arc<dyn crate::Plugins>>,
 }
 
 impl Config {
     /// Docker's defaults, with or without a default bridge.
     pub fn with(bridge: Option<BridgeConfig>) -> Self {
         let common = bridge.as_ref().map(|b| b.common.clone()).unwrap_or_default();
-        Self { bridge, common, pools: crate::ipam::default_pools(), tables: None }
+        Self { bridge, common, pools: crate::ipam::default_pools(), tables: None, plugins: None }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Attach<'a> {
     pub name: &'a str,
     /// Its network namespace (`/proc/<pid>/ns/net`, opened); `None` only for the driver `host`.
     pub netns: Option<BorrowedFd<'a>>,
+    /// Path of that namespace, for plugins.
+    pub sandbox: &'a str,
     /// Name of the link inside; `eth0` for the first network.
     pub interface: &'a str,
     /// A fixed link address.

@@ -3,7 +3,7 @@
 //! Invariants: an address is given again only when the link that had it is gone, so that no frame meets the
 //! old one; only the first return of a lease counts.
 
-use crate::{Attach, Subnet, ipam::Pool};
+use crate::{Attach, Spec, Subnet, ipam::Pool};
 use base::{Error, Kind, Result};
 use std::{
     collections::HashMap,
@@ -40,6 +40,21 @@ impl Leaving {
 impl Leases {
     pub(crate) fn new(pools: Vec<Pool>) -> Self {
         Self { pools, ..Self::default() }
+    }
+
+    /// Leases of a network's subnets: of each family the first is given from.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub(crate) fn of(spec: &Spec) -> Result<Self> {
+        let mut pools = Vec::new();
+        for pool in &spec.ipam.pools {
+            let mut reserved: Vec<IpAddr> = pool.auxiliary.values().copied().collect();
+            reserved.extend(pool.gateway);
+            pools.push(Pool::new(pool.subnet, pool.range, &reserved)?);
+        }
+        pools.dedup_by_key(|pool| pool.subnet().is_ipv6());
+        Ok(Self::new(pools))
     }
 
     /// An address of each family for `link`: the wished ones, otherwise the lowest free ones.

@@ -8,7 +8,7 @@
 //! Invariants: the rows of living containers are the only record of leases and ports, so that none can
 //! leak; everything in the kernel is named after the bridge or the endpoint, so that it can be found and
 //! mended after any crash; no program is executed; nothing here is async (an attach takes less than a
-//! millisecond).
+//! millisecond, unless a plugin is asked: [`Networks::is_slow`]).
 //! Source: Moby `daemon/libnetwork` (behaviour), rtnetlink(7) and nf_tables (kernel side).
 //! Not here: the server of names (crates `resolver` and `shim`), overlay networks.
 
@@ -21,6 +21,7 @@ mod leases;
 mod mac;
 pub mod names;
 mod networks;
+mod plugged;
 pub mod port;
 mod ports;
 pub mod spec;
@@ -33,6 +34,7 @@ pub use drivers::{
 pub use endpoint::{Attach, Endpoint, Leftovers, Repair};
 pub use mac::Mac;
 pub use networks::{Made, Network, Networks, predefined};
+pub use plugged::{IPAM, NETWORK, Plugins};
 pub use port::{Protocol, Publish, Published};
 pub use ports::{Ports, Taker};
 pub use resolver::SETTINGS_FILE;

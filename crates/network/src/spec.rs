@@ -33,6 +33,8 @@ pub struct Spec {
     pub config_only: bool,
     /// Name of the template it was made from.
     pub config_from: String,
+    /// `local`, or what the driver's plugin says.
+    pub scope: String,
 }
 
 impl Default for Spec {
@@ -49,6 +51,7 @@ impl Default for Spec {
             ipam: Ipam::default(),
             config_only: false,
             config_from: String::new(),
+            scope: "local".into(),
         }
     }
 }
@@ -88,9 +91,32 @@ pub struct Pool {
     /// Chosen here rather than asked for: then no endpoint may ask for an address.
     #[serde(default)]
     pub chosen: bool,
+    /// What the plugin that gave it calls it.
+    #[serde(default)]
+    pub id: String,
+    /// The plugin's address space that it is in; our own have none.
+    #[serde(default)]
+    pub space: String,
+    /// Addresses that the plugin gave for the network itself.
+    #[serde(default)]
+    pub lent: Vec<IpAddr>,
 }
 
 impl Pool {
+    /// A subnet that nobody asked for, with nothing in it.
+    pub fn chosen(subnet: Subnet) -> Self {
+        Self {
+            subnet,
+            range: None,
+            gateway: None,
+            auxiliary: BTreeMap::new(),
+            chosen: true,
+            id: String::new(),
+            space: String::new(),
+            lent: Vec::new(),
+        }
+    }
+
     /// Reads what the API says of a subnet; empty texts stand for what is not said.
     ///
     /// # Errors
@@ -154,7 +180,7 @@ impl Pool {
                 Ok((name.clone(), within(&format!("auxiliary address {name}"), text)?))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { subnet: network, range, gateway, auxiliary, chosen: false })
+        Ok(Self { range, gateway, auxiliary, chosen: false, ..Self::chosen(network) })
     }
 
     /// The gateway, or the one that the subnet gets when none is asked for: its second address.

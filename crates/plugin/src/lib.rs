@@ -1,14 +1,18 @@
 //! Docker's plugins of the first kind: programs that listen on a socket and are found by name.
 //!
 //! Flow: [`find`] looks for a name in the folders of plugins, [`Plugin::activate`] asks what it implements,
-//! [`Plugin::call`] sends a document to one of its methods and gives the answer.
+//! [`Plugin::call`] sends a document to one of its methods and gives the answer. [`Plugins`] is all that a machine
+//! has; [`volume`] is what plugins for volumes understand.
 //! Invariants: a plugin is looked for at each connection, so it may be started anew elsewhere; nothing waits
 //! without a bound; an answer is at most [`LONGEST`] bytes.
 //! Source: Docker's page "Docker Plugin API".
-//! Not here: what methods mean (authorization: crate `server`).
+//! Not here: what is done with the answers (authorization: crate `server`; volumes: `engine`).
 
+mod all;
 mod find;
+pub mod volume;
 
+pub use all::Plugins;
 pub use find::{Address, find};
 
 use base::{Error, Result};
@@ -41,6 +45,7 @@ pub struct Plugin {
     name: String,
     folders: Arc<[PathBuf]>,
     limit: Duration,
+    patience: Duration,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +65,19 @@ struct Complaint {
 impl Plugin {
     /// A plugin that is looked for in `folders`; a call lasts `limit` at most.
     pub fn new(name: &str, folders: Arc<[PathBuf]>, limit: Duration) -> Self {
-        Self { name: name.to_owned(), folders, limit }
+        Self { name: name.to_owned(), folders, limit, patience: Duration::ZERO }
+    }
+
+    /// The same with another bound for a call.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// The same, but one that is not there, or does not listen, is waited for that long: it may be starting.
+    #[must_use]
+    pub fn awaited(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
     }
 
     /// Its name.
@@ -80,8 +97,9 @@ impl Plugin {
     /// Calls a method.
     ///
     /// # Errors
-    /// `NotFound` when there is no such plugin; `Unavailable` when it cannot be reached or is too slow;
-    /// `Internal` with its own words when it complains, and for what is no answer.
+    /// `NotFound` when there is no such plugin; `Unavailable` when it cannot be reached, is too slow, or
+    /// says what is no answer; `NotImplemented` when it does not know the method; `Internal` with its own words when it
+    /// complains.
     pub async fn call<A: DeserializeOwned>(
         &self,
         method: &str,
@@ -89,57 +107,32 @@ impl Plugin {
     ) -> Result<A> {
         let body = serde_json::to_vec(argument)
             .map_err(|e| Error::internal(format!("{method}: cannot encode")).caused_by(e))?;
-        let answered = tokio::time::timeout(self.limit, self.send(method, body)).await;
+        let stream = self.reach().await?;
+        let answered = tokio::time::timeout(self.limit, send(stream, method, body)).await;
         let answer = answered.map_err(|_| {
             let seconds = self.limit.as_secs();
             Error::unavailable(format!("{method}: no answer within {seconds} seconds"))
         })??;
-        serde_json::from_slice(&answer)
-            .map_err(|e| Error::internal(format!("{method}: cannot read the answer")).caused_by(e))
+        // Some say nothing when they have nothing to say.
+        let answer = if answer.trim_ascii().is_empty() { b"{}".as_slice() } else { &answer };
+        serde_json::from_slice(answer).map_err(|e| {
+            Error::unavailable(format!("{method}: cannot read the answer")).caused_by(e)
+        })
     }
 
-    async fn send(&self, method: &str, body: Vec<u8>) -> Result<Bytes> {
-        let failed = |what: &str, err: &dyn std::fmt::Display| {
-            Error::unavailable(format!("{method}: {what}")).caused_by(err.to_string())
-        };
-        let stream = self.connect().await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| failed("cannot talk", &e))?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("/{method}"))
-            .header(header::HOST, "plugin")
-            .header(header::ACCEPT, TYPE)
-            .header(header::CONTENT_TYPE, TYPE)
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|e| failed("cannot ask", &e))?;
-        let asked = async move {
-            let response =
-                sender.send_request(request).await.map_err(|e| failed("cannot ask", &e))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LONGEST).collect().await;
-            Ok::<_, Error>((
-                status,
-                body.map_err(|e| failed("cannot read the answer", &e))?.to_bytes(),
-            ))
-        };
-        tokio::pin!(connection);
-        tokio::pin!(asked);
-        let (status, body) = tokio::select! {
-            done = &mut asked => done?,
-            // The connection may end with the answer in hand.
-            _ = &mut connection => asked.await?,
-        };
-        if status.is_success() {
-            return Ok(body);
+    /// Connects, again and again while there is patience left.
+    async fn reach(&self) -> Result<Box<dyn Stream>> {
+        let late = tokio::time::Instant::now() + self.patience;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match self.connect().await {
+                Err(_) if tokio::time::Instant::now() + pause < late => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                done => return done,
+            }
         }
-        let complaint = serde_json::from_slice::<Complaint>(&body).map(|c| c.err);
-        let said = complaint
-            .ok()
-            .filter(|e| !e.is_empty())
-            .unwrap_or_else(|| String::from_utf8_lossy(&body).trim().chars().take(1024).collect());
-        Err(Error::internal(format!("{method}: {said}")))
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>> {
@@ -173,6 +166,49 @@ impl Plugin {
             Err(late) => Err(failed(&late)),
         }
     }
+}
+
+async fn send(stream: Box<dyn Stream>, method: &str, body: Vec<u8>) -> Result<Bytes> {
+    let failed = |what: &str, err: &dyn std::fmt::Display| {
+        Error::unavailable(format!("{method}: {what}")).caused_by(err.to_string())
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed("cannot talk", &e))?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("/{method}"))
+        .header(header::HOST, "plugin")
+        .header(header::ACCEPT, TYPE)
+        .header(header::CONTENT_TYPE, TYPE)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|e| failed("cannot ask", &e))?;
+    let asked = async move {
+        let response = sender.send_request(request).await.map_err(|e| failed("cannot ask", &e))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+        Ok::<_, Error>((status, body.map_err(|e| failed("cannot read the answer", &e))?.to_bytes()))
+    };
+    tokio::pin!(connection);
+    tokio::pin!(asked);
+    let (status, body) = tokio::select! {
+        done = &mut asked => done?,
+        // The connection may end with the answer in hand.
+        _ = &mut connection => asked.await?,
+    };
+    if status.is_success() {
+        return Ok(body);
+    }
+    let complaint = serde_json::from_slice::<Complaint>(&body).map(|c| c.err);
+    let said = complaint
+        .ok()
+        .filter(|e| !e.is_empty())
+        .unwrap_or_else(|| String::from_utf8_lossy(&body).trim().chars().take(1024).collect());
+    // A method that the plugin does not know.
+    if status == http::StatusCode::NOT_FOUND {
+        return Err(Error::not_implemented(format!("{method}: {said}")));
+    }
+    Err(Error::internal(format!("{method}: {said}")))
 }
 
 /// Any connection.

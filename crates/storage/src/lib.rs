@@ -37,4 +37,4 @@ pub use layers::{Applied, Layers, Limits};
 pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots};
 pub use trash::Trash;
 pub use usage::Usage;
-pub use volumes::{Device, Volumes};
+pub use volumes::{Device, Volumes, fill_empty};

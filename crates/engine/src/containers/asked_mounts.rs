@@ -107,7 +107,7 @@ fn volume(mount: &Mount, target: &str) -> Result<Request> {
     subpath("volume", &options.subpath)?;
     let source = Source::Volume {
         name,
-        driver: if driver.name.is_empty() { "local".into() } else { driver.name },
+        driver: driver.name,
         options: driver.options.unwrap_or_default(),
         labels: options.labels.unwrap_or_default(),
     };

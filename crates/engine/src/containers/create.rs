@@ -315,12 +315,16 @@ impl Engine {
                 }
                 Source::Volume { name, driver, options, labels } => {
                     let anonymous = name.is_none();
-                    let volume = self
-                        .volume_for_container(name, &driver, options, labels, id, by)
-                        .await
-                        .map_err(not_an_image)?;
+                    let wanted = crate::volumes::Wanted {
+                        name,
+                        driver,
+                        options,
+                        labels: Some(labels).filter(|l| !l.is_empty()),
+                        container: Some(id.clone()),
+                    };
+                    let volume = self.volume_made(wanted, by).await.map_err(not_an_image)?;
                     if request.copy {
-                        self.volume_fill(&volume.name, active, &request.target, id).await?;
+                        self.volume_fill(&volume, active, &request.target, id).await?;
                     }
                     mounted.kind = "volume".into();
                     mounted.name = volume.name;

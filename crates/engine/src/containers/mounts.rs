@@ -145,11 +145,11 @@ pub(crate) fn parse_bind(text: &str, driver: &str) -> Result<Request> {
     Ok(request)
 }
 
-/// A volume; without a driver it is a local one.
+/// A volume; without a driver it is the one of this name, or a new local one.
 pub(crate) fn volume(name: Option<&str>, driver: &str) -> Source {
     Source::Volume {
         name: name.map(str::to_owned),
-        driver: if driver.is_empty() { "local" } else { driver }.to_owned(),
+        driver: driver.to_owned(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
     }

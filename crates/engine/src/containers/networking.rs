@@ -201,12 +201,14 @@ impl Wish {
         record: &Record,
         networks: &network::Networks,
         netns: BorrowedFd<'_>,
+        sandbox: &str,
         publish: &[network::Publish],
     ) -> Result<network::Endpoint> {
         let wish = network::Attach {
             container: &record.id,
             name: &record.name,
             netns: Some(netns),
+            sandbox,
             interface: &self.interface,
             mac: self.mac,
             address: self.address,

@@ -60,7 +60,7 @@ impl Engine {
         container.set_shim(None);
         let before = container.record();
         if !before.attached.is_empty()
-            && let Err(err) = self.networks.detach(container.id())
+            && let Err(err) = self.leave_networks(container.id()).await
         {
             tracing::warn!(
                 ctr = container.id().short(),
@@ -69,6 +69,7 @@ impl Engine {
             );
         }
         self.volumes_release(&before);
+        self.plugged_release_all(&before).await;
         let lived = exit.at.since(before.state.started);
         let delay = self.restart_delay(container, &before, exit.code, lived);
         let health = {

@@ -171,6 +171,9 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
                 let (engine, record) = (Arc::clone(cx.engine), Arc::clone(&cx.record));
                 crate::images::blocking(move || engine.volumes_hold(&record)).await?;
             }
+            if crate::volumes::has_plugged(&cx.record) {
+                cx.record = cx.engine.plugged_hold_all(cx.container).await?;
+            }
             cx.engine.write_names(&cx.record, &cx.places)
         })
     }
@@ -178,6 +181,7 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
     fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
             cx.engine.volumes_release(&cx.record);
+            cx.engine.plugged_release_all(&cx.record).await;
             match fs::remove_dir_all(&cx.places.exec) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     Err(Error::io(format!("cannot remove {}", cx.places.exec.display()), e))
@@ -246,6 +250,31 @@ impl<'e> Step<Start<'e>> for SpawnShim {
     }
 }
 
+/// What wires a container, here or on a thread that may block.
+struct Wiring {
+    engine: Arc<Engine>,
+    record: Arc<Record>,
+    wishes: Vec<networking::Wish>,
+    publish: Vec<network::Publish>,
+    netns: fs::File,
+    path: String,
+}
+
+impl Wiring {
+    fn run(self) -> (Vec<network::Endpoint>, Result<()>) {
+        let mut endpoints = Vec::new();
+        for wish in &self.wishes {
+            let networks = &self.engine.networks;
+            let netns = self.netns.as_fd();
+            match wish.attach(&self.record, networks, netns, &self.path, &self.publish) {
+                Ok(endpoint) => endpoints.push(endpoint),
+                Err(err) => return (endpoints, Err(err)),
+            }
+        }
+        (endpoints, Ok(()))
+    }
+}
+
 /// The network, wired into the waiting process's namespace.
 struct AttachNetwork;
 
@@ -277,11 +306,15 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
             if wishes.is_empty() {
                 return network::wire_loopback(netns.as_fd());
             }
-            for wish in wishes {
-                let endpoint =
-                    wish.attach(&record, &cx.engine.networks, netns.as_fd(), &publish)?;
-                cx.endpoints.push(endpoint);
-            }
+            let slow = wishes.iter().any(|w| cx.engine.networks.is_slow(&w.network));
+            let wire =
+                Wiring { engine: Arc::clone(cx.engine), record, wishes, publish, netns, path };
+            let (endpoints, wired) = match slow {
+                false => wire.run(),
+                true => crate::networks::blocking(move || Ok(wire.run())).await?,
+            };
+            cx.endpoints = endpoints;
+            wired?;
             // Kept before the program may run: whoever finds it running after a crash knows its addresses.
             let kept = cx.endpoints.clone();
             cx.container.change(&cx.engine.store, |r| r.set_attached(&kept), |_, _| Ok(()))?;
@@ -296,7 +329,10 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
     fn undo<'a>(&'a self, cx: &'a mut Start<'e>) -> Done<'a> {
         Box::pin(async move {
             cx.endpoints.clear();
-            cx.engine.networks.detach(&cx.record.id)?;
+            cx.engine.leave_networks(&cx.record.id).await?;
+            if cx.record.own_networks().iter().any(|name| cx.engine.networks.is_slow(name)) {
+                cx.engine.settle_networks_later();
+            }
             cx.container.change(&cx.engine.store, |r| r.attached.clear(), |_, _| Ok(())).map(drop)
         })
     }

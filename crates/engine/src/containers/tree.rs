@@ -9,7 +9,7 @@
 
 use super::{Container, Mounted, Places, Record, Status};
 use crate::{Engine, images::blocking};
-use base::{Error, Result};
+use base::{ContainerId, Error, Result};
 use std::{
     fs,
     os::fd::{AsFd as _, OwnedFd},
@@ -60,7 +60,13 @@ impl Engine {
                     blocking(move || work(&engine.live_tree(&record)?, &record)).await
                 }
                 Status::Created | Status::Exited | Status::Restarting => {
-                    blocking(move || work(&engine.still_tree(&record, &path)?, &record)).await
+                    let holder = ContainerId::random();
+                    let seen = engine.plugged_look(&record, &holder).await?;
+                    let (own, looked) = (Arc::clone(&engine), Arc::clone(&seen));
+                    let done =
+                        blocking(move || work(&own.still_tree(&looked, &path)?, &looked)).await;
+                    engine.plugged_leave(&seen, &holder).await;
+                    done
                 }
             }
         });

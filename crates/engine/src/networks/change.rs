@@ -179,5 +179,6 @@ fn spec_of(request: &model::NetworkCreate) -> Result<Spec> {
         config_only: request.config_only,
         config_from: request.config_from.clone().map(|c| c.network).unwrap_or_default(),
         options: options.into_iter().collect::<BTreeMap<_, _>>(),
+        scope: "local".into(),
     })
 }

@@ -66,7 +66,7 @@ impl Engine {
     }
 
     fn plug(
-        &self,
+        self: &Arc<Self>,
         container: &Arc<Container>,
         network: &network::Network,
         asked: model::EndpointSettings,
@@ -77,7 +77,9 @@ impl Engine {
         let used: Vec<_> = next.attached.iter().map(|e| e.interface.clone()).collect();
         let wish = Wish::of(&next, &network.name, &self.networks, &used)?;
         let netns = namespace(&next)?;
-        let endpoint = wish.attach(&next, &self.networks, netns.as_fd(), &[])?;
+        let sandbox = namespace_path(&next);
+        let attached = wish.attach(&next, &self.networks, netns.as_fd(), &sandbox, &[]);
+        let endpoint = attached.inspect_err(|_| self.settle_networks_later())?;
         let noted = container.change(
             &self.store,
             |r| {
@@ -160,6 +162,9 @@ impl Engine {
         super::blocking(move || {
             let netns = namespace(&container.record())?;
             engine.networks.unplug(container.id(), &network.id, netns.as_fd())?;
+            if engine.networks.is_slow(network.id.as_str()) {
+                engine.settle_networks_later();
+            }
             engine.lead(&container)
         })
         .await
@@ -213,8 +218,12 @@ impl Engine {
 
 /// The network namespace of a running container.
 fn namespace(record: &Record) -> Result<File> {
-    let path = format!("/proc/{}/ns/net", record.state.pid);
+    let path = namespace_path(record);
     File::open(&path).map_err(|e| Error::io(format!("cannot open {path}"), e))
+}
+
+fn namespace_path(record: &Record) -> String {
+    format!("/proc/{}/ns/net", record.state.pid)
 }
 
 /// What a client may ask for; what it saw elsewhere and sends back is passed over.

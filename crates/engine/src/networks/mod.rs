@@ -2,7 +2,10 @@
 
 mod change;
 mod connect;
+mod plugins;
 mod watch;
+
+pub(crate) use plugins::Asked;
 
 use crate::{Engine, containers::Container};
 use api::model;
@@ -12,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 const LIST: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// Runs what talks to the kernel for longer than a moment on a thread of its own.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work)
@@ -40,7 +43,7 @@ impl Engine {
             .filter(|n| filters.any("name", |v| n.name.contains(v)))
             .filter(|n| filters.any("id", |v| n.id.as_str().starts_with(v)))
             .filter(|n| filters.exact("driver", &n.spec.driver))
-            .filter(|_| filters.exact("scope", "local"))
+            .filter(|n| filters.exact("scope", &n.spec.scope))
             .filter(|n| filters.labels(|key| n.spec.labels.get(key).map(String::as_str)))
             // The predefined ones are built in, and never dangling.
             .filter(|n| {
@@ -83,7 +86,7 @@ impl Engine {
             name: network.name.clone(),
             id: network.id.to_string(),
             created: network.created.to_string(),
-            scope: "local".into(),
+            scope: spec.scope.clone(),
             driver: spec.driver.clone(),
             enable_ipv4: spec.ipv4,
             enable_ipv6: spec.ipv6,

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// Newest API version served.
 pub const API_VERSION: &str = "1.51";
+/// A plugin that does not answer within this time is not shown.
+const PLUGINS: std::time::Duration = std::time::Duration::from_secs(2);
 /// Oldest API version served.
 pub const MIN_API_VERSION: &str = "1.24";
 
@@ -90,6 +92,15 @@ impl Engine {
                 (name.to_owned(), model::RuntimeInfo { path: config.shim.display().to_string() })
             })
             .collect();
+        let (mut volume_drivers, remote) = futures_util::future::join(
+            self.volume_plugins(PLUGINS),
+            self.plugins.all(network::NETWORK, PLUGINS),
+        )
+        .await;
+        volume_drivers.push(crate::volumes::LOCAL.into());
+        volume_drivers.sort();
+        let own = network::DRIVERS.iter().map(|d| d.name().to_owned());
+        let network_drivers = own.chain(remote.iter().map(|p| p.name().to_owned())).collect();
         let insecure = || now.insecure_registries.iter();
         let own = ["::1/128", "127.0.0.0/8"].into_iter().map(str::to_owned);
         let networks = insecure().filter(|r| r.contains('/')).cloned();
@@ -119,8 +130,8 @@ impl Engine {
                 ["userxattr".into(), "false".into()],
             ],
             plugins: model::PluginsInfo {
-                volume: vec!["local".into()],
-                network: network::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),
+                volume: volume_drivers,
+                network: network_drivers,
                 authorization: Some(now.authorization_plugins.clone())
                     .filter(|names| !names.is_empty()),
                 log: logging::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),

@@ -3,7 +3,7 @@
 //! A copy is made under a name of its own and gets its own when its row is written; when anything fails the folder
 //! goes, and a crash leaves a folder without row, which the next start removes.
 
-use super::{Record, device};
+use super::{LOCAL, Record, create::Wanted};
 use crate::{
     Engine,
     containers::Outgoing,
@@ -14,6 +14,15 @@ use api::model;
 use base::{ContainerId, Error, Principal, Result, Timestamp, event::Event};
 use std::{path::Path, sync::Arc};
 use store::Volume;
+use sys::root::Root;
+
+/// A volume's content, held for as long as somebody reads or writes it.
+struct Open {
+    root: Arc<Root>,
+    name: String,
+    driver: String,
+    holder: ContainerId,
+}
 
 /// The volume that a copy was made of.
 const LABEL_OF: &str = "gantry.volume.copy-of";
@@ -107,6 +116,9 @@ impl Engine {
         by: &Principal,
     ) -> Result<model::Volume> {
         let mut row = self.volume_row(name)?;
+        if !row.doc.is_local() {
+            self.volume_is_folder(&row, "rename")?;
+        }
         self.volume_is_new(name, new, "rename")?;
         let users = self.volume_users(name);
         if !users.is_empty() {
@@ -143,23 +155,21 @@ impl Engine {
     /// # Errors
     /// `NotFound`; `Invalid` when its file system cannot be mounted.
     pub async fn volume_export(self: &Arc<Self>, name: &str) -> Result<Outgoing> {
-        let (engine, name) = (Arc::clone(self), name.to_owned());
-        let holder = ContainerId::random();
-        let root = {
-            let (engine, name, holder) = (Arc::clone(&engine), name.clone(), holder.clone());
-            blocking(move || {
-                engine.volume_hold(&name, &holder)?;
-                engine.volumes.root(&name)
-            })
-            .await
-        };
-        let root = root.inspect_err(|_| self.volume_release(&name, &holder))?;
+        let held = self.volume_open(name).await?;
         let (mut pieces, receiver) = Pieces::new();
-        self.tasks.spawn_blocking(move || {
-            let done = storage::export_tree(&root, &mut pieces);
-            drop(root);
-            engine.volume_release(&name, &holder);
-            pieces.finish(done);
+        let engine = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let root = Arc::clone(&held.root);
+            let exported = blocking(move || {
+                let done = storage::export_tree(&root, &mut pieces);
+                drop(root);
+                pieces.finish(done);
+                Ok(())
+            });
+            if let Err(err) = exported.await {
+                tracing::warn!(vol = held.name, err = err.chain(), "the export broke off");
+            }
+            engine.volume_close(held).await;
         });
         Ok(receiver)
     }
@@ -177,31 +187,71 @@ impl Engine {
     ) -> Result<model::Volume> {
         super::check_name(name, "")?;
         let existed = self.store.read(|tx| tx.volume::<Record>(name))?.is_some();
-        let row = self.volume_make(name, "local", None, None, false, None, by)?;
-        let (engine, own, source, holder) =
-            (Arc::clone(self), name.to_owned(), reader(body), ContainerId::random());
-        let unpacked = blocking(move || {
-            engine.volume_hold(&own, &holder)?;
-            let unpack = || {
-                let (_, mut plain) = image::decompress::open(source, &image::Limits::default())?;
-                let root = engine.volumes.root(&own)?;
-                storage::extract_into(&root, Path::new("/"), &mut plain, &LIMITS)?;
-                std::io::copy(&mut plain, &mut std::io::sink())
-                    .map_err(|e| Error::invalid("cannot read the archive").caused_by(e))?;
-                Ok(())
-            };
-            let done = unpack();
-            engine.volume_release(&own, &holder);
-            done
-        })
-        .await;
+        let wanted = Wanted { name: Some(name.to_owned()), ..Wanted::default() };
+        let shown = self.volume_made(wanted, by).await?;
+        let source = reader(body);
+        let unpacked = match self.volume_open(name).await {
+            Ok(held) => {
+                let root = Arc::clone(&held.root);
+                let done = blocking(move || {
+                    let (_, mut plain) =
+                        image::decompress::open(source, &image::Limits::default())?;
+                    storage::extract_into(&root, Path::new("/"), &mut plain, &LIMITS)?;
+                    std::io::copy(&mut plain, &mut std::io::sink())
+                        .map_err(|e| Error::invalid("cannot read the archive").caused_by(e))?;
+                    Ok(())
+                })
+                .await;
+                self.volume_close(held).await;
+                done
+            }
+            Err(err) => Err(err),
+        };
         if let Err(err) = unpacked {
             if !existed && let Err(left) = self.volume_remove(name, true, by).await {
                 tracing::warn!(vol = name, err = left.chain(), "a half imported volume stays");
             }
             return Err(err);
         }
-        Ok(self.volume_shown(&row))
+        Ok(shown)
+    }
+
+    /// Opens a volume's content and keeps it there until [`Self::volume_close`].
+    async fn volume_open(self: &Arc<Self>, name: &str) -> Result<Open> {
+        let row = self.volume_row(name)?;
+        let (name, holder) = (name.to_owned(), ContainerId::random());
+        if row.doc.is_local() {
+            let (engine, own, who) = (Arc::clone(self), name.clone(), holder.clone());
+            let root = blocking(move || {
+                engine.volume_hold(&own, &who)?;
+                engine.volumes.root(&own)
+            });
+            let root = root.await.inspect_err(|_| self.volume_release(&name, &holder))?;
+            return Ok(Open { root: Arc::new(root), name, driver: LOCAL.into(), holder });
+        }
+        let driver = row.doc.driver;
+        let place = self.plugged_hold(&name, &driver, &holder).await?;
+        let root = blocking(move || {
+            Root::open(&place).map_err(|e| {
+                Error::internal(format!("cannot open {}", place.display())).caused_by(e)
+            })
+        });
+        match root.await {
+            Ok(root) => Ok(Open { root: Arc::new(root), name, driver, holder }),
+            Err(err) => {
+                self.plugged_release(&name, &driver, &holder).await;
+                Err(err)
+            }
+        }
+    }
+
+    async fn volume_close(self: &Arc<Self>, open: Open) {
+        let Open { root, name, driver, holder } = open;
+        drop(root);
+        match driver.as_str() {
+            LOCAL => self.volume_release(&name, &holder),
+            _ => self.plugged_release(&name, &driver, &holder).await,
+        }
     }
 
     /// Finishes what a crash left half renamed.
@@ -230,7 +280,13 @@ impl Engine {
     }
 
     fn volume_is_folder(&self, row: &Volume<Record>, what: &str) -> Result<()> {
-        if device(&row.name, row.doc.options.as_ref())?.is_some() {
+        if !row.doc.is_local() {
+            return Err(Error::invalid(format!(
+                "{what} {}: the volume is the plugin {}'s, not a folder of this engine",
+                row.name, row.doc.driver
+            )));
+        }
+        if row.doc.device(&row.name)?.is_some() {
             return Err(Error::invalid(format!(
                 "{what} {}: the volume is the file system {:?}, not a folder of this engine",
                 row.name,

@@ -1,10 +1,10 @@
-//! Which containers hold a volume that has a file system of its own: it is mounted with the first and
+//! Which containers hold a local volume that has a file system of its own: it is mounted with the first and
 //! unmounted with the last.
 //!
 //! Nothing is written down: the holders are the containers that live, so that a daemon that comes back counts
 //! them again and takes off what nobody holds.
 
-use super::{Record, device};
+use super::{LOCAL, Record};
 use crate::{Engine, containers};
 use base::{ContainerId, Result};
 use std::{
@@ -25,7 +25,7 @@ impl Engine {
     /// `NotFound`; `Invalid` with the kernel's reason.
     pub(crate) fn volume_hold(&self, name: &str, container: &ContainerId) -> Result<()> {
         let row = self.volume_row(name)?;
-        let Some(device) = device(name, row.doc.options.as_ref())? else { return Ok(()) };
+        let Some(device) = row.doc.device(name)? else { return Ok(()) };
         let mut held = self.volume_holders.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.volumes.mount(name, &device)?;
         held.entry(name.to_owned()).or_default().insert(container.clone());
@@ -58,13 +58,13 @@ impl Engine {
         record
             .mounts
             .iter()
-            .filter(|m| m.kind == "volume")
+            .filter(|m| m.kind == "volume" && m.driver == LOCAL)
             .try_for_each(|m| self.volume_hold(&m.name, &record.id))
     }
 
     /// Lets go of all volumes of a container that ended.
     pub(crate) fn volumes_release(&self, record: &containers::Record) {
-        for mount in record.mounts.iter().filter(|m| m.kind == "volume") {
+        for mount in record.mounts.iter().filter(|m| m.kind == "volume" && m.driver == LOCAL) {
             self.volume_release(&mount.name, &record.id);
         }
     }
@@ -87,9 +87,7 @@ impl Engine {
             }
         }
         held.retain(|name, _| {
-            rows.iter().any(|r| {
-                r.name == *name && matches!(device(name, r.doc.options.as_ref()), Ok(Some(_)))
-            })
+            rows.iter().any(|r| r.name == *name && matches!(r.doc.device(name), Ok(Some(_))))
         });
     }
 }

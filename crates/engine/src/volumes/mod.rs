@@ -1,21 +1,31 @@
-//! Volumes: what `docker volume` asks for, over the drivers of `storage`.
+//! Volumes: what `docker volume` asks for, over the local driver of `storage` and over plugins.
 //!
 //! Flow: a volume is a row in the store and a folder of its driver; the row is made after the folder and
 //! goes before it, so that a folder without row is all that a crash can leave, and the next start sweeps it.
+//! A plugin has its volumes itself: the row says what it does not know (labels, options), and a volume without
+//! row, which something else made, is found by asking.
 
 mod copies;
+mod create;
 mod holders;
+mod plugged;
 
+pub(crate) use create::Wanted;
 pub(crate) use holders::Holders;
+pub(crate) use plugged::{Mounts, has_plugged};
 
-use crate::{Engine, images::blocking};
+use crate::Engine;
 use api::model;
 use base::{
     ContainerId, Error, Kind, Principal, Result, Timestamp, event::Event, filters::Filters, names,
 };
+use plugin::volume::Shown;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 use store::Volume;
+
+/// The driver of volumes that are folders of this engine.
+pub(crate) const LOCAL: &str = "local";
 
 /// What is kept of a volume.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -36,15 +46,46 @@ const LABEL_ANONYMOUS: &str = "com.docker.volume.anonymous";
 const LIST: &[&str] = &["dangling", "driver", "label", "label!", "name"];
 const PRUNE: &[&str] = &["all", "label", "label!"];
 
+impl Record {
+    fn is_local(&self) -> bool {
+        self.driver == LOCAL
+    }
+
+    /// The file system that a local volume is, when it is one of its own.
+    fn device(&self, name: &str) -> Result<Option<storage::Device>> {
+        match &self.options {
+            Some(options) if self.is_local() => device(name, options),
+            _ => Ok(None),
+        }
+    }
+}
+
 impl Engine {
+    /// A plugin's volume, as the plugin and its row show it.
+    fn plugged_shown(&self, row: &Volume<Record>, shown: &Shown, scope: String) -> model::Volume {
+        let created = shown.created_at.parse().unwrap_or(row.created);
+        let known = created != Timestamp::default();
+        model::Volume {
+            created_at: if known { created.to_string() } else { String::new() },
+            driver: row.doc.driver.clone(),
+            labels: row.doc.labels.clone(),
+            mountpoint: shown.mountpoint.clone(),
+            name: row.name.clone(),
+            options: row.doc.options.clone(),
+            scope,
+            status: shown.status.clone().filter(|s| !s.is_null()),
+            usage_data: None,
+        }
+    }
+
     fn volume_shown(&self, row: &Volume<Record>) -> model::Volume {
         model::Volume {
             created_at: Timestamp::from_unix(row.created.unix(), 0).to_string(),
             driver: row.doc.driver.clone(),
             labels: row.doc.labels.clone(),
-            mountpoint: self
-                .volumes
-                .mountpoint(&row.name)
+            mountpoint: Some(&row.name)
+                .filter(|_| row.doc.is_local())
+                .and_then(|name| self.volumes.mountpoint(name).ok())
                 .map(|p| p.display().to_string())
                 .unwrap_or_default(),
             name: row.name.clone(),
@@ -76,185 +117,124 @@ impl Engine {
     pub async fn volumes_list(&self, filters: &Filters) -> Result<model::VolumeList> {
         filters.only(LIST)?;
         let dangling = filters.bool("dangling")?;
-        let rows = self.store.read(|tx| tx.volumes::<Record>())?;
+        let mut all: Vec<(Volume<Record>, Option<model::Volume>)> = self
+            .store
+            .read(|tx| tx.volumes::<Record>())?
+            .into_iter()
+            .map(|row| (row, None))
+            .collect();
+        let mut warnings = Vec::new();
+        for listed in self.plugged_list().await {
+            let shown = match listed.volumes {
+                Ok(shown) => shown,
+                Err(err) => {
+                    warnings.push(format!("list {}: {}", listed.driver, err.chain()));
+                    continue;
+                }
+            };
+            // A volume that its plugin does not have any more is none.
+            all.retain(|(row, _)| {
+                row.doc.driver != listed.driver || shown.iter().any(|s| s.name == row.name)
+            });
+            for one in &shown {
+                let show = |row: &_| Some(self.plugged_shown(row, one, listed.scope.clone()));
+                match all.iter_mut().find(|(row, _)| row.name == one.name) {
+                    Some((row, seen)) if row.doc.driver == listed.driver => *seen = show(row),
+                    // Of several volumes with one name the known one counts.
+                    Some(_) => {}
+                    None => {
+                        let row = plugged::found(&listed.driver, &one.name, one);
+                        let seen = show(&row);
+                        all.push((row, seen));
+                    }
+                }
+            }
+        }
+        all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         let label = |row: &Volume<Record>| {
             filters
                 .labels(|key| row.doc.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str))
         };
-        let volumes = rows
-            .iter()
-            .filter(|row| filters.any("name", |n| row.name.contains(n)))
-            .filter(|row| filters.exact("driver", &row.doc.driver))
-            .filter(|row| label(row))
-            .filter(|row| dangling.is_none_or(|d| self.volume_users(&row.name).is_empty() == d))
-            .map(|row| self.volume_shown(row))
+        let volumes = all
+            .into_iter()
+            .filter(|(row, _)| filters.any("name", |n| row.name.contains(n)))
+            .filter(|(row, _)| filters.exact("driver", &row.doc.driver))
+            .filter(|(row, _)| label(row))
+            .filter(|(row, _)| {
+                dangling.is_none_or(|d| self.volume_users(&row.name).is_empty() == d)
+            })
+            .map(|(row, seen)| seen.unwrap_or_else(|| self.volume_shown(&row)))
             .collect();
-        Ok(model::VolumeList { volumes, warnings: None })
+        Ok(model::VolumeList { volumes, warnings: (!warnings.is_empty()).then_some(warnings) })
     }
 
     /// `GET /volumes/{name}`.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Unavailable` when its plugin cannot be asked.
     pub async fn volume_inspect(&self, name: &str) -> Result<model::Volume> {
-        Ok(self.volume_shown(&self.volume_row(name)?))
-    }
-
-    /// `POST /volumes/create`; creating a volume that is there answers with it.
-    ///
-    /// # Errors
-    /// `Invalid` for a bad name or option; `NotFound` for an unknown driver; `Conflict` when it exists
-    /// with another driver.
-    pub async fn volume_create(
-        &self,
-        request: model::VolumeCreate,
-        by: &Principal,
-    ) -> Result<model::Volume> {
-        let anonymous = request.name.is_empty();
-        let name = if anonymous { base::id::random_hex() } else { request.name.clone() };
-        let driver = if request.driver.is_empty() { "local" } else { &request.driver };
-        let row = self.volume_make(
-            &name,
-            driver,
-            request.driver_opts,
-            request.labels,
-            anonymous,
-            None,
-            by,
-        )?;
-        Ok(self.volume_shown(&row))
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "each is a part of the row")]
-    fn volume_make(
-        &self,
-        name: &str,
-        driver: &str,
-        options: Option<BTreeMap<String, String>>,
-        labels: Option<BTreeMap<String, String>>,
-        anonymous: bool,
-        container: Option<&ContainerId>,
-        by: &Principal,
-    ) -> Result<Volume<Record>> {
-        check_name(name, HINT)?;
-        if driver != "local" {
-            return Err(Error::not_found(format!(
-                "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-            )));
-        }
-        device(name, options.as_ref())?;
-        if let Some(row) = self.store.read(|tx| tx.volume::<Record>(name))? {
-            if row.doc.driver != driver {
-                return Err(Error::conflict(format!(
-                    "create {name}: conflict: volume name must be unique"
-                )));
+        let missing = || Error::not_found(format!("get {name}: no such volume"));
+        let row = self.store.read(|tx| tx.volume::<Record>(name))?;
+        let (row, shown) = match row {
+            Some(row) if row.doc.is_local() => return Ok(self.volume_shown(&row)),
+            Some(row) => {
+                let shown = self.plugged_get(&row.doc.driver, name).await?;
+                (row, shown.ok_or_else(missing)?)
             }
-            return Ok(row);
-        }
-        self.volumes.create(name)?;
-        let mut labels = labels;
-        if anonymous {
-            labels.get_or_insert_default().insert(LABEL_ANONYMOUS.into(), String::new());
-        }
-        let now = Timestamp::now();
-        let doc = Record {
-            driver: driver.to_owned(),
-            labels,
-            options: options.filter(|o| !o.is_empty()),
-            anonymous,
-            created_by: by.clone(),
-            last_used: now,
-            renamed_from: String::new(),
+            None => self.plugged_find(name).await.ok_or_else(missing)?,
         };
-        let row = Volume { name: name.to_owned(), created: now, doc };
-        let mut event = Event::new("volume", "create", name).with("driver", driver).by(by);
-        if let Some(container) = container {
-            event = event.with("container", container.as_str());
-        }
-        self.store.write(|tx| {
-            tx.put_volume(&row)?;
-            tx.emit(event);
-            Ok(())
-        })?;
-        Ok(row)
+        let scope = self.volume_driver(&row.doc.driver).await?.scope().await;
+        Ok(self.plugged_shown(&row, &shown, scope))
     }
 
-    /// A volume for a container's mount: found, or made.
-    pub(crate) async fn volume_for_container(
-        &self,
-        name: Option<String>,
-        driver: &str,
-        options: BTreeMap<String, String>,
-        labels: BTreeMap<String, String>,
-        container: &ContainerId,
-        by: &Principal,
-    ) -> Result<model::Volume> {
-        let anonymous = name.is_none();
-        let name = name.unwrap_or_else(base::id::random_hex);
-        let some = |map: BTreeMap<String, String>| (!map.is_empty()).then_some(map);
-        let row = self.volume_make(
-            &name,
-            driver,
-            some(options),
-            some(labels),
-            anonymous,
-            Some(container),
-            by,
-        )?;
-        Ok(self.volume_shown(&row))
-    }
-
-    /// Fills an empty volume with what the image has at `target`, for a container that is being made.
-    pub(crate) async fn volume_fill(
-        self: &Arc<Self>,
-        name: &str,
-        active: &storage::Active,
-        target: &str,
-        container: &ContainerId,
-    ) -> Result<()> {
-        let (engine, name, target, layers, container) = (
-            Arc::clone(self),
-            name.to_owned(),
-            target.to_owned(),
-            active.layers.clone(),
-            container.clone(),
-        );
-        blocking(move || {
-            engine.volume_hold(&name, &container)?;
-            let image = engine.snapshots.view(&layers)?;
-            let filled = engine.volumes.copy_up(&name, &image, Path::new(&target));
-            engine.volume_release(&name, &container);
-            filled
-        })
-        .await
-    }
-
-    /// `DELETE /volumes/{name}`.
+    /// `DELETE /volumes/{name}`. With `force` a volume goes from here even when its plugin does not remove it.
     ///
     /// # Errors
-    /// `NotFound` unless `force`; `Conflict` while a container uses it.
+    /// `NotFound` unless `force`; `Conflict` while a container uses it; the plugin's.
     pub async fn volume_remove(&self, name: &str, force: bool, by: &Principal) -> Result<()> {
-        if let Err(err) = self.volume_row(name) {
-            return if force && err.kind() == Kind::NotFound { Ok(()) } else { Err(err) };
-        }
+        let row = match self.store.read(|tx| tx.volume::<Record>(name))? {
+            Some(row) => row,
+            None => match self.plugged_find(name).await {
+                Some((row, _)) => row,
+                None if force => return Ok(()),
+                None => return Err(Error::not_found(format!("get {name}: no such volume"))),
+            },
+        };
         let users = self.volume_users(name);
         if !users.is_empty() {
             let list = users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(Error::conflict(format!("remove {name}: volume is in use - [{list}]")));
         }
-        self.volume_drop(name, by)
+        if row.doc.is_local() {
+            // Before the row goes: what is mounted there is not ours to delete.
+            self.volumes.unmount(name)?;
+            self.volume_forget(&row, by)?;
+            return self.volumes.remove(name);
+        }
+        match self.plugged_remove(&row.doc.driver, name).await {
+            Ok(()) => {}
+            Err(err) if force => {
+                tracing::warn!(
+                    vol = name,
+                    err = err.chain(),
+                    "the volume may stay with its plugin"
+                );
+                self.plugged_forget(name)?;
+            }
+            Err(err) => return Err(Error::wrap(format!("remove {name}"), err)),
+        }
+        self.volume_forget(&row, by)
     }
 
-    fn volume_drop(&self, name: &str, by: &Principal) -> Result<()> {
-        // Before the row goes: what is mounted there is not ours to delete.
-        self.volumes.unmount(name)?;
-        let event = Event::new("volume", "destroy", name).with("driver", "local").by(by);
+    /// Deletes the row, with its event.
+    fn volume_forget(&self, row: &Volume<Record>, by: &Principal) -> Result<()> {
+        let event =
+            Event::new("volume", "destroy", &row.name).with("driver", &row.doc.driver).by(by);
         self.store.write(|tx| {
-            tx.delete_volume(name)?;
+            tx.delete_volume(&row.name)?;
             tx.emit(event);
             Ok(())
-        })?;
-        self.volumes.remove(name)
+        })
     }
 
     /// Removes a container's anonymous volume, unless another container uses it.
@@ -283,14 +263,16 @@ impl Engine {
         for row in rows {
             let label =
                 |key: &str| row.doc.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
-            if !(everything || row.doc.anonymous)
+            // compat(docker 28): what a plugin has is not pruned.
+            if !row.doc.is_local()
+                || !(everything || row.doc.anonymous)
                 || !filters.labels(label)
                 || !self.volume_users(&row.name).is_empty()
             {
                 continue;
             }
             let bytes = self.volumes.usage(&row.name).map_or(0, |u| u.bytes);
-            match self.volume_drop(&row.name, by) {
+            match self.volume_remove(&row.name, false, by).await {
                 Ok(()) => {
                     reclaimed += bytes;
                     deleted.push(row.name);
@@ -317,6 +299,7 @@ impl Engine {
         let rows = self.store.read(|tx| tx.volumes::<Record>())?;
         Ok(rows
             .iter()
+            .filter(|row| row.doc.is_local())
             .map(|row| {
                 let mut shown = self.volume_shown(row);
                 shown.usage_data = Some(model::VolumeUsage {
@@ -330,8 +313,9 @@ impl Engine {
 
     /// Takes off what is mounted for containers that ended while the daemon was away, and removes folders
     /// that no row knows: a crash between folder and row left them.
-    pub(crate) fn sweep_volumes(&self) -> Result<()> {
+    pub(crate) fn sweep_volumes(self: &Arc<Self>) -> Result<()> {
         self.finish_renames()?;
+        self.plugged_recover()?;
         let rows = self.store.read(|tx| tx.volumes::<Record>())?;
         self.volumes_recover(&rows);
         for name in self.volumes.list()? {
@@ -358,12 +342,7 @@ pub(crate) fn check_name(name: &str, hint: &str) -> Result<()> {
     })
 }
 
-/// What a volume's options ask to be mounted.
-fn device(
-    name: &str,
-    options: Option<&BTreeMap<String, String>>,
-) -> Result<Option<storage::Device>> {
-    let none = BTreeMap::new();
-    storage::Device::parse(options.unwrap_or(&none))
-        .map_err(|e| Error::new(e.kind(), format!("create {name}: {e}")))
+/// What a local volume's options ask to be mounted.
+fn device(name: &str, options: &BTreeMap<String, String>) -> Result<Option<storage::Device>> {
+    storage::Device::parse(options).map_err(|e| Error::new(e.kind(), format!("create {name}: {e}")))
 }

@@ -92,6 +92,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Authorization plugins to ask, in this order",
     ),
     flag("plugin-dir", "plugin-dirs", List, "Folders in which plugins are looked for"),
+    flag(
+        "plugin-timeout",
+        "plugin-timeout",
+        Number,
+        "Seconds that a plugin may take for an answer",
+    ),
     flag("bip", "bip", Text, "IPv4 address for the default bridge"),
     flag("bip6", "bip6", Text, "IPv6 address for the default bridge"),
     short('b', flag("bridge", "bridge", Text, "Attach containers to a network bridge, or none")),

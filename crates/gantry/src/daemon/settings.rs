@@ -23,6 +23,8 @@ const EVENT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 const SHM_BYTES: i64 = 64 << 20;
 /// dockerd's `--shutdown-timeout`, seconds.
 const SHUTDOWN_SECONDS: i64 = 15;
+/// Docker's bound for most questions to plugins.
+const PLUGIN_SECONDS: i64 = 60;
 /// Layers downloaded at once. dockerd's default is 3; here they are unpacked while they come.
 const MAX_DOWNLOADS: i64 = 6;
 /// dockerd's `--max-concurrent-uploads`.
@@ -98,10 +100,7 @@ impl Settings {
             },
             oom_score: given.asked_number("oom-score-adjust").filter(|score| *score != 0),
             authorization: given.list("authorization-plugin"),
-            plugin_folders: match given.list("plugin-dir") {
-                none if none.is_empty() => server::PLUGIN_FOLDERS.map(PathBuf::from).to_vec(),
-                some => some.into_iter().map(PathBuf::from).collect(),
-            },
+            plugin_folders: plugin_folders(&given),
             metrics: given.text("metrics-addr").filter(|a| !a.is_empty()).map(str::to_owned),
             group: given.text("group").filter(|g| !g.is_empty()).map(str::to_owned),
             pidfile: given.path("pidfile").unwrap_or_else(|| role.pidfile().into()),
@@ -270,6 +269,10 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
         default_stop_timeout: stop_timeout,
         authorization_plugins: given.list("authorization-plugin"),
+        plugin_folders: plugin_folders(given),
+        plugin_timeout: Duration::from_secs(
+            positive(given, "plugin-timeout", PLUGIN_SECONDS)? as u64
+        ),
         seccomp,
         cdi_spec_dirs: match given.list("cdi-spec-dir") {
             none if none.is_empty() => vec!["/etc/cdi".into(), "/var/run/cdi".into()],
@@ -291,6 +294,13 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         live_restore: given.switch("live-restore", false),
         event_retention: EVENT_RETENTION,
     })
+}
+
+fn plugin_folders(given: &Given<'_>) -> Vec<PathBuf> {
+    match given.list("plugin-dir") {
+        none if none.is_empty() => server::PLUGIN_FOLDERS.map(PathBuf::from).to_vec(),
+        some => some.into_iter().map(PathBuf::from).collect(),
+    }
 }
 
 fn positive(given: &Given<'_>, name: &str, default: i64) -> Result<usize> {

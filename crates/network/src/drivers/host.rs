@@ -9,7 +9,7 @@ use base::{ContainerId, EndpointId, Result};
 pub struct Host;
 
 impl Driver for Host {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "host"
     }
 

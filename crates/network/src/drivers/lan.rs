@@ -9,8 +9,7 @@
 
 use super::{Driver, Opening, Plane, Wired, bridge::kernel, inside, settings_of_a_namespace};
 use crate::{
-    Attach, Common, Endpoint, Leftovers, Mac, Repair, Spec, Subnet, ipam::Pool, leases::Leases,
-    ports::Ports,
+    Attach, Common, Endpoint, Leftovers, Mac, Repair, Spec, Subnet, leases::Leases, ports::Ports,
 };
 use base::{ContainerId, EndpointId, Error, NetworkId, Result};
 use std::{
@@ -61,7 +60,7 @@ enum Make {
 }
 
 impl Driver for Lan {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
             Self::Macvlan => "macvlan",
             Self::Ipvlan => "ipvlan",
@@ -88,16 +87,7 @@ impl Driver for Lan {
         let mut route = Route::open().map_err(kernel)?;
         let made = self.make_parent(&mut route, &settings)?;
         self.below(&mut route, &settings.parent)?;
-        let mut pools = Vec::new();
-        let mut gateways = Vec::new();
-        for pool in &opening.spec.ipam.pools {
-            let mut reserved: Vec<IpAddr> = pool.auxiliary.values().copied().collect();
-            reserved.extend(pool.gateway);
-            pools.push(Pool::new(pool.subnet, pool.range, &reserved)?);
-            gateways.extend(pool.gateway);
-        }
-        // The first subnet of each family is the one that is given from.
-        pools.dedup_by_key(|pool| pool.subnet().is_ipv6());
+        let gateways = opening.spec.ipam.pools.iter().filter_map(|pool| pool.gateway).collect();
         let outward = !opening.spec.internal && settings.make != Some(Make::Nowhere);
         Ok(Box::new(Live {
             kind: *self,
@@ -105,7 +95,7 @@ impl Driver for Lan {
             gateways: if outward { gateways } else { Vec::new() },
             outward,
             settings,
-            leases: Mutex::new(Leases::new(pools)),
+            leases: Mutex::new(Leases::of(opening.spec)?),
         }))
     }
 }
@@ -341,7 +331,7 @@ impl Plane for Live {
                 gateway: self.gateway(false),
                 gateway6: self.gateway(true),
                 mac,
-                ports: Vec::new(),
+                ..Wired::default()
             }),
             Err(error) => {
                 self.give_back(key);

@@ -1,6 +1,6 @@
 //! Network drivers: what makes a kind of network.
 //!
-//! A [`Driver`] opens a [`Plane`], one live network; the plane wires containers. A new driver is one file
+//! Any other name is a plugin's (`remote.rs`). A [`Driver`] opens a [`Plane`], one live network; the plane wires containers. A new driver is one file
 //! and one word in [`DRIVERS`]; it must pass the contract suite in `contract.rs`.
 
 pub(crate) mod bridge;
@@ -8,6 +8,7 @@ mod host;
 pub(crate) mod inside;
 mod lan;
 pub(crate) mod null;
+pub(crate) mod remote;
 
 use crate::{
     Attach, Common, Config, Endpoint, Leftovers, Publish, Published, Repair, Spec, Subnet,
@@ -34,7 +35,7 @@ pub struct Opening<'a> {
 /// A kind of network.
 pub trait Driver: fmt::Debug + Sync {
     /// Docker's name of it.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Whether its endpoints have addresses, so that a network needs subnets.
     fn has_addresses(&self) -> bool {
@@ -78,6 +79,8 @@ pub struct Wired {
     pub mac: Option<crate::Mac>,
     /// Published ports.
     pub ports: Vec<Published>,
+    /// Name of the link inside, when it is another than was wished for.
+    pub interface: Option<String>,
 }
 
 /// One live network.
@@ -171,14 +174,9 @@ pub trait Plane: fmt::Debug + Send + Sync {
 pub static DRIVERS: &[&dyn Driver] =
     &[&bridge::Bridge, &host::Host, &null::Null, &lan::Lan::Macvlan, &lan::Lan::Ipvlan];
 
-/// The driver of this name.
-///
-/// # Errors
-/// `NotFound`, with Docker's words.
-pub fn named(name: &str) -> Result<&'static dyn Driver> {
-    DRIVERS.iter().copied().find(|driver| driver.name() == name).ok_or_else(|| {
-        base::Error::not_found(format!("could not resolve driver {name} in registry"))
-    })
+/// Whether a driver is one of ours.
+pub(crate) fn is_own(name: &str) -> bool {
+    DRIVERS.iter().any(|driver| driver.name() == name)
 }
 
 /// Sets what Docker sets in every network namespace of a container's own: low ports and ping need no

@@ -14,7 +14,7 @@ use sys::{
 pub struct Null;
 
 impl Driver for Null {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "null"
     }
 

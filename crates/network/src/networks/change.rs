@@ -2,18 +2,20 @@
 //!
 //! Flow of making: check and choose subnets -> row -> kernel -> event. Of removing: kernel -> row and event.
 //! So a daemon that dies in between leaves a row whose network the next start makes whole, never something
-//! in the kernel that no row knows.
+//! in the kernel that no row knows. Where plugins have a part the row is marked while they are told, and nobody
+//! else waits for them; a marked row that the next start finds is a network whose end they have to be told.
 //! Source: Moby `daemon/network.go` and `daemon/libnetwork/controller.go` (behaviour and words).
 
-use super::{Live, Network, Networks, Record, boot, predefined};
+use super::{Live, Network, Networks, Record, boot, not_found, predefined};
 use crate::{
     Spec, Subnet,
     drivers::{self, bridge},
     ipam,
+    plugged::{is_ipam_plugin, is_slow},
     spec::Pool,
 };
 use base::{Error, Kind, NetworkId, Result, Timestamp};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use store::{Store, Tx};
 use sys::netlink::Route;
 
@@ -48,24 +50,89 @@ impl Networks {
                 "operation is not permitted on predefined {name} network"
             )));
         }
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = self.all().iter().find(|l| l.network.name == name) {
-            return Err(Error::conflict(format!(
-                "network with name {} already exists",
-                other.network.name
-            )));
-        }
+        let mut changing = self.changing();
+        self.refuse_taken(name)?;
         self.inherit(&mut spec)?;
-        let driver = drivers::named(&spec.driver)?;
+        let driver = self.driver(&spec.driver)?;
         if !driver.creatable() {
             return Err(forbidden(format!(
                 "only one instance of \"{}\" network is allowed",
                 driver.name()
             )));
         }
+        let slow = is_slow(&spec);
+        if slow {
+            // Plugins hold up nobody else.
+            drop(changing);
+            self.ask_plugins(&mut spec)?;
+            changing = self.changing();
+        }
+        let (live, row, warning) = match self.prepare(store, name, &spec, slow) {
+            Ok(prepared) => prepared,
+            Err(err) => {
+                drop(changing);
+                self.give_pools_back(&spec);
+                return Err(err);
+            }
+        };
+        let network = live.network.clone();
+        let changing = if slow {
+            // It has its name and its subnets from here on, but nobody comes on it yet.
+            self.add(&live);
+            drop(changing);
+            None
+        } else {
+            Some(changing)
+        };
+        let announced = self.bring_up(&live).and_then(|switched_on| {
+            let mut row = row;
+            store.write(|tx| {
+                if switched_on || slow {
+                    row.doc.forwarding_since = if switched_on { boot() } else { None };
+                    row.doc.unfinished = false;
+                    tx.put_network(&row)?;
+                }
+                with(tx, &network)
+            })
+        });
+        if let Err(error) = announced {
+            self.drop_live(&live);
+            self.undo(store, &live)?;
+            return Err(error);
+        }
+        *live.gone.write().unwrap_or_else(PoisonError::into_inner) = false;
+        if !slow {
+            self.add(&live);
+        }
+        drop(changing);
+        Ok(Made { network, warning })
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse_taken(&self, name: &str) -> Result<()> {
+        match self.all().iter().find(|l| l.network.name == name) {
+            Some(_) => Err(Error::conflict(format!("network with name {name} already exists"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Chooses subnets, checks, and writes the row; one that plugins are still to be told of is unfinished.
+    fn prepare(
+        &self,
+        store: &Store,
+        name: &str,
+        spec: &Spec,
+        slow: bool,
+    ) -> Result<(Arc<Live>, store::Network<Record>, String)> {
+        self.refuse_taken(name)?;
+        let mut spec = spec.clone();
         let id = NetworkId::random();
         let mut warning = String::new();
         if !spec.config_only {
+            let driver = self.driver(&spec.driver)?;
             warning = self.choose_subnets(&mut spec, driver.has_addresses())?;
             driver.check(&id, &spec, &self.config.common)?;
             self.refuse_shared_bridge(&id, &spec)?;
@@ -73,58 +140,69 @@ impl Networks {
         let created = Timestamp::now();
         let was_off = self.all().iter().any(|l| l.forwarding_was_off);
         let live = Live::new(id.clone(), name, created, spec.clone(), was_off);
-        let mut row = store::Network {
-            id,
-            name: name.to_owned(),
-            doc: Record {
-                driver: spec.driver.clone(),
-                created,
-                forwarding_since: None,
-                spec: Some(spec),
-            },
+        *live.gone.write().unwrap_or_else(PoisonError::into_inner) = true;
+        let doc = Record {
+            driver: spec.driver.clone(),
+            created,
+            forwarding_since: None,
+            spec: Some(spec),
+            unfinished: slow,
         };
+        let row = store::Network { id, name: name.to_owned(), doc };
         store.write(|tx| tx.put_network(&row))?;
-        let opened = match live.network.spec.config_only {
-            true => Ok(false),
-            false => live.plane(self).map(|plane| plane.switched_forwarding_on()),
-        };
-        let network = live.network.clone();
-        let announced = opened.and_then(|switched_on| {
-            store.write(|tx| {
-                if switched_on {
-                    row.doc.forwarding_since = boot();
-                    tx.put_network(&row)?;
-                }
-                with(tx, &network)
-            })
-        });
-        if let Err(error) = announced {
-            if let Some(Err(left)) = live.opened().map(|plane| plane.remove()) {
-                tracing::warn!(
-                    net = name,
-                    err = left.chain(),
-                    "a failed network was not wholly removed"
-                );
-            }
-            store.write(|tx| tx.delete_network(&row.id))?;
-            return Err(error);
+        Ok((Arc::new(live), row, warning))
+    }
+
+    /// Makes a network in the kernel and tells its plugin; whether that made a router of this machine.
+    fn bring_up(&self, live: &Live) -> Result<bool> {
+        let spec = &live.network.spec;
+        if spec.config_only {
+            return Ok(false);
         }
-        self.add(live);
-        Ok(Made { network, warning })
+        let switched_on = live.plane(self)?.switched_forwarding_on();
+        if let Some(driver) = self.driver_plugin(spec)? {
+            driver.create_network(&live.network.id, spec)?;
+        }
+        Ok(switched_on)
+    }
+
+    /// Takes back a network that did not come to be. What plugins cannot be told now they are told later.
+    fn undo(&self, store: &Store, live: &Live) -> Result<()> {
+        let network = &live.network;
+        if let Some(Err(left)) = live.opened().map(|plane| plane.remove()) {
+            tracing::warn!(
+                net = network.name,
+                err = left.chain(),
+                "a failed network was not wholly removed"
+            );
+        }
+        if is_slow(&network.spec)
+            && let Err(left) = self.undo_network(&network.id, &network.spec)
+        {
+            tracing::warn!(net = network.name, err = left.chain(), "its plugin is told later");
+            self.leave_unfinished(network.id.clone(), network.spec.clone());
+            return Ok(());
+        }
+        store.write(|tx| tx.delete_network(&network.id).map(drop))
+    }
+
+    fn drop_live(&self, live: &Arc<Live>) {
+        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|l| !Arc::ptr_eq(l, live));
     }
 
     /// Removes a network that nobody is on; `with` adds to the transaction that forgets it.
     ///
     /// # Errors
     /// `NotFound`; `Forbidden` for a predefined network, for one with endpoints, and for a template that
-    /// others were made from.
+    /// others were made from; a plugin does not answer.
     pub fn remove(
         &self,
         store: &Store,
         name: &str,
         with: impl FnOnce(&Tx<'_>, &Network) -> Result<()>,
     ) -> Result<()> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changing = Some(self.changing());
         let live = self.resolve(name)?;
         let network = &live.network;
         if network.predefined() {
@@ -139,35 +217,72 @@ impl Networks {
             return Err(forbidden(format!("configuration network \"{}\" is in use", network.name)));
         }
         let mut gone = live.gone.write().unwrap_or_else(PoisonError::into_inner);
-        let members = self.members(&network.id);
-        if !members.is_empty() {
-            let told: Vec<_> = members
-                .iter()
-                .map(|(container, endpoint)| {
-                    let name = endpoint.names.first().map_or(container.short(), String::as_str);
-                    format!("name:\"{name}\" id:\"{}\"", endpoint.id.short())
-                })
-                .collect();
-            return Err(forbidden(format!(
-                "error while removing network: network {} has active endpoints ({})",
-                network.name,
-                told.join(", ")
-            )));
+        if *gone {
+            return Err(not_found(name));
         }
+        self.refuse_members(network)?;
         // Whatever comes of it, the next use opens the network anew.
         let plane = live.slot().take();
         if let Some(plane) = plane {
             plane.remove()?;
         }
-        store.write(|tx| {
+        if is_slow(&network.spec) {
+            *gone = true;
+            drop(gone);
+            changing = None;
+            let told = self.mark(store, network, true).and_then(|()| {
+                self.undo_network(&network.id, &network.spec)
+                    .inspect_err(|_| drop(self.mark(store, network, false)))
+            });
+            gone = live.gone.write().unwrap_or_else(PoisonError::into_inner);
+            if let Err(err) = told {
+                *gone = false;
+                return Err(err);
+            }
+        }
+        let forgotten = store.write(|tx| {
             tx.delete_network(&network.id)?;
             with(tx, network)
-        })?;
+        });
+        *gone = forgotten.is_ok();
+        forgotten?;
         self.drop_table(&live);
-        *gone = true;
-        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|l| !Arc::ptr_eq(l, &live));
+        self.drop_live(&live);
+        drop(changing);
         Ok(())
+    }
+
+    fn refuse_members(&self, network: &Network) -> Result<()> {
+        let members = self.members(&network.id);
+        if members.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<_> = members
+            .iter()
+            .map(|(container, endpoint)| {
+                let name = endpoint.names.first().map_or(container.short(), String::as_str);
+                format!("name:\"{name}\" id:\"{}\"", endpoint.id.short())
+            })
+            .collect();
+        Err(forbidden(format!(
+            "error while removing network: network {} has active endpoints ({})",
+            network.name,
+            told.join(", ")
+        )))
+    }
+
+    /// Notes whether plugins are being told of a network.
+    fn mark(&self, store: &Store, network: &Network, unfinished: bool) -> Result<()> {
+        store.write(|tx| {
+            let rows = tx.networks::<Record>()?;
+            match rows.into_iter().find(|row| row.id == network.id) {
+                Some(mut row) => {
+                    row.doc.unfinished = unfinished;
+                    tx.put_network(&row)
+                }
+                None => Ok(()),
+            }
+        })
     }
 
     /// Takes over what a template says.
@@ -231,6 +346,8 @@ impl Networks {
                 pools.map(|p| (l.network.name.clone(), p.subnet)).collect::<Vec<_>>()
             })
             .collect();
+        // Two networks of plugins may have the same addresses in different places.
+        let foreign = is_ipam_plugin(&spec.ipam.driver) && !drivers::is_own(&spec.driver);
         let mut warnings = Vec::new();
         let mut pools = Vec::new();
         for (ipv6, wanted) in [(false, spec.ipv4), (true, spec.ipv6)] {
@@ -250,7 +367,7 @@ impl Networks {
                     given.iter().map(|p| p.subnet.to_string()).collect::<Vec<_>>().join(", ")
                 )));
             }
-            for pool in &given {
+            for pool in given.iter().filter(|_| !foreign) {
                 if let Some((other, subnet)) = own.iter().find(|(_, s)| s.overlaps(pool.subnet)) {
                     return Err(forbidden(format!(
                         "invalid pool request: Pool overlaps with other one on this address space: {} meets {subnet} of network {other}",
@@ -269,13 +386,7 @@ impl Networks {
                 let taken: Vec<_> =
                     host.iter().copied().chain(own.iter().map(|(_, subnet)| *subnet)).collect();
                 let subnet = ipam::choose(&self.config.pools, ipv6, &taken)?;
-                let mut pool = Pool {
-                    subnet,
-                    range: None,
-                    gateway: None,
-                    auxiliary: Default::default(),
-                    chosen: true,
-                };
+                let mut pool = Pool::chosen(subnet);
                 pool.gateway = pool.default_gateway();
                 pools.push(pool);
             } else {

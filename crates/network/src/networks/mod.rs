@@ -2,12 +2,14 @@
 //!
 //! Flow: [`Networks::open`] makes the predefined networks and opens those of the store; `change.rs` makes and
 //! removes user-defined ones; here containers come and go; `gateway.rs` leads their default routes;
-//! `tables.rs` tells their names; `watch.rs` keeps the kernel as it should be.
+//! `outside.rs` asks plugins and `settle.rs` tells them of ends; `tables.rs` tells their names; `watch.rs` keeps the kernel as it should be.
 //! Invariants: a network is removed only when nobody is on it and nobody is coming; one that cannot be opened
 //! (its bridge's name is another's, say) says so when it is used, and does not keep the daemon from starting.
 
 mod change;
 mod gateway;
+mod outside;
+mod settle;
 mod tables;
 mod watch;
 
@@ -15,8 +17,9 @@ pub use change::Made;
 
 use crate::{
     Attach, Config, Endpoint, Leftovers, Repair, Spec,
-    drivers::{self, Opening, Plane},
+    drivers::{Opening, Plane},
     instance::Claim,
+    plugged,
     ports::Ports,
 };
 use base::{ContainerId, EndpointId, Error, NetworkId, Result, Timestamp};
@@ -43,6 +46,9 @@ struct Record {
     /// What a user-defined one was asked for.
     #[serde(default)]
     spec: Option<Spec>,
+    /// Its plugins are being told of its making or removal: if that breaks off, they are told that it is gone.
+    #[serde(default)]
+    unfinished: bool,
 }
 
 /// A network, as `network inspect` needs it.
@@ -104,6 +110,9 @@ pub struct Networks {
     /// Keeps other daemons off our bridge and its table.
     _claim: Option<Claim>,
     endpoints: Mutex<HashMap<ContainerId, Vec<Endpoint>>>,
+    /// Networks whose end plugins still have to be told.
+    unfinished: Mutex<Vec<settle::Unfinished>>,
+    busy: settle::Busy,
 }
 
 impl Networks {
@@ -125,6 +134,8 @@ impl Networks {
             changing: Mutex::default(),
             _claim: claim,
             endpoints: Mutex::default(),
+            unfinished: Mutex::default(),
+            busy: settle::Busy::default(),
         };
         let mut was_off = rows.iter().any(since);
         for (name, driver) in PREDEFINED {
@@ -141,10 +152,14 @@ impl Networks {
                 store.write(|tx| tx.put_network(&row))?;
                 was_off = true;
             }
-            networks.add(live);
+            networks.add(&Arc::new(live));
         }
         for mut row in rows.into_iter().filter(|row| !predefined(&row.name)) {
             let Some(spec) = row.doc.spec.clone() else { continue };
+            if row.doc.unfinished {
+                networks.leave_unfinished(row.id, spec);
+                continue;
+            }
             let live = Live::new(row.id.clone(), &row.name, row.doc.created, spec, was_off);
             match live.plane(&networks) {
                 Ok(plane) if plane.switched_forwarding_on() => {
@@ -159,14 +174,14 @@ impl Networks {
                     "a network cannot be opened; it is tried again when it is used"
                 ),
             }
-            networks.add(live);
+            networks.add(&Arc::new(live));
         }
         Ok(networks)
     }
 
-    fn add(&self, live: Live) {
+    fn add(&self, live: &Arc<Live>) {
         let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::new(live));
+        all.push(Arc::clone(live));
         all.sort_by(|a, b| a.network.name.cmp(&b.network.name));
     }
 
@@ -202,7 +217,7 @@ impl Networks {
     ///
     /// # Errors
     /// `NotFound` for the network; `Forbidden` when the container is on it already; otherwise as
-    /// [`drivers::Plane::attach`].
+    /// [`crate::drivers::Plane::attach`].
     pub fn attach(&self, network: &str, wish: &Attach<'_>) -> Result<Endpoint> {
         let live = self.resolve(network)?;
         let gone = live.gone.read().unwrap_or_else(PoisonError::into_inner);
@@ -221,14 +236,21 @@ impl Networks {
         }
         live.check_wish(wish)?;
         let id = EndpointId::random();
-        let wired = live.plane(self)?.attach(&id, wish).map_err(|e| live.explain(e))?;
+        let plane = live.plane(self)?;
+        // Until it is among the endpoints its note is nobody else's affair.
+        let telling = self.busy.take(&id);
+        let wired = match plugged::is_slow(&live.network.spec) {
+            false => plane.attach(&id, wish),
+            true => self.attach_plugged(&live.network, &*plane, &id, wish),
+        };
+        let wired = wired.map_err(|e| live.explain(e))?;
         let endpoint = Endpoint {
             id,
             network: live.network.id.clone(),
             network_name: live.network.name.clone(),
             driver: live.network.spec.driver.clone(),
             link: wired.link,
-            interface: wish.interface.to_owned(),
+            interface: wired.interface.unwrap_or_else(|| wish.interface.to_owned()),
             address: wired.address,
             address6: wired.address6,
             gateway: wired.gateway,
@@ -239,6 +261,7 @@ impl Networks {
             ports: wired.ports,
         };
         self.endpoints().entry(wish.container.clone()).or_default().push(endpoint.clone());
+        drop(telling);
         if let Err(error) = self.write_table(&live) {
             drop(gone);
             if let Some(netns) = wish.netns {
@@ -262,6 +285,7 @@ impl Networks {
             if let Some(plane) = self.plane_of(&endpoint.network) {
                 result = result.and(plane.detach(endpoint));
             }
+            result = result.and(self.tell_left(endpoint));
         }
         result
     }
@@ -299,10 +323,14 @@ impl Networks {
             })?
         };
         let forgotten = self.forget_name(network);
+        let mut outcome = forgotten;
         if let Some(plane) = self.plane_of(network) {
-            plane.unplug(&endpoint, netns)?;
+            outcome = outcome.and(plane.unplug(&endpoint, netns));
         }
-        forgotten.map(|()| endpoint)
+        if let Err(err) = self.tell_left(&endpoint) {
+            tracing::warn!(err = err.chain(), "a plugin is told of an endpoint's end later");
+        }
+        outcome.map(|()| endpoint)
     }
 
     /// Takes over the endpoints of containers that live, and removes what belongs neither to them nor to
@@ -463,7 +491,7 @@ impl Live {
             forwarding_was_off: self.forwarding_was_off,
         };
         let plane: Arc<dyn Plane> =
-            drivers::named(&spec.driver)?.open(&opening, &networks.ports)?.into();
+            networks.driver(&spec.driver)?.open(&opening, &networks.ports)?.into();
         *slot = Some(Arc::clone(&plane));
         Ok(plane)
     }
@@ -527,6 +555,7 @@ fn predefined_row(
         created: Timestamp::now(),
         forwarding_since: None,
         spec: None,
+        unfinished: false,
     };
     let row = store::Network { id: NetworkId::random(), name: name.to_owned(), doc };
     store.write(|tx| tx.put_network(&row))?;

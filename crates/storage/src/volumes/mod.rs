@@ -14,7 +14,7 @@ mod device;
 pub use device::Device;
 
 /// Where an image's content is copied before it is moved in.
-const COPY: &str = ".copy";
+const COPY: &str = ".gantry-copy";
 
 /// All volumes of a data root. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -167,36 +167,16 @@ impl Volumes {
     /// # Errors
     /// `NotFound`; of the disk.
     pub fn copy_up(&self, name: &str, image: &Root, path: &Path) -> Result<()> {
-        let tried = |e| io(format!("cannot fill the volume {name} from the image"), e);
         let data = self.data(name)?;
-        if !data.entries().map_err(tried)?.is_empty() {
-            return Ok(());
-        }
-        let source = match image.open_dir(path) {
-            Ok(source) => source,
-            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(e) => return Err(tried(e)),
-        };
         // Beside the data first, so that a crash leaves the volume empty and not half full; moved in by
         // name, because a container may have the folder mounted already.
-        let own = Dir::open(&self.path.join(name)).map_err(tried)?;
-        let fill = || -> sys::root::Result<()> {
-            own.remove_all(COPY)?;
-            own.mkdir(COPY, 0o700)?;
-            let copy = own.open_dir(COPY)?;
-            copy::tree(&source, &copy, false)?;
-            let owed = copy::dress(&source, &data, b"")?;
-            for (name, _) in copy.entries()? {
-                copy.rename(&name, &data, &name)?;
-            }
-            own.rmdir(COPY)?;
-            owed.settle(&data)
-        };
-        fill().map_err(|e| {
+        let own = Dir::open(&self.path.join(name))
+            .map_err(|e| io(format!("cannot open the volume {name}"), e))?;
+        fill(&data, &own, image, path).map_err(|e| {
             if let Err(left) = self.trash.put(&own, COPY) {
                 tracing::warn!(err = %left.chain(), "cannot drop an unfinished copy");
             }
-            tried(e)
+            io(format!("cannot fill the volume {name} from the image"), e)
         })
     }
 
@@ -217,6 +197,44 @@ impl Volumes {
     fn data(&self, name: &str) -> Result<Dir> {
         self.root(name)?.dir().map_err(|e| io(format!("cannot open the volume {name}"), e))
     }
+}
+
+/// The same for a folder of somebody else: what is copied waits in the folder itself until it is whole.
+///
+/// # Errors
+/// Of the disk.
+pub fn fill_empty(folder: &Path, image: &Root, path: &Path) -> Result<()> {
+    let tried = |e| io(format!("cannot fill {} from the image", folder.display()), e);
+    let data = Dir::open(folder).map_err(tried)?;
+    fill(&data, &data, image, path).map_err(|e| {
+        if let Err(left) = data.remove_all(COPY) {
+            tracing::warn!(err = %left, "cannot drop an unfinished copy");
+        }
+        tried(e)
+    })
+}
+
+/// Fills `data`, when nothing is in it, by way of a folder in `beside`.
+fn fill(data: &Dir, beside: &Dir, image: &Root, path: &Path) -> sys::root::Result<()> {
+    // A copy that broke off is nobody's content.
+    if data.entries()?.iter().any(|(name, _)| name != COPY) {
+        return Ok(());
+    }
+    let source = match image.open_dir(path) {
+        Ok(source) => source,
+        Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    beside.remove_all(COPY)?;
+    beside.mkdir(COPY, 0o700)?;
+    let copy = beside.open_dir(COPY)?;
+    copy::tree(&source, &copy, false)?;
+    let owed = copy::dress(&source, data, b"")?;
+    for (name, _) in copy.entries()? {
+        copy.rename(&name, data, &name)?;
+    }
+    beside.rmdir(COPY)?;
+    owed.settle(data)
 }
 
 #[cfg(test)]

@@ -265,6 +265,14 @@ impl Request {
         )
     }
 
+    /// Brings a link into another namespace, down, under another name.
+    pub fn move_link(index: u32, netns: BorrowedFd<'_>, name: &str) -> Self {
+        let message = new(0, index, 0)
+            .with_u32(libc::IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned())
+            .with_str(libc::IFLA_IFNAME, name);
+        Self::new(message, format!("bring link {index} into a namespace as {name}"))
+    }
+
     /// Removes a link, and with it the other end of a pair.
     pub fn delete_link(name: &str) -> Self {
         let message = Message::new(libc::RTM_DELLINK, 0, &fixed(libc::AF_UNSPEC, 0, 0));

@@ -57,8 +57,14 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 /// A message about the default route of a family.
 fn route(kind: u16, flags: i32, ipv6: bool, scope: u8) -> Message {
+    route_to(kind, flags, ipv6, scope, 0)
+}
+
+/// A message about a route to a network of this prefix length.
+fn route_to(kind: u16, flags: i32, ipv6: bool, scope: u8, prefix: u8) -> Message {
     let mut fixed = [0; ROUTE];
     fixed[0] = if ipv6 { IPV6 } else { IPV4 };
+    fixed[1] = prefix;
     fixed[4] = libc::RT_TABLE_MAIN;
     if kind == libc::RTM_NEWROUTE {
         fixed[5] = libc::RTPROT_BOOT;
@@ -117,6 +123,20 @@ impl Request {
         let message = route(libc::RTM_NEWROUTE, flags, ipv6, libc::RT_SCOPE_LINK)
             .with_u32(libc::RTA_OIF, link);
         Self::new(message, format!("add default route by link {link}"))
+    }
+
+    /// Adds a route by a gateway, or by the link alone.
+    pub fn add_route(link: u32, to: IpAddr, prefix: u8, gateway: Option<IpAddr>) -> Self {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        let scope = if gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+        let mut message = route_to(libc::RTM_NEWROUTE, flags, to.is_ipv6(), scope, prefix);
+        if prefix > 0 {
+            message.push(libc::RTA_DST, &octets(to));
+        }
+        if let Some(gateway) = gateway {
+            message.push(libc::RTA_GATEWAY, &octets(gateway));
+        }
+        Self::new(message.with_u32(libc::RTA_OIF, link), format!("add route to {to}/{prefix}"))
     }
 
     /// Removes the default route of a family, whatever it leads to.

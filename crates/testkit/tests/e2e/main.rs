@@ -34,6 +34,7 @@ mod logs;
 mod metrics;
 mod mounts;
 mod names;
+mod network_plugins;
 mod network_ports;
 mod networks;
 mod networks_ipv6;
@@ -45,6 +46,7 @@ mod sdk_docker_py;
 mod sdk_testcontainers;
 mod security;
 mod stats;
+mod volume_plugins;
 mod volumes;
 
 use std::process::ExitCode;
@@ -71,6 +73,8 @@ fn main() -> ExitCode {
         limits::CASES,
         lifecycle::CASES,
         volumes::CASES,
+        volume_plugins::CASES,
+        network_plugins::CASES,
         network_ports::CASES,
         networks::CASES,
         networks_ipv6::CASES,

@@ -49,7 +49,7 @@ const SETTLE: usize = 8;
 pub struct Bridge;
 
 impl Driver for Bridge {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "bridge"
     }
 
@@ -314,11 +314,9 @@ impl Plane for Live {
         spec.ipv6 = self.config.ipv6;
         let range = |ipv6| if ipv6 { self.config.fixed_cidr6 } else { self.config.fixed_cidr };
         let pools = self.bridge.subnets.iter().map(|subnet| crate::spec::Pool {
-            subnet: subnet.network(),
             range: range(subnet.is_ipv6()),
             gateway: Some(subnet.address()),
-            auxiliary: Default::default(),
-            chosen: true,
+            ..crate::spec::Pool::chosen(subnet.network())
         });
         spec.ipam.pools = pools.collect();
     }
@@ -350,6 +348,7 @@ impl Plane for Live {
                 mac: Some(mac),
                 link: Some(link),
                 ports,
+                interface: None,
             }),
             Err(error) => {
                 // What was opened before the failure.

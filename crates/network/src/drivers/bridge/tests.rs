@@ -131,6 +131,7 @@ impl Guest {
             container: &self.id,
             name: "web",
             netns: Some(self.netns.as_fd()),
+            sandbox: "",
             interface: "eth0",
             mac: None,
             address: None,

@@ -63,6 +63,7 @@ fn join(host: &OwnedFd, plane: &dyn Plane, guest: &OwnedFd) -> Result<(EndpointI
         container: &container,
         name: "guest",
         netns: Some(guest.as_fd()),
+        sandbox: "",
         interface: "eth0",
         mac: None,
         address: None,
