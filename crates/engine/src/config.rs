@@ -55,6 +55,8 @@ pub struct Config {
     pub init: bool,
     /// Whether no-new-privileges is the default.
     pub no_new_privileges: bool,
+    /// Runtimes beside the own one, and the default.
+    pub runtimes: crate::runtimes::Runtimes,
     /// Default IPC mode, `private` or `shareable`.
     pub default_ipc: String,
     /// Seconds that a container gets to stop when nothing else is said; negative is for ever. `None`: 10.
@@ -198,6 +200,7 @@ impl Config {
             default_shm_bytes: 64 << 20,
             init: false,
             no_new_privileges: false,
+            runtimes: crate::runtimes::Runtimes::default(),
             default_ipc: "private".into(),
             default_stop_timeout: None,
             authorization_plugins: Vec::new(),

@@ -85,6 +85,7 @@ pub(crate) struct Reloadable {
     pub(crate) max_uploads: usize,
     pub(crate) default_stop_timeout: Option<i64>,
     pub(crate) authorization_plugins: Vec<String>,
+    pub(crate) runtimes: crate::runtimes::Runtimes,
 }
 
 impl Reloadable {
@@ -97,6 +98,7 @@ impl Reloadable {
             max_uploads: config.max_uploads,
             default_stop_timeout: config.default_stop_timeout,
             authorization_plugins: config.authorization_plugins.clone(),
+            runtimes: config.runtimes.clone(),
         }
     }
 }
@@ -248,7 +250,7 @@ impl Engine {
             .with("insecure-registries", json_list(&new.insecure_registries))
             .with("authorization-plugins", json_list(&new.authorization_plugins))
             .with("default-ipc-mode", &self.config.default_ipc)
-            .with("default-runtime", "runc")
+            .with("default-runtime", new.runtimes.default_name())
             .with("default-shm-size", self.config.default_shm_bytes.to_string())
             .with("labels", json_list(&new.labels))
             .with("live-restore", "true")
@@ -256,7 +258,8 @@ impl Engine {
             .with("max-concurrent-uploads", config.max_uploads.to_string())
             .with("max-download-attempts", config.max_download_attempts.to_string())
             .with("name", crate::system::hostname())
-            .with("registry-mirrors", json_list(&new.registry_mirrors));
+            .with("registry-mirrors", json_list(&new.registry_mirrors))
+            .with("runtimes", new.runtimes.names().join(" "));
         self.registries.reload(config.registries.clone());
         self.transfers.set_limits(config.max_downloads, config.max_download_attempts);
         *self.reloadable.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);

@@ -8,6 +8,7 @@
 
 mod bytes64;
 pub mod defaults;
+pub mod oci;
 pub mod plan;
 pub mod seccomp;
 pub mod shim;

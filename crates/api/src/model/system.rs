@@ -176,6 +176,9 @@ pub struct IndexInfo {
 pub struct RuntimeInfo {
     #[serde(rename = "path")]
     pub path: String,
+    /// Arguments before all others.
+    #[serde(rename = "runtimeArgs", skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
 }
 
 /// A component's commit.

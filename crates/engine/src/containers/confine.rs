@@ -1,11 +1,11 @@
 //! Cgroups and seccomp programs of containers.
 
-use super::{Container, Record};
+use super::{Container, Record, settle::SecurityOption};
 use crate::Engine;
 use base::{ContainerId, Error, Result};
 use runtime::{
     defaults::Capabilities,
-    seccomp::{Arch, Cache, Profile, compile},
+    seccomp::{self, Arch, Cache, Profile, compile},
 };
 use sys::cgroup::Cgroup;
 
@@ -34,6 +34,73 @@ impl Confinement {
             None => Ok(None),
         }
     }
+}
+
+/// Which system call filter a container has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// None.
+    Unconfined,
+    /// The built-in profile.
+    Default,
+    /// A profile as JSON.
+    Own(String),
+}
+
+impl Filter {
+    /// What the container and the daemon's settings ask for.
+    pub(crate) fn of(record: &Record, engine: &Engine) -> Result<Self> {
+        let mut asked = "";
+        for option in record.host.security_opt.iter().flatten() {
+            if let SecurityOption::Seccomp(profile) = super::settle::security_option(option)? {
+                asked = profile;
+            }
+        }
+        let default = &engine.config.seccomp;
+        Ok(match (asked, &default.json) {
+            ("unconfined", _) => Self::Unconfined,
+            ("", _) if record.host.privileged || default.name == "unconfined" => Self::Unconfined,
+            ("", Some(profile)) => Self::Own(profile.clone()),
+            ("" | "builtin", _) => Self::Default,
+            // The CLI sends the profile itself, not its path.
+            (profile, _) => Self::Own(profile.to_owned()),
+        })
+    }
+
+    /// The filter for the own runtime.
+    pub(crate) fn program(
+        &self,
+        engine: &Engine,
+        capabilities: Capabilities,
+    ) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Unconfined => Ok(None),
+            Self::Default => engine.confinement.default_program(capabilities).map(Some),
+            Self::Own(json) => engine.confinement.own_program(json, capabilities),
+        }
+    }
+
+    /// The filter for other runtimes.
+    fn section(&self, capabilities: Capabilities) -> Result<Option<serde_json::Value>> {
+        let arch = Arch::native()?;
+        let profile = match self {
+            Self::Unconfined => None,
+            Self::Default => Some(Profile::default_profile(arch)),
+            Self::Own(json) => Profile::parse(json, arch)?,
+        };
+        profile.map(|p| seccomp::oci::section(&p, capabilities, arch)).transpose()
+    }
+}
+
+/// A container's filter as other runtimes read it.
+///
+/// # Errors
+/// `Invalid` for a bad profile.
+pub(crate) fn seccomp_section(
+    record: &Record,
+    engine: &Engine,
+) -> Result<Option<serde_json::Value>> {
+    Filter::of(record, engine)?.section(super::settle::capabilities(&record.host)?)
 }
 
 /// Checks a profile, as JSON.

@@ -81,7 +81,8 @@ impl Engine {
         if let Some(check) = &request.config.healthcheck {
             health::check(check)?;
         }
-        let (host, mut warnings) = settle::settle(request.host, &self.config, &self.kernel)?;
+        let (host, mut warnings) =
+            settle::settle(request.host, &self.config, &self.kernel, &self.reloadable().runtimes)?;
         settle::check(&request.config, &host)?;
         let mut host = host;
         let endpoints = self.named_networks(&mut host, request.endpoints)?;

@@ -249,9 +249,7 @@ impl Engine {
                     phase.exit_code = Some(code);
                     phase.ended = Some(Timestamp::now());
                 });
-                Err(Error::invalid(format!(
-                    "OCI runtime exec failed: exec failed: unable to start container process: {err}: unknown"
-                )))
+                Err(exec_failed(&record, &err))
             }
         }
     }
@@ -343,6 +341,16 @@ async fn watch_exec(
             "the end of an exec was not recorded"
         );
     }
+}
+
+/// Docker's sentence around the reason why a further process did not start.
+pub(super) fn exec_failed(record: &super::Record, err: &shim::StartError) -> Error {
+    // Another runtime's words are whole sentences.
+    let own = match crate::runtimes::is_own(&record.host.runtime) {
+        true => "exec failed: unable to start container process: ",
+        false => "",
+    };
+    Error::invalid(format!("OCI runtime exec failed: {own}{err}: unknown"))
 }
 
 fn refuse_unless_running(record: &super::Record) -> Result<()> {

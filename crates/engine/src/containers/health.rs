@@ -366,11 +366,8 @@ impl Watch {
         let plan = super::spec::exec_plan(&record, &id, &config, None, &self.engine)
             .map_err(|e| e.chain())?;
         let streams = shim::AttachOptions { stdin: false, stdout: true, stderr: true };
-        let started = self.shim.exec(plan, Some(streams)).await.map_err(|e| {
-            format!(
-                "OCI runtime exec failed: exec failed: unable to start container process: {e}: unknown"
-            )
-        })?;
+        let started = self.shim.exec(plan, Some(streams)).await;
+        let started = started.map_err(|e| super::exec::exec_failed(&record, &e).chain())?;
         let target = Target::Exec(id);
         let mut guard = Session { pid: i32::try_from(started.pid).ok() };
         let finished = async {

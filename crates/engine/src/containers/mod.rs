@@ -64,7 +64,7 @@ pub use stats::{StatsOptions, StatsStream};
 pub use top::Table;
 pub use wait::{Condition, Ended, Wait};
 
-pub(crate) use confine::{Confinement, check_seccomp};
+pub(crate) use confine::{Confinement, check_seccomp, seccomp_section};
 pub(crate) use exec::Execs;
 pub(crate) use mounts::Mounted;
 pub(crate) use settle::Kernel;

@@ -27,8 +27,8 @@ impl Engine {
             }
             _ => return Err(Error::conflict(format!("container {} is not running", record.id))),
         }
-        self.cgroup(&container)?.freeze().map_err(|e| {
-            Error::internal(format!("cannot pause container {}", record.id)).caused_by(e)
+        self.freeze(&container).await.map_err(|e| {
+            Error::internal(format!("cannot pause container {}", record.id)).caused_by(e.chain())
         })?;
         let health = {
             let mut health = container.health();
@@ -69,10 +69,37 @@ impl Engine {
         })
     }
 
+    /// The shim of a container that another runtime carries out, which freezes it in its own way.
+    fn shim_of_other(container: &Container) -> Option<Arc<runtime::shim::Shim>> {
+        let own = crate::runtimes::is_own(&container.record().host.runtime);
+        container.shim().filter(|_| !own)
+    }
+
+    async fn freeze(&self, container: &Container) -> Result<()> {
+        match Self::shim_of_other(container) {
+            Some(shim) => shim.pause().await,
+            None => {
+                let frozen = self.cgroup(container)?.freeze();
+                frozen.map_err(|e| Error::internal(base::error::chain(&e)))
+            }
+        }
+    }
+
     /// Thaws without an event: also before a kill.
     pub(crate) async fn thaw(&self, container: &Arc<Container>) -> Result<()> {
-        self.cgroup(container)?.thaw().map_err(|e| {
-            Error::internal(format!("cannot unpause container {}", container.id())).caused_by(e)
+        let thawed = match Self::shim_of_other(container) {
+            Some(shim) => match shim.resume().await {
+                Err(err) if self.cgroup(container)?.is_frozen().unwrap_or(false) => Err(err),
+                // A runtime that kills a frozen container has thawed it already.
+                _ => Ok(()),
+            },
+            None => {
+                self.cgroup(container)?.thaw().map_err(|e| Error::internal(base::error::chain(&e)))
+            }
+        };
+        thawed.map_err(|e| {
+            let what = format!("cannot unpause container {}", container.id());
+            Error::internal(what).caused_by(e.chain())
         })?;
         container.change(
             &self.store,

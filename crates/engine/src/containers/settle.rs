@@ -2,7 +2,7 @@
 //! what the kernel lacks named in warnings.
 
 use super::{cdi, devices};
-use crate::Config;
+use crate::{Config, runtimes::Runtimes};
 use api::model::{ContainerConfig, HostConfig};
 use base::{Error, Result, signal};
 use runtime::defaults::{Capabilities, Privileged};
@@ -15,6 +15,7 @@ pub(crate) fn settle(
     mut host: HostConfig,
     config: &Config,
     kernel: &Kernel,
+    runtimes: &Runtimes,
 ) -> Result<(HostConfig, Vec<String>)> {
     let mut warnings = Vec::new();
     let default = |text: &mut String, value: &str| {
@@ -32,7 +33,7 @@ pub(crate) fn settle(
         mode => mode,
     };
     default(&mut host.cgroupns_mode, cgroupns);
-    default(&mut host.runtime, "runc");
+    default(&mut host.runtime, runtimes.default_name());
     default(&mut host.restart_policy.name, "no");
     super::log_config::settle(&mut host.log_config, config)?;
     if host.shm_size == 0 {
@@ -48,9 +49,7 @@ pub(crate) fn settle(
     modes(&host)?;
     super::limits::settle(&mut host, kernel, &mut warnings)?;
     restart_policy(&host)?;
-    if !matches!(host.runtime.as_str(), "runc" | "gantry" | "io.containerd.runc.v2") {
-        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
-    }
+    runtimes.find(&host.runtime)?;
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err(Error::invalid(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",

@@ -3,7 +3,9 @@
 //! Source: Docker's `daemon/oci_linux.go` (behaviour). Not here: defaults of the request (`settle.rs`),
 //! the plan (crate `runtime`).
 
-use super::{Mounted, Places, Record, cdi, devices, merge, mounts, settle::SecurityOption};
+use super::{
+    Mounted, Places, Record, cdi, confine::Filter, devices, merge, mounts, settle::SecurityOption,
+};
 use crate::Engine;
 use api::model;
 use base::{Error, Result};
@@ -189,28 +191,15 @@ impl Security {
                 &engine.config.cdi_spec_dirs,
             )?,
         };
-        let mut seccomp = "";
         for option in host.security_opt.iter().flatten() {
             match super::settle::security_option(option)? {
                 SecurityOption::NoNewPrivileges(on) => security.no_new_privileges = on,
                 SecurityOption::SystemPaths("unconfined") => security.masks = false,
-                SecurityOption::Seccomp(profile) => seccomp = profile,
                 SecurityOption::WritableCgroups(on) => security.writable_cgroups |= on,
                 _ => {}
             }
         }
-        security.seccomp = match seccomp {
-            "unconfined" => None,
-            "" if host.privileged => None,
-            "" if engine.config.seccomp.name == "unconfined" => None,
-            "" if engine.config.seccomp.json.is_some() => {
-                let profile = engine.config.seccomp.json.as_deref().unwrap_or_default();
-                engine.confinement.own_program(profile, security.capabilities)?
-            }
-            "" | "builtin" => Some(engine.confinement.default_program(security.capabilities)?),
-            // The CLI sends the profile itself, not its path.
-            profile => engine.confinement.own_program(profile, security.capabilities)?,
-        };
+        security.seccomp = Filter::of(record, engine)?.program(engine, security.capabilities)?;
         security.limits(record, engine)?;
         security.nodes(record)?;
         Ok(security)

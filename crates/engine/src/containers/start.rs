@@ -28,6 +28,8 @@ pub(crate) struct Start<'e> {
     pid: u32,
     endpoints: Vec<network::Endpoint>,
     failure: Option<Class>,
+    /// Another runtime carries it out.
+    other: bool,
 }
 
 /// The steps, in order. A test breaks each in turn.
@@ -90,6 +92,7 @@ impl Engine {
             pid: 0,
             endpoints: Vec::new(),
             failure: None,
+            other: false,
         };
         let fault = self.faults.start();
         let outcome = saga::run(&steps(), &mut cx, fault).await;
@@ -218,6 +221,8 @@ impl<'e> Step<Start<'e>> for SpawnShim {
                 *cx.container.size.lock().unwrap_or_else(PoisonError::into_inner),
             )?;
             let plan = runtime::plan(&spec, &engine.features)?;
+            let runtime = engine.other_runtime(&cx.record)?;
+            cx.other = runtime.is_some();
             let log = super::log_config::log_config(&cx.record, &cx.places, &engine.config)?;
             let log = serde_json::to_value(&log)
                 .map_err(|e| Error::internal("cannot encode the log configuration").caused_by(e))?;
@@ -226,10 +231,15 @@ impl<'e> Step<Start<'e>> for SpawnShim {
                 (true, true) => shim::Stdin::Once,
                 (true, false) => shim::Stdin::Open,
             };
-            let launch =
-                Launch { binary: &engine.shim, dir: &cx.places.exec, plan, log: Some(log), stdin };
-            let (shim, spawned) =
-                Shim::spawn(launch).await.map_err(|e| failed(&mut cx.failure, e))?;
+            let launch = Launch {
+                binary: &engine.shim,
+                dir: &cx.places.exec,
+                plan,
+                log: Some(log),
+                stdin,
+                runtime,
+            };
+            let (shim, spawned) = Shim::spawn(launch).await.map_err(|e| cx.failed(e))?;
             cx.shim = Some(Arc::new(shim));
             cx.pid = spawned.pid;
             Ok(())
@@ -298,7 +308,7 @@ impl<'e> Step<Start<'e>> for AttachNetwork {
                 Err(err) => {
                     // It failed while it prepared itself; the shim knows why.
                     if let Some(shim) = &cx.shim {
-                        shim.release().await.map_err(|e| failed(&mut cx.failure, e))?;
+                        shim.release().await.map_err(|e| cx.failed(e))?;
                     }
                     return Err(Error::io(format!("cannot open {path}"), err));
                 }
@@ -354,7 +364,7 @@ impl<'e> Step<Start<'e>> for Release {
             // From here on attaches go to the shim; those that came before follow now.
             cx.container.set_shim(Some(Arc::clone(&shim)));
             cx.engine.connect_early(cx.container, &shim).await;
-            shim.release().await.map_err(|e| failed(&mut cx.failure, e))
+            shim.release().await.map_err(|e| cx.failed(e))
         })
     }
 }
@@ -414,20 +424,25 @@ impl<'e> Step<Start<'e>> for MarkRunning {
     }
 }
 
-/// Docker's sentence around the shim's reason; 400 for what the caller can mend.
-fn failed(class: &mut Option<Class>, err: StartError) -> Error {
-    *class = Some(err.class);
-    let kind = match err.class {
-        Class::Setup => Kind::Internal,
-        Class::NotFound | Class::NotExecutable | Class::Invalid => Kind::Invalid,
-    };
-    Error::new(
-        kind,
-        format!(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}: unknown",
-            err.text
-        ),
-    )
+impl Start<'_> {
+    /// Docker's sentence around the reason; 400 for what the caller can mend.
+    fn failed(&mut self, err: StartError) -> Error {
+        self.failure = Some(err.class);
+        let kind = match err.class {
+            Class::Setup => Kind::Internal,
+            Class::NotFound | Class::NotExecutable | Class::Invalid => Kind::Invalid,
+        };
+        // Another runtime's words are whole sentences.
+        let own = "runc create failed: unable to start container process: ";
+        let own = if self.other { "" } else { own };
+        Error::new(
+            kind,
+            format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: {own}{}: unknown",
+                err.text
+            ),
+        )
+    }
 }
 
 /// Faults that tests inject.

@@ -113,6 +113,11 @@ impl Engine {
                 }),
             );
         }
-        settle::settle(api::decode_value(Value::Object(host))?, &self.config, &self.kernel)
+        settle::settle(
+            api::decode_value(Value::Object(host))?,
+            &self.config,
+            &self.kernel,
+            &self.reloadable().runtimes,
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! `GET /version` and `GET /info`.
 
-use crate::{Engine, config::VERSION, containers::Status, system};
+use crate::{Engine, config::VERSION, containers::Status, runtimes::Runtimes, system};
 use api::model;
 use base::{Platform, Result, Timestamp};
 use std::collections::BTreeMap;
@@ -86,11 +86,15 @@ impl Engine {
             warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
         }
         let v2 = self.features.cgroup_v2;
-        let runtimes = ["gantry", "io.containerd.runc.v2", "runc"]
+        let own = model::RuntimeInfo { path: config.shim.display().to_string(), args: Vec::new() };
+        let others = now.runtimes.named().iter().map(|(name, runtime)| {
+            let (path, args) = (runtime.path.clone(), runtime.args.clone());
+            (name.clone(), model::RuntimeInfo { path, args })
+        });
+        let runtimes = Runtimes::own()
             .into_iter()
-            .map(|name| {
-                (name.to_owned(), model::RuntimeInfo { path: config.shim.display().to_string() })
-            })
+            .map(|name| (name.to_owned(), own.clone()))
+            .chain(others)
             .collect();
         let (mut volume_drivers, remote) = futures_util::future::join(
             self.volume_plugins(PLUGINS),
@@ -179,7 +183,7 @@ impl Engine {
             experimental_build: config.experimental,
             server_version: VERSION.into(),
             runtimes,
-            default_runtime: "runc".into(),
+            default_runtime: now.runtimes.default_name().to_owned(),
             swarm: model::SwarmInfo {
                 local_node_state: "inactive".into(),
                 ..model::SwarmInfo::default()

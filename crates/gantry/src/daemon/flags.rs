@@ -78,7 +78,12 @@ const NO_SWARM: &str = "there is no swarm mode yet";
 
 /// Every setting, in the order of the help text.
 pub(crate) static FLAGS: &[Flag] = &[
-    ignored("add-runtime", "runtimes", Free, "containers are run by the own runtime"),
+    flag(
+        "add-runtime",
+        "runtimes",
+        Free,
+        "Register an additional OCI compatible runtime, NAME=PATH",
+    ),
     ignored(
         "allow-direct-routing",
         "allow-direct-routing",

@@ -204,7 +204,6 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
     let stop_timeout = given.asked_number("default-stop-timeout");
     let profile = given.text("seccomp-profile").unwrap_or_default();
     let seccomp = engine::config::SeccompDefault::read(profile)?;
-    given.one_of("default-runtime", &["runc", "io.containerd.runc.v2"])?;
     let shm = given.text("default-shm-size").map(units::parse_bytes).transpose()?;
     let mtu = given.number("mtu", 0);
     let bip = given.text("bip").filter(|b| !b.is_empty());
@@ -266,6 +265,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         default_shm_bytes: shm.unwrap_or(SHM_BYTES),
         init: given.switch("init", false),
         no_new_privileges: given.switch("no-new-privileges", false),
+        runtimes: super::runtimes::read(given)?,
         default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
         default_stop_timeout: stop_timeout,
         authorization_plugins: given.list("authorization-plugin"),

@@ -40,6 +40,30 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+impl Rlimit {
+    /// `RLIMIT_NOFILE`.
+    pub fn name(&self) -> String {
+        let name = usize::try_from(self.resource).ok().and_then(|at| RLIMITS.get(at));
+        format!("RLIMIT_{}", name.copied().unwrap_or_default())
+    }
+}
+
+/// The environment as a program gets it: of several values for a key the last one counts, and `HOME` is there.
+pub fn environment(env: &[String], home: &str) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<String> = env
+        .iter()
+        .rev()
+        .filter(|pair| seen.insert(pair.split_once('=').map_or(pair.as_str(), |(key, _)| key)))
+        .cloned()
+        .collect();
+    kept.reverse();
+    if !seen.contains("HOME") {
+        kept.push(format!("HOME={home}"));
+    }
+    kept
+}
+
 /// By number, from 0.
 const RLIMITS: [&str; 16] = [
     "CPU",

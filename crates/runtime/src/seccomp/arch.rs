@@ -73,6 +73,17 @@ impl Arch {
         }
     }
 
+    /// `SCMP_ARCH_X86_64`.
+    pub(super) fn scmp_name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "SCMP_ARCH_X86_64",
+            Self::I386 => "SCMP_ARCH_X86",
+            Self::X32 => "SCMP_ARCH_X32",
+            Self::Aarch64 => "SCMP_ARCH_AARCH64",
+            Self::Arm => "SCMP_ARCH_ARM",
+        }
+    }
+
     /// From `SCMP_ARCH_X86_64`; `None` for machines that cannot be entered from here.
     pub(super) fn from_scmp(name: &str) -> Option<Self> {
         match name {

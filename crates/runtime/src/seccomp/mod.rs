@@ -15,6 +15,7 @@ mod compile;
 mod default;
 #[cfg(test)]
 mod interpret;
+pub mod oci;
 mod profile;
 #[cfg(test)]
 mod tests;

@@ -216,6 +216,20 @@ impl Profile {
         Ok(Some(Self { default_action, entries, flags, rules }))
     }
 
+    /// Names of the flags, when they are others than runtimes take by themselves.
+    pub(super) fn flag_names(&self) -> Option<Vec<&'static str>> {
+        if self.flags == FLAG_SPEC_ALLOW {
+            return None;
+        }
+        let named = [
+            (FLAG_TSYNC, "SECCOMP_FILTER_FLAG_TSYNC"),
+            (FLAG_LOG, "SECCOMP_FILTER_FLAG_LOG"),
+            (FLAG_SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
+        ];
+        let set = named.into_iter().filter(|(flag, _)| self.flags & flag != 0);
+        Some(set.map(|(_, name)| name).collect())
+    }
+
     /// The rules that count for a container with `capabilities` on `arch`.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! Not here: who decides what to run, and what becomes of an exit (engine).
 
 use super::{
-    Attach, AttachOptions, Exit, Spawned, StartError, State, Stdin, Target,
+    Attach, AttachOptions, Exit, OciRuntime, Spawned, StartError, State, Stdin, Target,
     protocol::{EXIT_RECORD, Envelope, LaunchRequest, MAX_FRAME, Reply, Request, SOCKET, VERSION},
 };
 use crate::{ExecPlan, Plan, spec::ConsoleSize};
@@ -102,6 +102,8 @@ pub struct Launch<'a> {
     pub log: Option<serde_json::Value>,
     /// What becomes of the first process's input.
     pub stdin: Stdin,
+    /// The runtime that carries the plan out, when it is not the shim itself.
+    pub runtime: Option<OciRuntime>,
 }
 
 /// A started exec.
@@ -147,6 +149,7 @@ impl Shim {
             plan: launch.plan,
             log: launch.log,
             stdin: launch.stdin,
+            runtime: launch.runtime,
         });
         match call(&mut stream, request).await.map_err(|e| lost("talk to", &e.chain()))? {
             Reply::Spawned(spawned) => {
@@ -266,6 +269,22 @@ impl Shim {
     /// `NotFound` when it has ended or never was.
     pub async fn close_stdin(&self, target: &Target) -> Result<()> {
         self.done(Request::CloseStdin { target: target.clone() }).await
+    }
+
+    /// Freezes a container of another runtime by that runtime.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub async fn pause(&self) -> Result<()> {
+        self.done(Request::Pause).await
+    }
+
+    /// Thaws it.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub async fn resume(&self) -> Result<()> {
+        self.done(Request::Resume).await
     }
 
     /// Opens the log file anew.

@@ -17,4 +17,4 @@ pub use attach::{Attach, Frame};
 #[cfg(feature = "client")]
 pub use client::{Binary, Launch, Running, Shim};
 pub use failure::{Class, StartError};
-pub use protocol::{AttachOptions, Exit, Phase, Spawned, State, Stdin, Stream, Target};
+pub use protocol::{AttachOptions, Exit, OciRuntime, Phase, Spawned, State, Stdin, Stream, Target};

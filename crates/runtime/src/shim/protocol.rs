@@ -13,7 +13,7 @@ use super::StartError;
 use crate::{ExecPlan, Plan};
 use base::{Error, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Version of this protocol; a shim answers requests of its own version only, but `State` of any.
 pub const VERSION: u32 = 1;
@@ -76,6 +76,24 @@ pub struct LaunchRequest {
     pub log: Option<serde_json::Value>,
     /// What becomes of its input.
     pub stdin: Stdin,
+    /// The runtime that carries the plan out, when it is not the shim itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<OciRuntime>,
+}
+
+/// Another OCI runtime: its program is called for every step of the container's life.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OciRuntime {
+    /// The program: a path, or a name that is looked for in the usual folders.
+    pub program: String,
+    /// Arguments before all others.
+    pub args: Vec<String>,
+    /// The program that is a container's tiny init, on the host.
+    pub init: PathBuf,
+    /// `linux.seccomp`: what the plan's compiled filter was made of.
+    pub seccomp: Option<serde_json::Value>,
+    /// Annotations of the container.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A request with its version.
@@ -135,6 +153,10 @@ pub enum Request {
         /// Whose.
         target: Target,
     },
+    /// Freeze the container by its own runtime; only for another one. `Done`.
+    Pause,
+    /// Thaw it. `Done`.
+    Resume,
     /// Open the log file anew. `Done`.
     ReopenLog,
     /// Answer questions for names at 127.0.0.11, as the file of settings in the container's folder says; one

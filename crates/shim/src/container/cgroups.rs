@@ -12,7 +12,7 @@ use sys::{
 };
 
 /// How the groups are shown.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct View {
     v2: bool,
     /// Name of the folder, controllers or `name=...`, and without a namespace the host's folder.

@@ -8,6 +8,7 @@
 
 mod cgroups;
 mod cwd;
+mod delegate;
 mod dev;
 mod exec;
 mod first;
@@ -21,6 +22,7 @@ mod stdio;
 mod sync;
 mod terminal;
 
+pub(crate) use delegate::{BUNDLE, Call, Command, Ground, call_file, last_error};
 pub(crate) use exec::Joining;
 pub(crate) use first::First;
 pub(crate) use prepare::Prepared;

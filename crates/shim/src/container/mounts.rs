@@ -207,6 +207,13 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
     }
 }
 
+/// Attaches the source of `mount` at `place` below `root` instead of its own target.
+pub(crate) fn attach_source(root: &Root, mount: &Mount, bind: Bind, place: &Path) -> Step {
+    let moved = Mount { target: place.to_owned(), ..mount.clone() };
+    let none = cgroups::View::default();
+    attach_one(root, &moved, Some(bind), &none)
+}
+
 /// Opens the folder `path` as a mount's target, and makes it when it is missing.
 pub(crate) fn folder(root: &Root, path: &Path) -> root::Result<File> {
     let open = || root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, 0);

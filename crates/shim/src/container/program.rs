@@ -77,22 +77,9 @@ pub(crate) fn variable<'e>(env: &'e [String], key: &str) -> Option<&'e str> {
     env.iter().rev().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The environment as execve takes it: of several values for a key the last one counts.
+/// The environment as execve takes it.
 pub(crate) fn environment(env: &[String], home: &str) -> Vec<CString> {
-    let mut seen = std::collections::HashSet::new();
-    let mut kept: Vec<&str> = env
-        .iter()
-        .rev()
-        .map(String::as_str)
-        .filter(|pair| seen.insert(pair.split_once('=').map_or(*pair, |(key, _)| key)))
-        .collect();
-    kept.reverse();
-    let mut env: Vec<CString> =
-        kept.into_iter().filter_map(|pair| CString::new(pair).ok()).collect();
-    if !seen.contains("HOME") {
-        env.extend(CString::new(format!("HOME={home}")));
-    }
-    env
+    c_strings(&runtime::plan::environment(env, home))
 }
 
 /// Runs `program`; comes back never. A failure is printed where the container's errors go.

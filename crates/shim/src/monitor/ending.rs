@@ -6,6 +6,7 @@
 
 use super::{
     Monitor,
+    delegate::After,
     process::{Phase, Process},
 };
 use base::Timestamp;
@@ -43,10 +44,13 @@ impl Monitor {
         if self.names_ended(pid) {
             return;
         }
+        if self.call_ended(pid, ended) {
+            return;
+        }
         let living = |p: &Process| p.pid == pid && !matches!(p.phase, Phase::Exited(_));
         let found = self.processes.iter_mut().find(|(_, p)| living(p));
         if let Some((target, process)) = found {
-            if process.sync.is_some() {
+            if process.phase == Phase::Making {
                 process.ended_early = Some(ended);
                 return;
             }
@@ -80,7 +84,15 @@ impl Monitor {
         let exit = Exit { code, signal, at, oom, lost: false };
         if first {
             self.record(&exit);
+            if self.delegated() {
+                return self.delete_by_runtime(After::Ended(exit));
+            }
         }
+        self.told(target, exit);
+    }
+
+    /// The end is on record and all is cleaned up: those who wait hear of it.
+    pub(super) fn told(&mut self, target: &Target, exit: Exit) {
         let Some(process) = self.processes.get_mut(target) else { return };
         process.phase = Phase::Exited(exit);
         process.pidfd = None;
@@ -99,7 +111,7 @@ impl Monitor {
             }
         }
         self.forget_oldest(target);
-        if first {
+        if *target == Target::Init {
             self.close_log();
             self.deadline = Some(linger());
         }

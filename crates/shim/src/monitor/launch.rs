@@ -1,7 +1,9 @@
 //! Making the container: control group, log, socket, clone; and undoing it when it does not come to run.
 
 use super::{
-    Monitor, Source, ending,
+    Monitor, Source,
+    delegate::Delegate,
+    ending,
     log::Log,
     process::{Phase, Process},
 };
@@ -40,6 +42,8 @@ pub(super) struct Container {
     pub(super) failure: Option<StartError>,
     /// `Release` was asked for.
     pub(super) released: bool,
+    /// The runtime that does the work, when it is another one.
+    pub(super) delegate: Option<Delegate>,
 }
 
 impl Container {
@@ -56,7 +60,9 @@ impl Monitor {
             return self.refuse(token, "launch is for the first connection, once");
         }
         match self.make(&request) {
-            Ok(spawned) => {
+            // Another runtime is at work; its end brings the answer.
+            Ok(None) => {}
+            Ok(Some(spawned)) => {
                 // The caller wires the network while the rest is done here and in the child.
                 self.reply(token, &Reply::Spawned(spawned));
                 if let Err(err) = self.let_in(&request.plan, spawned.pid) {
@@ -72,8 +78,8 @@ impl Monitor {
         }
     }
 
-    fn make(&mut self, request: &LaunchRequest) -> Step<Spawned> {
-        let LaunchRequest { dir: path, plan, log, stdin } = request;
+    fn make(&mut self, request: &LaunchRequest) -> Step<Option<Spawned>> {
+        let LaunchRequest { dir: path, plan, log, stdin, runtime } = request;
         let dir = File::open(path).tried(|| format!("open {}", path.display()))?;
         self.container = Some(Container {
             dir,
@@ -81,10 +87,14 @@ impl Monitor {
             own_pids: plan.namespaces.pid == runtime::spec::Namespace::New,
             failure: None,
             released: false,
+            delegate: runtime.clone().map(|r| Delegate::new(r, &plan.id, path)),
         });
         self.listen_at()?;
         self.log = log.clone().map(Log::open).transpose()?;
         self.watch_relay();
+        if runtime.is_some() {
+            return self.create_by_runtime(plan, *stdin).map(|()| None);
+        }
         let cgroup = make_cgroup(plan)?;
         let folder = match &cgroup {
             Some(cgroup) => cgroup.folder_fd().map_err(|e| StartError::setup(cgroup_text(&e)))?,
@@ -112,7 +122,7 @@ impl Monitor {
         process.logged = self.log.is_some();
         process.input_once = *stdin == Stdin::Once && !terminal;
         self.watch(Target::Init, process, sync)?;
-        Ok(Spawned { pid: child.pid, shim: std::process::id() })
+        Ok(Some(Spawned { pid: child.pid, shim: std::process::id() }))
     }
 
     /// Puts a process in the making into the tables.
@@ -176,6 +186,8 @@ impl Monitor {
         process.starter = Some(token);
         if let Some((_, sync)) = &process.sync {
             let _ = sync.send(&Message::Run, None);
+        } else if container.delegate.is_some() {
+            self.start_by_runtime();
         }
     }
 
@@ -198,10 +210,14 @@ impl Monitor {
     /// The launching connection is closed. Before the release that means: nobody wants it any more.
     pub(super) fn launcher_gone(&mut self) {
         let released = self.container.as_ref().is_some_and(|c| c.released);
-        if !released {
-            self.undo();
-            self.deadline = Some(ending::linger());
+        if released {
+            return;
         }
+        if self.delegated() {
+            return self.abandon();
+        }
+        self.undo();
+        self.deadline = Some(ending::linger());
     }
 
     /// Kills and removes whatever was made, and hangs up. Clients that wait hear of it by the end of
@@ -263,7 +279,7 @@ fn make_cgroup(plan: &Plan) -> Step<Option<Cgroup>> {
         .map_err(|e| StartError::setup(cgroup_text(&e)))
 }
 
-fn cgroup_text(err: &sys::cgroup::Error) -> String {
+pub(super) fn cgroup_text(err: &sys::cgroup::Error) -> String {
     format!("unable to apply cgroup configuration: {}", base::error::chain(err))
 }
 

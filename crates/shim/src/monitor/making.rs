@@ -31,6 +31,9 @@ impl Monitor {
         else {
             return Err(StartError::setup("container is not running"));
         };
+        if self.delegated() {
+            return self.exec_by_runtime(token, plan, attach);
+        }
         let terminal = plan.process.terminal;
         let (streams, ends) = if terminal {
             (Streams::default(), Ends::Terminal)
@@ -111,7 +114,7 @@ impl Monitor {
         }
     }
 
-    fn runs(&mut self, target: &Target) {
+    pub(super) fn runs(&mut self, target: &Target) {
         let Some(process) = self.processes.get_mut(target) else { return };
         process.phase = Phase::Running;
         process.started = Some(Timestamp::now());

@@ -2,12 +2,14 @@
 //! whatever is ready.
 //!
 //! Flow: `launch.rs` makes the container, `requests.rs` answers clients, `streams.rs` moves bytes,
-//! `making.rs` follows a process until its program runs, `ending.rs` reaps, records and winds up.
+//! `making.rs` follows a process until its program runs, `ending.rs` reaps, records and winds up;
+//! `delegate.rs` has all of it done by another runtime's program.
 //! Invariants: nothing here waits but [`Poll::wait`]; a client that fails is dropped, nothing else
 //! changes; the loop ends when the container has ended, its exit is recorded and all clients have what
 //! is theirs (or [`ending::LINGER`] is over).
 
 mod connection;
+mod delegate;
 mod ending;
 mod launch;
 mod log;
@@ -140,8 +142,9 @@ impl Monitor {
                     return Ok(());
                 }
             }
+            let until = [self.deadline, self.call_limit(now)].into_iter().flatten().min();
             ready.clear();
-            self.poll.wait(&mut ready, self.deadline.map(|d| d - now))?;
+            self.poll.wait(&mut ready, until.map(|d| d.saturating_duration_since(now)))?;
             for event in &ready {
                 // An earlier event of this round may have closed it.
                 let Some(source) = self.sources.get(&event.token).cloned() else { continue };

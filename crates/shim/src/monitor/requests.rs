@@ -4,6 +4,7 @@ use super::{
     Monitor,
     process::{Phase, Process},
 };
+use crate::container::Command;
 use runtime::{
     shim::{
         self, AttachOptions, State, Target,
@@ -30,6 +31,14 @@ impl Monitor {
             Request::Attach { target, options } => return self.attach(token, &target, options),
             Request::State => return self.state(token),
             Request::ServeNames => return self.serve_names(token),
+            Request::Signal { target: Target::Init, signal } if self.delegated() => {
+                return self.kill_by_runtime(token, signal);
+            }
+            Request::Pause | Request::Resume if !self.delegated() => {
+                return self.refuse(token, "the container is run by the shim itself");
+            }
+            Request::Pause => return self.ask_runtime(token, Command::Pause),
+            Request::Resume => return self.ask_runtime(token, Command::Resume),
             Request::Signal { target, signal } => self.signal(&target, signal),
             Request::Resize { target, size } => self.resize(&target, size),
             Request::CloseStdin { target } => self.close_stdin(&target),
@@ -55,7 +64,7 @@ impl Monitor {
         self.reply(token, &Reply::Error { kind: Refusal::Invalid, message: why.to_owned() });
     }
 
-    fn living(&mut self, target: &Target) -> Result<&mut Process, (Refusal, String)> {
+    pub(super) fn living(&mut self, target: &Target) -> Result<&mut Process, (Refusal, String)> {
         match self.processes.get_mut(target) {
             Some(process) if !matches!(process.phase, Phase::Exited(_)) => Ok(process),
             _ => Err((Refusal::NotFound, "process already finished".to_owned())),

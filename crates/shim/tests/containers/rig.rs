@@ -169,6 +169,7 @@ impl Rig {
             plan,
             log,
             stdin: self.stdin,
+            runtime: None,
         };
         let (shim, spawned) = Shim::spawn(launch).await?;
         Ok((shim, spawned.pid))

@@ -42,6 +42,7 @@ mod pki;
 mod registry;
 mod registry_faults;
 mod run_options;
+mod runtimes;
 mod sdk_docker_py;
 mod sdk_testcontainers;
 mod security;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         links::CASES,
         names::CASES,
         live_restore::CASES,
+        runtimes::CASES,
         bad_input::CASES,
         isolation::CASES,
         attacks::CASES,

@@ -1,0 +1,20 @@
+//! The OCI runtime specification: a plan written as `config.json` for another runtime's program.
+//!
+//! Flow: the shim makes the root and the sources of the mounts, knows who the user is, and asks
+//! [`config()`] (for a further process [`process()`]) for what it puts into the bundle.
+//! Invariants: pure; what the own runtime would do and what is written here come from one [`crate::Plan`].
+//! Source: opencontainers/runtime-spec 1.2 `config.md`, `config-linux.md`.
+//! Not here: calling a runtime (crate `shim`).
+
+mod model;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use model::{
+    Capabilities, Config, ConsoleSize, Device, Linux, Mount, Namespace, Process, Rlimit, Root, User,
+};
+pub use write::{Made, config, process};
+
+/// Version of the specification that is written.
+pub const VERSION: &str = "1.0.2";
