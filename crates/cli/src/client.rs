@@ -147,6 +147,11 @@ impl Client {
         Ok(client)
     }
 
+    /// The version spoken, to be compared.
+    pub(crate) fn api_version(&self) -> (u32, u32) {
+        self.version
+    }
+
     /// The version spoken.
     pub(crate) fn version(&self) -> String {
         format!("{}.{}", self.version.0, self.version.1)

@@ -11,15 +11,24 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::Path as FilePath};
 
+/// What becomes of a short form that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It is a mistake.
+    Told,
+    /// It stays as it is: its variables are still to be completed.
+    Kept,
+}
+
 /// Brings every short form into its long one.
-pub(crate) fn canonical(node: Node, path: &mut Path) -> Result<Node> {
+pub(crate) fn canonical(node: Node, path: &mut Path, unreadable: Unreadable) -> Result<Node> {
     let Node { at, data } = node;
     let node = match data {
         Data::Map(map) => {
             let mut out = BTreeMap::new();
             for (key, value) in map {
                 path.push(&key);
-                let made = canonical(value, path)?;
+                let made = canonical(value, path, unreadable)?;
                 path.pop();
                 out.insert(key, made);
             }
@@ -27,13 +36,18 @@ pub(crate) fn canonical(node: Node, path: &mut Path) -> Result<Node> {
         }
         Data::List(items) => {
             path.push("[]");
-            let made: Result<Vec<Node>> = items.into_iter().map(|i| canonical(i, path)).collect();
+            let made: Result<Vec<Node>> =
+                items.into_iter().map(|i| canonical(i, path, unreadable)).collect();
             path.pop();
             Node { at, data: Data::List(made?) }
         }
         data => Node { at, data },
     };
     match RULES.iter().find(|(pattern, _)| path.matches(pattern)) {
+        Some((_, rule)) if unreadable == Unreadable::Kept => {
+            let as_it_is = node.clone();
+            rule(node, path).or(Ok(as_it_is))
+        }
         Some((_, rule)) => rule(node, path),
         None => Ok(node),
     }

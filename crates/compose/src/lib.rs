@@ -34,6 +34,7 @@ mod template;
 mod unique;
 mod validate;
 mod value;
+mod view;
 mod yaml;
 
 pub use container::{Asked, Body, Injected, Service};
@@ -44,6 +45,9 @@ pub use plan::{
 };
 pub use project::{Dependencies, KeepFiles, Model, Project};
 pub use template::Variable;
+pub use view::{
+    Aliases, Build, Condition, Hook, Moment, Need, OneOff, OnlyBuilds, Pull, Trigger, words,
+};
 
 impl Project {
     /// Hashes of these services by name, of all when there are no names.

@@ -127,7 +127,7 @@ impl Context<'_> {
                     file.path
                 ));
             }
-            let mut all = canonical::canonical(all, &mut Path::default())?;
+            let mut all = canonical::canonical(all, &mut Path::default(), self.unreadable())?;
             // Ranges of ports are several only now.
             unique::enforce(&mut all, &mut Path::default())?;
             merged = Some(all);
@@ -151,7 +151,7 @@ impl Context<'_> {
                 None => root,
             };
             unique::enforce(&mut all, &mut Path::default())?;
-            let mut all = canonical::canonical(all, &mut Path::default())?;
+            let mut all = canonical::canonical(all, &mut Path::default(), self.unreadable())?;
             unique::enforce(&mut all, &mut Path::default())?;
             merged = Some(all);
             resets = document.reset;
@@ -160,6 +160,10 @@ impl Context<'_> {
         let folder = FilePath::new(path).parent().unwrap_or(FilePath::new("/"));
         canonical::paths(&mut root, &mut Path::default(), folder);
         Ok((root, resets))
+    }
+
+    fn unreadable(&self) -> canonical::Unreadable {
+        if self.interpolate { canonical::Unreadable::Told } else { canonical::Unreadable::Kept }
     }
 
     /// Completes the variables of all strings.

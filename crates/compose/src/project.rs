@@ -99,9 +99,12 @@ impl Model {
 }
 
 fn tree(options: &Options, place: &crate::files::Place, findings: &Findings) -> Result<Node> {
+    // Variables that are kept are not looked up anywhere else either.
+    let environment =
+        if options.keep_variables { BTreeMap::new() } else { place.environment.clone() };
     let context = Context {
         folder: place.folder.clone(),
-        environment: place.environment.clone(),
+        environment: environment.clone(),
         interpolate: !options.keep_variables,
         resolve_paths: !options.keep_paths,
         findings,
@@ -115,7 +118,7 @@ fn tree(options: &Options, place: &crate::files::Place, findings: &Findings) -> 
                 entries.insert("name".into(), Node::text(&at, place.name.clone()));
             }
         }
-        normal::normalise(&mut root, &place.name, &place.environment);
+        normal::normalise(&mut root, &place.name, &environment);
     }
     Ok(root)
 }

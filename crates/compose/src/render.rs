@@ -17,6 +17,9 @@ pub(crate) fn json(value: &Value) -> String {
 }
 
 fn json_value(value: &Value, out: &mut String) {
+    if let Some(path) = plain_env_file(value) {
+        return json_text(path, out);
+    }
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -48,6 +51,13 @@ fn json_value(value: &Value, out: &mut String) {
         }
         Value::Fields(fields) => json_fields(fields, out),
     }
+}
+
+/// The path of an `env_file` that has to be there.
+fn plain_env_file(value: &Value) -> Option<&str> {
+    let fields = value.as_fields()?;
+    let is_plain = std::ptr::eq(fields.of, &raw const tables::ENV_FILE) && fields.flag("required");
+    is_plain.then(|| fields.text("path"))
 }
 
 fn json_fields(fields: &Fields, out: &mut String) {
@@ -229,6 +239,10 @@ fn yaml_list(items: &[Value], depth: usize, out: &mut String) {
     for item in items {
         out.push_str(&" ".repeat(depth));
         out.push('-');
+        if let Some(path) = plain_env_file(item) {
+            yaml_value(&Value::Text(path.to_owned()), depth, out);
+            continue;
+        }
         match item {
             Value::Map(_) | Value::Fields(_) if !yaml_entries(item).is_empty() => {
                 out.push(' ');

@@ -140,10 +140,17 @@ pub(crate) fn volume(at: &At, text: &str) -> Result<Node> {
 
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
+    // Colons of a variable that is still to be completed are its own.
+    let mut braces = 0_usize;
     for letter in text.chars() {
         let Some(last) = parts.last_mut() else { break };
         let drive = last.len() == 1 && last.starts_with(char::is_alphabetic);
-        if letter == ':' && !drive {
+        match letter {
+            '{' if braces > 0 || last.ends_with('$') => braces += 1,
+            '}' => braces = braces.saturating_sub(1),
+            _ => {}
+        }
+        if letter == ':' && !drive && braces == 0 {
             parts.push(String::new());
         } else {
             last.push(letter);

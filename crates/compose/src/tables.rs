@@ -314,7 +314,8 @@ static DEVICE: Record =
 
 static PROVIDER: Record = with(&[key("type", Text), key("options", Any)], &["type"]);
 
-static ENV_FILE: Record = Record {
+/// One that has to be there is printed as its path alone.
+pub(crate) static ENV_FILE: Record = Record {
     fields: &[key("path", Text), always("required", Flag), key("format", Text)],
     required: &["path"],
     open: false,

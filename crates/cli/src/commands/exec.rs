@@ -3,7 +3,7 @@
 use super::{create::path, run::check_terminal};
 use crate::{
     attach::{Session, Signals, Target, Watch},
-    client::{Query, part},
+    client::{Client, Query, part},
     command::{Command, Count},
     error::{Fail, Result},
     flags::{Flag, Given, Kind, Words, flag, short},
@@ -52,17 +52,22 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
         attach_stdout: !detach,
         attach_stderr: !detach,
         detach,
-        detach_keys: keys.clone(),
+        detach_keys: keys,
         env: Some(environment::variables(given.list("env-file"), given.list("env"))?),
         working_dir: given.text_or_empty("workdir"),
         cmd: Some(given.words[1..].to_vec()),
     };
-    let client = ui.client()?;
-    let made: IdReply = client.post_json(&path(&given.words[0], "exec"), &Query::new(), &config)?;
+    execute(ui.client()?, &given.words[0], &config)
+}
+
+/// Runs a command in a container and stays with it, unless it is detached.
+pub(crate) fn execute(client: &Client, container: &str, config: &ExecConfig) -> Result<()> {
+    let made: IdReply = client.post_json(&path(container, "exec"), &Query::new(), config)?;
     if made.id.is_empty() {
         return Err(Fail::new("exec ID empty"));
     }
-    let start = ExecStart { detach, tty, console_size: size };
+    let (tty, detach) = (config.tty, config.detach);
+    let start = ExecStart { detach, tty, console_size: config.console_size };
     let start_path = format!("/exec/{}/start", part(&made.id));
     if detach {
         return Ok(client.post_only(&start_path, &start)?);
@@ -74,8 +79,8 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
         client,
         target: Target::Exec(made.id.clone()),
         tty,
-        stdin,
-        detach_keys: &keys,
+        stdin: config.attach_stdin,
+        detach_keys: &config.detach_keys,
         signals: &watch,
     };
     session.resize();

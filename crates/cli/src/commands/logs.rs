@@ -70,7 +70,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 }
 
 /// A user's time as the API wants it: seconds, a dot, nine digits.
-pub(super) fn moment(text: Option<&str>, what: &str) -> Result<String> {
+pub(crate) fn moment(text: Option<&str>, what: &str) -> Result<String> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(String::new()) };
     let at = Timestamp::parse_relative(text, Timestamp::now()).map_err(|_| {
         let why = format!("failed to parse value as time or duration: {text:?}");

@@ -89,7 +89,7 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
 }
 
 /// A container as a row of texts.
-pub(super) fn row(container: &ContainerSummary, full: bool) -> Row {
+pub(crate) fn row(container: &ContainerSummary, full: bool) -> Row {
     let short =
         |text: &str, width| if full { text.to_owned() } else { format::ellipsis(text, width) };
     let names: Vec<&str> = container
@@ -148,7 +148,7 @@ fn size(container: &ContainerSummary) -> String {
 }
 
 /// Ports with neighbours drawn together: `0.0.0.0:80-81->80-81/tcp, 90/udp`.
-pub(super) fn ports(list: &[Port]) -> String {
+pub(crate) fn ports(list: &[Port]) -> String {
     let mut sorted: Vec<&Port> = list.iter().collect();
     sorted.sort_by(|a, b| {
         (a.private_port, &a.ip, a.public_port, &a.r#type).cmp(&(

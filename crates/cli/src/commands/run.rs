@@ -10,14 +10,11 @@ use crate::{
     error::{Fail, Result},
     flags::{Flag, Given, Kind, Words, flag, short},
     http::Response,
-    options::{
-        container::{self, Body},
-        flags::CONTAINER,
-    },
+    options::{container, flags::CONTAINER},
     term,
     ui::Ui,
 };
-use api::model::WaitReply;
+use api::model::{ContainerConfig, HostConfig, WaitReply};
 use std::io::{self, IsTerminal, Write};
 
 const FLAGS: &[Flag] = &[
@@ -70,19 +67,25 @@ fn run(ui: &mut Ui, given: &Given) -> Result<()> {
     }
     let keys = given.text("detach-keys").unwrap_or(&ui.config.detach_keys).to_owned();
     let watch = Watch::begin(signals)?;
-    stay(ui, &made.id, &body, &keys, &watch)
+    stay(ui, &made.id, (&body.config, &body.host_config), &keys, &watch)
 }
 
 /// A terminal that is asked for must be there.
-pub(super) fn check_terminal(stdin: bool, tty: bool) -> Result<()> {
+pub(crate) fn check_terminal(stdin: bool, tty: bool) -> Result<()> {
     if stdin && tty && !io::stdin().is_terminal() {
         return Err(Fail::new("the input device is not a TTY"));
     }
     Ok(())
 }
 
-fn stay(ui: &mut Ui, id: &str, body: &Body, keys: &str, watch: &Watch) -> Result<()> {
-    let config = &body.config;
+/// Attaches to a container that was made, starts it, and ends with it.
+pub(crate) fn stay(
+    ui: &mut Ui,
+    id: &str,
+    (config, host): (&ContainerConfig, &HostConfig),
+    keys: &str,
+    watch: &Watch,
+) -> Result<()> {
     let attached = config.attach_stdin || config.attach_stdout || config.attach_stderr;
     let client = ui.client()?;
     let stream = if attached {
@@ -96,14 +99,14 @@ fn stay(ui: &mut Ui, id: &str, body: &Body, keys: &str, watch: &Watch) -> Result
     } else {
         None
     };
-    let condition = if body.host_config.auto_remove { "removed" } else { "next-exit" };
+    let condition = if host.auto_remove { "removed" } else { "next-exit" };
     let query = Query::new().text("condition", condition);
     let waiting =
         client.send("POST", &path(id, "wait"), &query, &[], crate::http::Send::Nothing)?;
     if let Err(err) = client.post(&path(id, "start"), &Query::new()) {
         let fail = start_failure(ui, &err.into());
         drop(stream);
-        if body.host_config.auto_remove {
+        if host.auto_remove {
             // It is removed in any case; being gone is part of having failed.
             let _ = exit_code(waiting);
         }

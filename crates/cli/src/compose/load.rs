@@ -2,7 +2,7 @@
 
 use super::Compose;
 use crate::error::{Fail, Result};
-use compose::Options;
+use compose::{Dependencies, KeepFiles, Options, Project};
 use std::{collections::BTreeMap, io::Write};
 
 impl From<compose::Error> for Fail {
@@ -42,5 +42,43 @@ impl Compose<'_> {
             writeln!(self.ui.err, "WARN: {warning}")?;
         }
         Ok(())
+    }
+
+    /// The project with these services and what they need, for commands that change something.
+    pub(crate) fn project(&mut self, services: &[String]) -> Result<Project> {
+        let mut project = Project::load(&self.options()?)?;
+        project.resolve_label_files(KeepFiles::Yes)?;
+        project.enable(services);
+        project.select(services, Dependencies::Follow)?;
+        if !self.global.is("all-resources") {
+            project.drop_unused();
+        }
+        project.resolve_env_files()?;
+        let warnings = std::mem::take(&mut project.warnings);
+        self.warn(&warnings)?;
+        Ok(project)
+    }
+
+    /// The project, where there are files, and its name in any case.
+    pub(crate) fn project_or_name(
+        &mut self,
+        services: &[String],
+    ) -> Result<(Option<Project>, String)> {
+        let given = self.global.text("project-name").map(str::to_owned).filter(|n| !n.is_empty());
+        if let Some(name) = &given
+            && self.global.list("file").is_empty()
+        {
+            return Ok((None, name.clone()));
+        }
+        match self.project(services) {
+            Ok(project) => {
+                let name = project.name.clone();
+                Ok((Some(project), name))
+            }
+            Err(fail) => match std::env::var("COMPOSE_PROJECT_NAME") {
+                Ok(name) if !name.is_empty() => Ok((None, name)),
+                _ => Err(fail),
+            },
+        }
     }
 }

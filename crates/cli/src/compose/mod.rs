@@ -5,8 +5,25 @@
 //! engine is said by the crate `compose`; here it is asked for, many things at once (`work`).
 //! Source: docker compose 2.40.3 (commands, options, texts, exit codes).
 
+mod attached;
+mod build;
 mod config;
+mod create;
+mod down;
+mod engine;
+mod graph;
+mod images;
+mod lives;
 mod load;
+mod logs;
+mod look;
+mod observe;
+mod output;
+mod plan;
+mod ps;
+mod run;
+mod start;
+mod up;
 
 use crate::{
     command,
@@ -32,7 +49,33 @@ pub(crate) struct Sub {
 /// Any number of words.
 const ANY: (usize, usize) = (0, usize::MAX);
 
-static COMMANDS: &[&Sub] = &[&config::CONFIG];
+static COMMANDS: &[&Sub] = &[
+    &build::BUILD,
+    &config::CONFIG,
+    &up::CREATE,
+    &down::DOWN,
+    &look::EVENTS,
+    &run::EXEC,
+    &ps::IMAGES,
+    &lives::KILL,
+    &logs::LOGS,
+    &ps::LS,
+    &lives::PAUSE,
+    &plan::PLAN,
+    &look::PORT,
+    &ps::PS,
+    &build::PULL,
+    &build::PUSH,
+    &lives::RESTART,
+    &lives::RM,
+    &run::RUN,
+    &lives::START,
+    &lives::STOP,
+    &look::TOP,
+    &lives::UNPAUSE,
+    &up::UP,
+    &lives::WAIT,
+];
 
 const GLOBAL: &[Flag] = &[
     flag("all-resources", Kind::Bool, "Include all resources, even those not used by services"),

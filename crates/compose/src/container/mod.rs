@@ -199,8 +199,8 @@ impl Project {
             annotations: pairs(of, "annotations"),
             binds: some(binds),
             mounts: Some(mounts).filter(|m| !m.is_empty()),
-            cap_add: texts("cap_add"),
-            cap_drop: texts("cap_drop"),
+            cap_add: some(capabilities(of, "cap_add")),
+            cap_drop: some(capabilities(of, "cap_drop")),
             network_mode,
             init: of.get("init").map(|_| of.flag("init")),
             ipc_mode: text("ipc"),
@@ -214,7 +214,7 @@ impl Project {
             dns: texts("dns"),
             dns_search: texts("dns_search"),
             dns_options: texts("dns_opt"),
-            extra_hosts: some(of.texts("extra_hosts").map(|h| h.replacen('=', ":", 1)).collect()),
+            extra_hosts: Some(of.texts("extra_hosts").map(|h| h.replacen('=', ":", 1)).collect()),
             security_opt,
             storage_opt: pairs(of, "storage_opt"),
             userns_mode: text("userns_mode"),
@@ -293,6 +293,16 @@ pub(crate) fn variables(of: &Fields) -> Vec<String> {
         .collect()
 }
 
+/// Capabilities in their full names, as docker's clients send them.
+fn capabilities(of: &Fields, key: &str) -> Vec<String> {
+    let full = |name: &str| {
+        let name = name.to_uppercase();
+        if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+    };
+    let all: std::collections::BTreeSet<String> = of.texts(key).map(full).collect();
+    all.into_iter().collect()
+}
+
 fn environment(of: &Fields, proxies: &[(String, String)]) -> Vec<String> {
     let own: BTreeMap<&String, &Value> = of.map("environment").collect();
     let mut all: Vec<String> = proxies
@@ -364,8 +374,7 @@ fn port(of: &Fields) -> String {
 
 fn exposed(of: &Fields) -> BTreeMap<String, Empty> {
     let published = of.list("ports").filter_map(Value::as_fields).map(port);
-    let exposed =
-        of.texts("expose").map(|p| if p.contains('/') { p.to_owned() } else { format!("{p}/tcp") });
+    let exposed = of.texts("expose").map(str::to_owned);
     exposed.chain(published).map(|p| (p, Empty {})).collect()
 }
 
