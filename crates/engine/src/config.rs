@@ -108,8 +108,9 @@ pub struct Config {
 pub fn check_logging(
     driver: &str,
     options: &std::collections::BTreeMap<String, String>,
+    plugin_folders: &[PathBuf],
 ) -> base::Result<()> {
-    crate::containers::check_logging(driver, options)
+    crate::containers::check_logging(driver, options, plugin_folders)
 }
 
 /// The seccomp profile of containers that name none.

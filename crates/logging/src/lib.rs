@@ -66,6 +66,9 @@ pub struct Config {
     /// The program that runs as the relay of drivers which send output elsewhere.
     #[serde(default)]
     pub relay: PathBuf,
+    /// Says that the driver is a plugin, and what that is told.
+    #[serde(default)]
+    pub plugin: Option<drivers::plugin::Told>,
 }
 
 /// What records that go elsewhere say of their container.
@@ -95,6 +98,9 @@ impl Config {
     /// `Invalid` for a name that is in no list, with docker's text.
     pub fn driver(&self) -> Result<&'static dyn Driver> {
         let name = if self.driver.is_empty() { "json-file" } else { self.driver.as_str() };
+        if self.plugin.is_some() {
+            return Ok(&drivers::PLUGIN);
+        }
         DRIVERS.iter().copied().find(|d| d.name() == name).ok_or_else(|| {
             Error::invalid(format!("logger: no log driver named '{name}' is registered"))
         })

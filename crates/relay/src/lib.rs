@@ -14,6 +14,7 @@ mod intake;
 mod journald;
 mod msgpack;
 mod net;
+mod plugin;
 mod queue;
 mod syslog;
 
@@ -97,6 +98,9 @@ pub fn run(mut socket: UnixStream) -> io::Result<()> {
     if queue.finish(PATIENCE) {
         let _ = sender.join();
     }
+    if config.plugin.is_some() {
+        plugin::close(&config);
+    }
     Ok(())
 }
 
@@ -120,6 +124,9 @@ fn configuration(socket: &mut UnixStream) -> io::Result<Config> {
 }
 
 fn open(config: &Config) -> Result<Box<dyn Transport>, String> {
+    if config.plugin.is_some() {
+        return plugin::open(config);
+    }
     match config.driver.as_str() {
         "syslog" => syslog::open(config),
         "gelf" => gelf::open(config),

@@ -7,7 +7,7 @@ use api::model::LogConfig;
 use base::{Error, Result};
 use gotmpl::{MissingKey, Template, Value};
 use regex::Regex;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Fills in the daemon's driver, its options where the driver is the daemon's too, and its options of the
 /// kept copy everywhere; then checks.
@@ -25,17 +25,28 @@ pub(crate) fn settle(asked: &mut LogConfig, config: &crate::Config) -> Result<()
             options.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
-    check(&asked.r#type, options)
+    check(&asked.r#type, options, &config.plugin_folders)
+}
+
+/// Whether a driver is a plugin: none of ours is called so, and one is there.
+fn is_plugin(driver: &str, folders: &[PathBuf]) -> bool {
+    let own = driver.is_empty() || logging::DRIVERS.iter().any(|d| d.name() == driver);
+    !own && plugin::find(driver, folders).is_ok()
 }
 
 /// Checks a driver and its options, the patterns and the template too.
 ///
 /// # Errors
 /// `Invalid`, with docker's text.
-pub(crate) fn check(driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+pub(crate) fn check(
+    driver: &str,
+    options: &BTreeMap<String, String>,
+    folders: &[PathBuf],
+) -> Result<()> {
     let config = logging::Config {
         driver: driver.to_owned(),
         options: logging::Options(options.clone()),
+        plugin: is_plugin(driver, folders).then(Default::default),
         ..logging::Config::default()
     };
     config.check()?;
@@ -83,9 +94,27 @@ pub(crate) fn log_config(
         tag,
         origin,
         relay: engine.program.clone(),
+        plugin: told(record, engine),
     };
     config.check()?;
     Ok(config)
+}
+
+/// What a plugin is told of the container, when its driver is one. A plugin that has gone meanwhile is waited for.
+fn told(record: &Record, engine: &crate::Config) -> Option<logging::drivers::plugin::Told> {
+    let driver = record.host.log_config.r#type.as_str();
+    if driver.is_empty() || logging::DRIVERS.iter().any(|d| d.name() == driver) {
+        return None;
+    }
+    let mut argv = record.argv().into_iter();
+    Some(logging::drivers::plugin::Told {
+        folders: engine.plugin_folders.clone(),
+        seconds: engine.plugin_timeout.as_secs(),
+        entrypoint: argv.next().unwrap_or_default(),
+        arguments: argv.collect(),
+        environment: record.config.env.clone().unwrap_or_default(),
+        labels: record.config.labels.clone().unwrap_or_default().into_iter().collect(),
+    })
 }
 
 /// Attributes of each record: labels and variables that the options name, by name or by pattern.
@@ -231,9 +260,10 @@ mod tests {
     #[test]
     fn patterns_and_templates_are_checked_before_anything_is_made() {
         let text =
-            |given: &[(&str, &str)]| check("json-file", &options(given)).unwrap_err().chain();
+            |given: &[(&str, &str)]| check("json-file", &options(given), &[]).unwrap_err().chain();
         assert!(text(&[("labels-regex", "(")]).starts_with("invalid regular expression \"(\""));
         assert!(text(&[("tag", "{{.ID")]).starts_with("invalid tag \"{{.ID\""));
-        check("json-file", &options(&[("tag", "{{.Name}}/{{.ID}}"), ("env-regex", "^a")])).unwrap();
+        check("json-file", &options(&[("tag", "{{.Name}}/{{.ID}}"), ("env-regex", "^a")]), &[])
+            .unwrap();
     }
 }

@@ -96,15 +96,18 @@ impl Engine {
             .map(|name| (name.to_owned(), own.clone()))
             .chain(others)
             .collect();
-        let (mut volume_drivers, remote) = futures_util::future::join(
+        let (mut volume_drivers, remote, log) = futures_util::future::join3(
             self.volume_plugins(PLUGINS),
             self.plugins.all(network::NETWORK, PLUGINS),
+            self.plugins.all(logging::drivers::plugin::KIND, PLUGINS),
         )
         .await;
         volume_drivers.push(crate::volumes::LOCAL.into());
         volume_drivers.sort();
         let own = network::DRIVERS.iter().map(|d| d.name().to_owned());
         let network_drivers = own.chain(remote.iter().map(|p| p.name().to_owned())).collect();
+        let own = logging::DRIVERS.iter().map(|d| d.name().to_owned());
+        let log_drivers = own.chain(log.iter().map(|p| p.name().to_owned())).collect();
         let insecure = || now.insecure_registries.iter();
         let own = ["::1/128", "127.0.0.0/8"].into_iter().map(str::to_owned);
         let networks = insecure().filter(|r| r.contains('/')).cloned();
@@ -138,7 +141,7 @@ impl Engine {
                 network: network_drivers,
                 authorization: Some(now.authorization_plugins.clone())
                     .filter(|names| !names.is_empty()),
-                log: logging::DRIVERS.iter().map(|d| d.name().to_owned()).collect(),
+                log: log_drivers,
             },
             memory_limit: true,
             swap_limit: v2

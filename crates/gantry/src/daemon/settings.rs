@@ -230,7 +230,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
     let log_driver =
         given.text("log-driver").filter(|d| !d.is_empty()).unwrap_or("json-file").to_owned();
     let log_options = given.pairs("log-opt");
-    engine::config::check_logging(&log_driver, &log_options)
+    engine::config::check_logging(&log_driver, &log_options, &plugin_folders(given))
         .map_err(|err| Error::invalid("failed to set log opts").caused_by(err.chain()))?;
     let timeout = given.number("shutdown-timeout", SHUTDOWN_SECONDS);
     Ok(engine::Config {

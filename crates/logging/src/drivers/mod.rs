@@ -1,5 +1,5 @@
 //! The log drivers. To add one: a file here and a line in [`DRIVERS`]; one that sends output elsewhere has its
-//! options here and its sending in crate `relay`.
+//! options here and its sending in crate `relay`. Other names may be plugins' (`plugin.rs`).
 
 pub mod fluentd;
 pub mod gelf;
@@ -7,6 +7,7 @@ mod journald;
 mod json_file;
 pub(crate) mod local;
 mod none;
+pub mod plugin;
 pub mod syslog;
 
 use crate::{Driver, Sink};
@@ -22,6 +23,9 @@ pub static DRIVERS: &[&dyn Driver] = &[
     &none::None,
     &syslog::Syslog,
 ];
+
+/// The driver of plugins.
+pub(crate) static PLUGIN: plugin::Plugin = plugin::Plugin;
 
 /// A sink that keeps nothing.
 pub(crate) fn nowhere() -> Box<dyn Sink> {

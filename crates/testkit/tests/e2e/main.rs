@@ -30,6 +30,7 @@ mod limits;
 mod links;
 mod live_restore;
 mod log_drivers;
+mod log_plugins;
 mod logs;
 mod metrics;
 mod mounts;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         run_options::CASES,
         logs::CASES,
         log_drivers::CASES,
+        log_plugins::CASES,
         exec::CASES,
         attach_tty::CASES,
         attach_ws::CASES,
