@@ -79,6 +79,46 @@ impl Tx<'_> {
         rows.into_iter().map(build_from).collect()
     }
 
+    /// Inserts or replaces what BuildKit's clients are told of a build that is over.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn put_build_history(&self, reference: &str, created: Timestamp, doc: &[u8]) -> Result<()> {
+        self.run(
+            "cannot store the history of a build",
+            "INSERT INTO build_history (reference, created, doc) VALUES (?1, ?2, ?3)
+             ON CONFLICT (reference) DO UPDATE SET doc = ?3",
+            (reference, created.unix_nanos(), doc),
+        )?;
+        Ok(())
+    }
+
+    /// All of it, newest first.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn build_history(&self) -> Result<Vec<Vec<u8>>> {
+        self.many(
+            "cannot list the history of builds",
+            "SELECT doc FROM build_history ORDER BY created DESC",
+            [],
+            |row| row.get(0),
+        )
+    }
+
+    /// Forgets one; whether it was there.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn delete_build_history(&self, reference: &str) -> Result<bool> {
+        let gone = self.run(
+            "cannot forget the history of a build",
+            "DELETE FROM build_history WHERE reference = ?1",
+            [reference],
+        )?;
+        Ok(gone > 0)
+    }
+
     /// Inserts or replaces a cache entry.
     ///
     /// # Errors

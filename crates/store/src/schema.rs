@@ -76,4 +76,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (digest, registry, repository)
     ) WITHOUT ROWID;
     ",
+    // What BuildKit's clients ask of builds that are over.
+    "
+    CREATE TABLE build_history (
+        reference TEXT PRIMARY KEY, created INTEGER NOT NULL, doc BLOB NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];

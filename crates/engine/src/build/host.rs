@@ -114,7 +114,7 @@ impl BuildHost {
         .await
     }
 
-    fn layers(&self, image: &ImageId) -> Result<Vec<NewLayer>> {
+    pub(super) fn layers(&self, image: &ImageId) -> Result<Vec<NewLayer>> {
         if let Some(layers) = lock(&self.known).get(image) {
             return Ok(layers.clone());
         }

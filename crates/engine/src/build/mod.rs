@@ -8,19 +8,23 @@
 //! Invariants: everything of a build is below `builds/<id>` and goes with it, whatever happens; its layers
 //! are held until rows name them; the build stops when its client goes, and what it runs is removed.
 
+mod blobs;
 mod context;
 mod git;
 mod host;
 mod names;
 mod record;
+mod release;
 mod request;
 mod run;
 mod step;
 mod stream;
 
+pub use blobs::Compression;
 pub use git::Repository;
 pub use host::{BuildHost, BuildTree, CacheFact};
 pub use record::{Outcome, Record};
+pub use release::{Release, ReleaseImage};
 pub use request::BuildRequest;
 pub use step::{Done, Network, Source, Step, StepMount};
 
@@ -304,6 +308,30 @@ impl Engine {
             Ok(())
         })?;
         self.images.collect(&|| self.image_users()).map(|_| ())
+    }
+
+    /// What BuildKit's clients are told of builds that are over, newest first.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn build_history(&self) -> Result<Vec<Vec<u8>>> {
+        self.store.read(|tx| tx.build_history())
+    }
+
+    /// Keeps what BuildKit's clients are told of a build.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn put_build_history(&self, reference: &str, created: Timestamp, doc: &[u8]) -> Result<()> {
+        self.store.write(|tx| tx.put_build_history(reference, created, doc))
+    }
+
+    /// Forgets one; whether it was there.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn drop_build_history(&self, reference: &str) -> Result<bool> {
+        self.store.write(|tx| tx.delete_build_history(reference))
     }
 
     /// Sweeps what builds of a killed daemon left: their containers, then their folders.

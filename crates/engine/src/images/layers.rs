@@ -105,7 +105,8 @@ impl Hold {
         self.keep(layer);
     }
 
-    pub(super) fn keep(&self, layer: &Digest) {
+    /// As [`Hold::add`], shared.
+    pub(crate) fn keep(&self, layer: &Digest) {
         *self.images.holds().entry(layer.clone()).or_default() += 1;
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).push(layer.clone());
     }

@@ -400,6 +400,33 @@ impl Images {
         })
     }
 
+    /// The compressed forms of a layer that are known; their bytes may be gone.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) fn blobs_of(&self, diff_id: &Digest) -> Result<Vec<store::Blob>> {
+        self.store.read(|tx| tx.blobs_of(diff_id))
+    }
+
+    /// Notes that a blob was found to unpack to a layer.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) fn note_blob(
+        &self,
+        blob: &image::manifest::Descriptor,
+        diff_id: &Digest,
+    ) -> Result<()> {
+        self.store.write(|tx| {
+            tx.put_blob(&store::Blob {
+                digest: blob.digest.clone(),
+                diff_id: diff_id.clone(),
+                media_type: blob.media_type.clone(),
+                size: blob.size,
+            })
+        })
+    }
+
     /// Notes that an image was used; at most one write a minute for each.
     ///
     /// # Errors

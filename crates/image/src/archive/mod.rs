@@ -19,7 +19,7 @@ mod spool;
 mod unpack;
 
 pub use load::{LoadedImage, Options, Origin, Progress, load};
-pub use save::{SavedImage, save};
+pub use save::{SavedImage, layout, save};
 
 #[cfg(test)]
 mod tests;

@@ -122,6 +122,35 @@ pub fn save(images: &[SavedImage], source: &dyn LayerSource, out: &mut dyn Write
     tar.end()
 }
 
+/// Writes an OCI layout: what `index` lists, with all blobs that it needs.
+///
+/// # Errors
+/// Of the content store and of `out`.
+pub fn layout(
+    index: &Index,
+    blobs: &BTreeSet<Digest>,
+    content: &crate::Content,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut tar = Tar { out };
+    tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    tar.file("index.json", &encode(index))?;
+    tar.folder("blobs/")?;
+    tar.folder("blobs/sha256/")?;
+    for digest in blobs {
+        let (mut file, size) = content.blob(digest)?;
+        tar.begin(&blob_path(digest), size)?;
+        let mut exact = Exact { out: tar.out, left: size };
+        io::copy(&mut file, &mut exact)
+            .map_err(|e| crate::decompress::unwrap("cannot write the archive", e))?;
+        if exact.left != 0 {
+            return Err(Error::internal(format!("blob {digest} is shorter than it was")));
+        }
+        tar.pad(size)?;
+    }
+    tar.end()
+}
+
 fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
     Descriptor {
         media_type: media_type.into(),

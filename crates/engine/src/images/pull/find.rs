@@ -6,7 +6,7 @@ use base::{Digest, Result};
 impl Images {
     /// The layer of this DiffID, if it is here: one that fits everywhere, or one that stands on `below`. It is
     /// held from then on.
-    pub(super) fn find_layer(
+    pub(crate) fn find_layer(
         &self,
         hold: &Hold,
         diff_id: &Digest,

@@ -67,6 +67,31 @@ pub(super) fn compress(
     Ok(Compressed { blob, whole })
 }
 
+/// A layer as a blob of the content store, compressed or as it is, without sending it. Blocks.
+pub(crate) fn keep(
+    images: &Images,
+    layer: &Digest,
+    diff_id: &Digest,
+    form: Option<Form>,
+) -> Result<Blob> {
+    let Some(form) = form else { return plain(images, layer, diff_id) };
+    let ((sender, _), (told, _)) = (mpsc::channel(1), mpsc::channel(1));
+    compress(images, layer, diff_id, form, sender, &told).map(|made| made.blob)
+}
+
+fn plain(images: &Images, layer: &Digest, diff_id: &Digest) -> Result<Blob> {
+    let row = images.store.read(|tx| tx.layer::<LayerRecord>(layer))?;
+    let row = row.ok_or_else(|| Error::not_found(format!("no such layer: {layer}")))?;
+    let mut writer = images.content().writer(row.doc.tar_size)?;
+    images.layers.write_tar(layer, &mut writer)?;
+    let _open = images.gate.read().unwrap_or_else(PoisonError::into_inner);
+    let digest = writer.commit(Some(diff_id), None)?;
+    let media_type = image::manifest::OCI_LAYER.to_owned();
+    let blob = Blob { digest, diff_id: diff_id.clone(), media_type, size: row.doc.tar_size };
+    images.store.write(|tx| tx.put_blob(&blob))?;
+    Ok(blob)
+}
+
 /// Into the store and, as long as anybody listens, to the sender.
 struct Tee<'c> {
     writer: image::content::Writer<'c>,

@@ -173,7 +173,8 @@ fn written(held: &Held, blobs: &BTreeMap<Digest, Blob>) -> Result<(&'static str,
 }
 
 /// The name of a layer's form in a manifest of Docker's or OCI's kind.
-fn layer_type(known: &str, oci: bool) -> String {
+#[must_use]
+pub fn layer_type(known: &str, oci: bool) -> String {
     let form = if known.ends_with("zstd") {
         "zstd"
     } else if known.ends_with("gzip") || known.ends_with(".gz") || known.is_empty() {

@@ -13,6 +13,9 @@ mod compress;
 mod graph;
 mod layers;
 
+pub(crate) use compress::keep;
+pub use layers::layer_type;
+
 use super::{Images, Record, pull::missing_is_none, stream};
 use crate::Engine;
 use base::{
@@ -21,6 +24,7 @@ use base::{
 use bytes::Bytes;
 use image::{
     compress::Form,
+    manifest::Descriptor,
     registry::{Action, Credentials, Registries, Repository},
 };
 use serde::{Deserialize, Serialize};
@@ -86,6 +90,34 @@ impl Engine {
             }
         });
         receiver
+    }
+}
+
+impl Engine {
+    /// Sees to it that a registry has a blob that is here.
+    ///
+    /// # Errors
+    /// Of the registry; `NotFound` when the blob is neither here nor there.
+    pub(crate) async fn push_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        by: &Principal,
+    ) -> Result<()> {
+        // Nobody listens: whoever asks shows what goes on.
+        let (sender, _) = mpsc::channel(1);
+        let push = Push {
+            images: &self.images,
+            registries: &self.registries,
+            turns: Semaphore::new(1),
+            form: self.config.push_form,
+            voice: Voice(sender),
+            by,
+        };
+        match push.blob(repository, "", blob).await? {
+            blob::Way::Nowhere => Err(Error::not_found(format!("no such blob: {}", blob.digest))),
+            way => push.note_place(repository, &blob.digest, &way),
+        }
     }
 }
 
