@@ -1,11 +1,20 @@
 //! The image that a stage is becoming, as its instructions see and change it, and the work that is left to
 //! do after an instruction was applied.
 
-use crate::{args::BuildArgs, dockerfile::Heredoc, expand, go};
+use crate::{
+    args::BuildArgs,
+    dockerfile::Heredoc,
+    expand::{self, Variables},
+    go,
+};
 use base::Result;
 use image::{
     config::RunConfig,
     edit::{Change, Editor, set_env, shell},
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// `PATH` of an image that has none.
@@ -24,6 +33,25 @@ pub struct Draft {
     pub notes: Vec<String>,
     editor: Editor,
     escape: char,
+    /// Variables that were asked for and are not set.
+    missing: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Variables, with a note of those that are asked for and are not set.
+struct Asked<'d> {
+    values: Vec<(String, String)>,
+    missing: &'d Mutex<BTreeSet<String>>,
+}
+
+impl Variables for Asked<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        let found = self.values.value(name);
+        if found.is_none() {
+            let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+            missing.insert(name.to_owned());
+        }
+        found
+    }
 }
 
 /// What is to be done for an instruction, beyond the change of configuration that it made already.
@@ -121,14 +149,25 @@ impl Draft {
             notes: Vec::new(),
             editor: Editor::new(),
             escape,
+            missing: Arc::default(),
         }
     }
 
-    fn variables(&self) -> Vec<(String, String)> {
+    /// Takes the names of variables that were asked for and are not set.
+    pub fn take_missing(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Names of the variables that are set.
+    pub fn known(&self) -> Vec<String> {
+        self.variables().values.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn variables(&self) -> Asked<'_> {
         let env = self.config.env.iter().map(|e| e.split_once('=').unwrap_or((e, "")));
         let mut all: Vec<_> = env.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         all.extend(self.args.beside(&self.config.env));
-        all
+        Asked { values: all, missing: &self.missing }
     }
 
     /// Expands one word.
@@ -136,7 +175,7 @@ impl Draft {
     /// # Errors
     /// `Invalid`, see [`expand::word`].
     pub fn word(&self, text: &str) -> Result<String> {
-        expand::word(text, self.escape, &self.variables()[..])
+        expand::word(text, self.escape, &self.variables())
     }
 
     /// Expands each of several words.
@@ -145,7 +184,7 @@ impl Draft {
     /// `Invalid`, see [`expand::word`].
     pub fn each(&self, texts: &[String]) -> Result<Vec<String>> {
         let variables = self.variables();
-        texts.iter().map(|t| expand::word(t, self.escape, &variables[..])).collect()
+        texts.iter().map(|t| expand::word(t, self.escape, &variables)).collect()
     }
 
     /// Expands names and values.
@@ -154,7 +193,7 @@ impl Draft {
     /// `Invalid`, see [`expand::word`].
     pub fn pairs(&self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>> {
         let variables = self.variables();
-        let word = |text: &str| expand::word(text, self.escape, &variables[..]);
+        let word = |text: &str| expand::word(text, self.escape, &variables);
         pairs.iter().map(|(name, value)| Ok((word(name)?, word(value)?))).collect()
     }
 
@@ -163,7 +202,7 @@ impl Draft {
     /// # Errors
     /// `Invalid`, see [`expand::word`].
     pub fn words(&self, text: &str) -> Result<Vec<String>> {
-        expand::words(text, self.escape, &self.variables()[..])
+        expand::words(text, self.escape, &self.variables())
     }
 
     /// The content of a here-document that is copied.
@@ -175,7 +214,7 @@ impl Draft {
         if !heredoc.expand {
             return Ok(content);
         }
-        expand::content(&content, self.escape, &self.variables()[..])
+        expand::content(&content, self.escape, &self.variables())
     }
 
     /// Changes the configuration.

@@ -21,5 +21,6 @@ pub mod graph;
 pub mod host;
 pub mod ignore;
 pub mod limits;
+pub mod lint;
 pub mod output;
 pub mod solve;

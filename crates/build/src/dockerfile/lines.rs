@@ -11,6 +11,8 @@ pub(super) struct File {
     pub escape: char,
     pub lines: Vec<Logical>,
     pub warnings: Vec<String>,
+    /// Lines that are empty where a line goes on.
+    pub empty: Vec<usize>,
     pub directives: Vec<(String, String)>,
 }
 
@@ -33,9 +35,10 @@ pub(super) fn read(text: &str) -> Result<File> {
     }
     let (escape, directives) = directives(&physical)?;
     let mut reader = Reader { physical: &physical, at: 0, escape };
-    let mut file = File { escape, lines: Vec::new(), warnings: Vec::new(), directives };
+    let mut file =
+        File { escape, lines: Vec::new(), warnings: Vec::new(), empty: Vec::new(), directives };
     while reader.at < physical.len() {
-        if let Some(line) = reader.logical(&mut file.warnings)? {
+        if let Some(line) = reader.logical(&mut file.warnings, &mut file.empty)? {
             file.lines.push(line);
         }
         if file.lines.len() > limits::INSTRUCTIONS {
@@ -102,7 +105,11 @@ impl<'t> Reader<'t> {
         Some(line)
     }
 
-    fn logical(&mut self, warnings: &mut Vec<String>) -> Result<Option<Logical>> {
+    fn logical(
+        &mut self,
+        warnings: &mut Vec<String>,
+        empties: &mut Vec<usize>,
+    ) -> Result<Option<Logical>> {
         let start = self.at + 1;
         let Some(first) = self.next() else { return Ok(None) };
         if is_comment(first) {
@@ -122,6 +129,7 @@ impl<'t> Reader<'t> {
             }
             if line.trim().is_empty() {
                 empty = true;
+                empties.push(self.at);
                 continue;
             }
             let (piece, more) = self.continued(chomp(line));

@@ -11,7 +11,7 @@ mod flags;
 mod heredoc;
 pub mod instructions;
 mod lines;
-mod words;
+pub(crate) mod words;
 
 pub use heredoc::Heredoc;
 pub use instructions::Instruction;
@@ -46,6 +46,8 @@ pub struct Dockerfile {
     pub escape: char,
     /// What the author should be told.
     pub warnings: Vec<String>,
+    /// Lines that are empty where a line goes on.
+    pub empty_continuations: Vec<usize>,
     /// Parser directives (`syntax`, `check`, `escape`), as written.
     pub directives: Vec<(String, String)>,
 }
@@ -103,6 +105,7 @@ impl Dockerfile {
             stages: Vec::new(),
             escape: file.escape,
             warnings: file.warnings,
+            empty_continuations: file.empty,
             directives: file.directives,
         };
         for line in file.lines {

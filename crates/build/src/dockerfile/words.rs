@@ -4,7 +4,7 @@ use crate::go;
 use base::{Error, Result};
 
 /// Instruction word, flags, and what is left.
-pub(super) fn split(line: &str, escape: char) -> (&str, Vec<String>, &str) {
+pub(crate) fn split(line: &str, escape: char) -> (&str, Vec<String>, &str) {
     let line = line.trim();
     let end = line.find(char::is_whitespace).unwrap_or(line.len());
     let (flags, rest) = flags(line[end..].trim(), escape);
@@ -48,7 +48,7 @@ fn flag(text: &str, escape: char) -> (String, &str) {
 }
 
 /// Words with their quotes and escapes still on them.
-pub(super) fn quoted(text: &str, escape: char) -> Vec<String> {
+pub(crate) fn quoted(text: &str, escape: char) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote = None;
@@ -82,7 +82,7 @@ pub(super) fn quoted(text: &str, escape: char) -> Vec<String> {
 }
 
 /// Words between blanks, nothing else.
-pub(super) fn plain(text: &str) -> Vec<String> {
+pub(crate) fn plain(text: &str) -> Vec<String> {
     text.split([' ', '\t', '\r', '\x0b', '\x0c'])
         .filter(|w| !w.is_empty())
         .map(str::to_owned)
@@ -90,7 +90,7 @@ pub(super) fn plain(text: &str) -> Vec<String> {
 }
 
 /// `name=value ...`, or the old `name value` whose value is the rest of the line.
-pub(super) fn pairs(text: &str, instruction: &str, escape: char) -> Result<Vec<(String, String)>> {
+pub(crate) fn pairs(text: &str, instruction: &str, escape: char) -> Result<Vec<(String, String)>> {
     let words = quoted(text, escape);
     let Some(first) = words.first() else {
         return Err(Error::invalid(format!("{instruction} requires at least one argument")));
@@ -116,7 +116,7 @@ pub(super) fn pairs(text: &str, instruction: &str, escape: char) -> Result<Vec<(
 }
 
 /// Refuses a blank name.
-pub(super) fn named(
+pub(crate) fn named(
     pairs: Vec<(String, String)>,
     instruction: &str,
 ) -> Result<Vec<(String, String)>> {
@@ -127,7 +127,7 @@ pub(super) fn named(
 }
 
 /// The strings of a JSON list; `None` when the text is no JSON list at all.
-pub(super) fn json(text: &str) -> Option<Result<Vec<String>>> {
+pub(crate) fn json(text: &str) -> Option<Result<Vec<String>>> {
     let text = text.trim_start();
     if !text.starts_with('[') {
         return None;
@@ -143,6 +143,6 @@ pub(super) fn json(text: &str) -> Option<Result<Vec<String>>> {
 }
 
 /// A JSON list, else words between blanks.
-pub(super) fn json_or_plain(text: &str) -> Result<Vec<String>> {
+pub(crate) fn json_or_plain(text: &str) -> Result<Vec<String>> {
     json(text).unwrap_or_else(|| Ok(plain(text)))
 }

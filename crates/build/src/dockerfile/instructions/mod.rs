@@ -154,7 +154,7 @@ pub(super) fn hint(word: &str) -> String {
 }
 
 /// Letters to insert, drop or change to get from `a` to `b`.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     if a.len() > 20 {
         return a.len();
     }
