@@ -80,6 +80,8 @@ pub(crate) const LLB: &[&str] = &[
     "meta.exportcache",
     "mergeop",
     "diffop",
+    "exporter.image.annotations",
+    "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "exporter.multiple",
 ];

@@ -1,16 +1,18 @@
 //! `moby.buildkit.v1.Control`: what clients ask of the builder as a whole.
 
 use crate::{
-    BuildKit, capabilities, export,
+    BuildKit, attest, cache, capabilities, export,
     failure::{Failure, status},
     front,
+    history::{Ending, Entry},
     job::{Job, Outcome, Parts, Reference},
     proto::{self, control, pb, types},
-    solve,
+    solve::{self, blocking},
 };
-use base::{Error, Platform, Principal};
-use futures_util::Stream;
+use base::{Error, Platform, Principal, Timestamp};
+use futures_util::{Stream, StreamExt as _};
 use std::{collections::HashMap, pin::Pin, sync::Arc};
+use tokio::sync::broadcast;
 use tonic::{Request, Response, Status};
 
 /// What the engine tells clients it is: the release whose protocol it speaks.
@@ -30,6 +32,7 @@ pub(crate) struct Service {
 struct Running {
     kit: Arc<BuildKit>,
     job: Arc<Job>,
+    entry: Entry,
 }
 
 impl Drop for Running {
@@ -106,13 +109,17 @@ impl Service {
             site: Arc::clone(&self.kit.site),
             entitlements: request.entitlements.iter().cloned().collect(),
             inputs: request.frontend_inputs.clone(),
+            cache: cache::Options::read(&request.cache.clone().unwrap_or_default())
+                .map_err(|e| status(&e))?,
+            attest: attest::Request::read(&request.frontend_attrs).map_err(|e| status(&e))?,
         };
         let job = Job::new(parts);
         if !self.kit.enter(&job) {
             job.end();
             return Err(Status::already_exists(format!("job ID {} exists", job.id)));
         }
-        Ok(Running { kit: Arc::clone(&self.kit), job })
+        let entry = self.kit.history.begin(request, &job.progress);
+        Ok(Running { kit: Arc::clone(&self.kit), job, entry })
     }
 
     async fn build(
@@ -166,7 +173,7 @@ impl control::control_server::Control for Service {
         request: Request<control::SolveRequest>,
     ) -> Answer<control::SolveResponse> {
         let request = request.into_inner();
-        let running = self.begin(&request).await?;
+        let mut running = self.begin(&request).await?;
         let job = Arc::clone(&running.job);
         let gone = async {
             match &job.session {
@@ -178,6 +185,13 @@ impl control::control_server::Control for Service {
             done = self.build(&job, &request) => done,
             () = gone => Err(Arc::new(Error::cancelled("the client of the build has gone").into())),
         };
+        let ending = match &done {
+            Ok(response) => {
+                Ending { response: response.clone(), attachments: job.attachments(), failure: None }
+            }
+            Err(failure) => Ending { failure: Some(Arc::clone(failure)), ..Ending::default() },
+        };
+        running.entry.finish(ending).await;
         match done {
             Ok(exporter_response) => {
                 Ok(Response::new(control::SolveResponse { exporter_response }))
@@ -190,7 +204,18 @@ impl control::control_server::Control for Service {
     }
 
     async fn status(&self, request: Request<control::StatusRequest>) -> Answer<Self::StatusStream> {
-        let follow = self.kit.progress(&request.into_inner().r#ref).follow();
+        let name = request.into_inner().r#ref;
+        if !self.kit.tells(&name) {
+            let (history, known) = (Arc::clone(&self.kit.history), name.clone());
+            let story = blocking(move || history.story(&known)).await.map_err(|e| status(&e))?;
+            if let Some(story) = story {
+                let stream = futures_util::stream::unfold(story, |mut story| async move {
+                    Some((Ok(story.recv().await?), story))
+                });
+                return Ok(Response::new(Box::pin(stream)));
+            }
+        }
+        let follow = self.kit.progress(&name).follow();
         let stream = futures_util::stream::unfold(follow, |mut follow| async move {
             Some((Ok(follow.next().await?), follow))
         });
@@ -229,15 +254,53 @@ impl control::control_server::Control for Service {
         &self,
         request: Request<control::BuildHistoryRequest>,
     ) -> Answer<Self::ListenBuildHistoryStream> {
-        let _ = request;
-        Ok(Response::new(Box::pin(futures_util::stream::empty())))
+        let request = request.into_inner();
+        // Listened to first, so that nothing is missed in between.
+        let follow = self.kit.history.follow();
+        let (history, wanted) = (Arc::clone(&self.kit.history), request.clone());
+        let events = blocking(move || history.events(&wanted)).await.map_err(|e| status(&e))?;
+        let events = futures_util::stream::iter(events.into_iter().map(Ok));
+        let mut response: Response<Self::ListenBuildHistoryStream> = match request.early_exit {
+            true => Response::new(Box::pin(events)),
+            false => Response::new(Box::pin(events.chain(later(follow, request.r#ref)))),
+        };
+        // Clients count from it how long builds under way have taken.
+        let now = Timestamp::now().to_string();
+        let now = now.parse().map_err(|_| Status::internal("malformed time"))?;
+        response.metadata_mut().insert("buildkit-current-timestamp", now);
+        Ok(response)
     }
 
     async fn update_build_history(
         &self,
         request: Request<control::UpdateBuildHistoryRequest>,
     ) -> Answer<control::UpdateBuildHistoryResponse> {
-        let _ = request;
+        let (history, request) = (Arc::clone(&self.kit.history), request.into_inner());
+        blocking(move || history.update(&request)).await.map_err(|e| status(&e))?;
         Ok(Response::new(control::UpdateBuildHistoryResponse {}))
     }
+}
+
+/// What happens to builds from now on, or to the one called `name`.
+fn later(
+    follow: broadcast::Receiver<control::BuildHistoryEvent>,
+    name: String,
+) -> impl Stream<Item = Result<control::BuildHistoryEvent, Status>> + Send {
+    futures_util::stream::unfold((follow, name), |(mut follow, name)| async move {
+        loop {
+            match follow.recv().await {
+                Ok(event) => {
+                    let own = event.record.as_ref().is_some_and(|r| r.r#ref == name);
+                    if name.is_empty() || own {
+                        return Some((Ok(event), (follow, name)));
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    let why = format!("{missed} events were missed: ask again");
+                    return Some((Err(Status::data_loss(why)), (follow, name)));
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    })
 }

@@ -4,6 +4,8 @@
 //! the values that hold them, its folder is removed.
 
 use crate::{
+    attest::{self, Material},
+    cache::{self, Imported, Kept},
     failure::Failure,
     progress::Progress,
     session::{Session, Sessions},
@@ -58,6 +60,20 @@ pub(crate) struct Job {
     pub(crate) entitlements: BTreeSet<String>,
     /// Definitions that the client gave its front end.
     pub(crate) inputs: HashMap<String, crate::proto::pb::Definition>,
+    /// Caches outside this engine.
+    pub(crate) cache: cache::Options,
+    /// What is to be attested.
+    pub(crate) attest: attest::Request,
+    /// When it began.
+    pub(crate) started: base::Timestamp,
+    /// What sources turned out to be, by vertex.
+    materials: Mutex<HashMap<String, Material>>,
+    /// What the history keeps of its results.
+    attachments: Mutex<Vec<crate::history::Attachment>>,
+    /// The front end and what it was given.
+    frontend: Mutex<(String, HashMap<String, String>)>,
+    imported: tokio::sync::OnceCell<Vec<Imported>>,
+    kept: Mutex<Vec<Kept>>,
     /// It is over.
     pub(crate) stop: CancellationToken,
     /// Steps by digest.
@@ -83,12 +99,25 @@ pub(crate) struct Parts {
     pub(crate) site: Arc<Site>,
     pub(crate) entitlements: BTreeSet<String>,
     pub(crate) inputs: HashMap<String, crate::proto::pb::Definition>,
+    pub(crate) cache: cache::Options,
+    pub(crate) attest: attest::Request,
 }
 
 impl Job {
     /// A build that begins.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { id, session, sessions, host, progress, site, entitlements, inputs } = parts;
+        let Parts {
+            id,
+            session,
+            sessions,
+            host,
+            progress,
+            site,
+            entitlements,
+            inputs,
+            cache,
+            attest,
+        } = parts;
         Arc::new(Self {
             id,
             session,
@@ -98,6 +127,14 @@ impl Job {
             site,
             entitlements,
             inputs,
+            cache,
+            attest,
+            started: base::Timestamp::now(),
+            materials: Mutex::default(),
+            attachments: Mutex::default(),
+            frontend: Mutex::default(),
+            imported: tokio::sync::OnceCell::new(),
+            kept: Mutex::default(),
             stop: CancellationToken::new(),
             slots: Mutex::default(),
             epoch: Mutex::default(),
@@ -130,6 +167,51 @@ impl Job {
             while tasks.join_next().await.is_some() {}
             drop(tokio::task::spawn_blocking(move || host.close()).await);
         });
+    }
+
+    /// The caches outside this engine, which are read when the first step asks.
+    pub(crate) async fn imported(self: &Arc<Self>) -> &[Imported] {
+        self.imported.get_or_init(|| cache::load(self)).await
+    }
+
+    /// Notes what a source turned out to be.
+    pub(crate) fn note_material(&self, vertex: &str, material: Material) {
+        lock(&self.materials).insert(vertex.to_owned(), material);
+    }
+
+    /// What sources turned out to be, by vertex.
+    pub(crate) fn materials(&self) -> HashMap<String, Material> {
+        lock(&self.materials).clone()
+    }
+
+    /// Notes which front end is at work, with what it was given.
+    pub(crate) fn set_frontend(&self, name: &str, options: &HashMap<String, String>) {
+        *lock(&self.frontend) = (name.to_owned(), options.clone());
+    }
+
+    /// Keeps something for the history.
+    pub(crate) fn attach(&self, attachment: crate::history::Attachment) {
+        lock(&self.attachments).push(attachment);
+    }
+
+    /// What the history is to keep of its results.
+    pub(crate) fn attachments(&self) -> Vec<crate::history::Attachment> {
+        std::mem::take(&mut *lock(&self.attachments))
+    }
+
+    /// The front end, and what it was given.
+    pub(crate) fn frontend(&self) -> (String, HashMap<String, String>) {
+        lock(&self.frontend).clone()
+    }
+
+    /// Notes what a step came to.
+    pub(crate) fn note(&self, kept: Kept) {
+        lock(&self.kept).push(kept);
+    }
+
+    /// What steps came to so far.
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        lock(&self.kept).clone()
     }
 
     /// Notes the time that stands for every time.

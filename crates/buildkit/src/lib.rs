@@ -11,7 +11,10 @@
 //! Not here: images, layers, containers and the cache's rows (engine); the language of Dockerfiles and
 //! copying (build); HTTP/1 and the upgrade (server).
 
+mod attest;
+mod cache;
 mod capabilities;
+mod contents;
 mod control;
 mod export;
 mod failure;
@@ -19,6 +22,7 @@ mod filesync;
 mod front;
 mod gateway;
 mod graph;
+mod history;
 mod job;
 mod progress;
 mod proto;
@@ -33,6 +37,7 @@ pub use session::Hello;
 
 use base::{Error, Result};
 use engine::Engine;
+use history::History;
 use job::Job;
 use progress::Progress;
 use session::Sessions;
@@ -59,6 +64,7 @@ pub struct BuildKit {
     stories: Mutex<HashMap<String, Weak<Progress>>>,
     recent: Mutex<VecDeque<Arc<Progress>>>,
     gateway: String,
+    pub(crate) history: Arc<History>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +84,7 @@ impl BuildKit {
             came: Notify::new(),
             stories: Mutex::default(),
             recent: Mutex::default(),
+            history: History::open(engine)?,
             gateway: engine.host_gateway().map(|a| a.to_string()).unwrap_or_default(),
         }))
     }
@@ -102,6 +109,12 @@ impl BuildKit {
                 story
             }
         }
+    }
+
+    /// Whether a build's story is at hand.
+    pub(crate) fn tells(&self, id: &str) -> bool {
+        let known = lock(&self.stories).get(id).is_some_and(|story| story.strong_count() > 0);
+        known || lock(&self.jobs).contains_key(id)
     }
 
     /// Lists a build; false when its name is taken.

@@ -140,6 +140,11 @@ impl Progress {
         Task { progress: Arc::clone(self), digest, done: false }
     }
 
+    /// All that was told.
+    pub(crate) fn told(&self) -> Vec<Arc<control::StatusResponse>> {
+        self.lock().told.clone()
+    }
+
     /// Nothing more will come.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();

@@ -1,7 +1,7 @@
 //! gRPC on a connection: which service a request is for.
 
 use crate::{
-    BuildKit, control, gateway,
+    BuildKit, contents, control, gateway,
     proto::{
         control::control_server::ControlServer, gateway::llb_bridge_server::LlbBridgeServer, health,
     },
@@ -37,12 +37,16 @@ impl BuildKit {
             .max_decoding_message_size(MESSAGE)
             .max_encoding_message_size(MESSAGE);
         let health = health::health_server::HealthServer::new(Healthy);
+        let history = Arc::clone(&self.history);
         let service = service_fn(move |request: http::Request<Incoming>| {
             let (mut control, mut bridge, mut health) =
                 (control.clone(), bridge.clone(), health.clone());
+            let history = Arc::clone(&history);
             async move {
                 let path = request.uri().path();
-                let answered = if path.starts_with("/moby.buildkit.v1.Control/") {
+                let answered = if path.starts_with("/containerd.services.content.v1.Content/") {
+                    Ok(contents::serve::call(&history, request).await)
+                } else if path.starts_with("/moby.buildkit.v1.Control/") {
                     control.call(request).await
                 } else if path.starts_with("/moby.buildkit.v1.frontend.LLBBridge/") {
                     bridge.call(request).await

@@ -181,6 +181,12 @@ impl Session {
         .max_decoding_message_size(MESSAGE)
     }
 
+    /// Its connection, for services that have no client of their own.
+    pub(crate) fn channel(&self) -> tonic::client::Grpc<Channel> {
+        tonic::client::Grpc::with_origin(self.channel.clone(), Self::origin())
+            .max_decoding_message_size(MESSAGE)
+    }
+
     /// Asks now and then whether the client is there, until it is not.
     async fn watch(&self) {
         if !self.serves("/grpc.health.v1.Health/Check") {

@@ -163,19 +163,19 @@ impl Finder<'_> {
 
     fn head(&mut self, stage: &Stage, globals: &[(String, String)]) {
         let mut words = stage.code.split_whitespace().filter(|w| !w.starts_with("--"));
-        let (from, _, r#as, name) = (words.next(), words.next(), words.next(), words.next());
-        if let (Some(from), Some(r#as), Some(name)) = (from, r#as, name) {
+        let (from, _, word, name) = (words.next(), words.next(), words.next(), words.next());
+        if let (Some(from), Some(word), Some(name)) = (from, word, name) {
             if name != name.to_lowercase() {
                 let detail = format!("Stage name '{name}' should be lowercase");
                 self.add(&rules::STAGE_NAME_CASING, detail, &stage.lines);
             }
             let fits = if from == from.to_lowercase() {
-                r#as == r#as.to_lowercase()
+                word == word.to_lowercase()
             } else {
-                from != from.to_uppercase() || r#as == r#as.to_uppercase()
+                from != from.to_uppercase() || word == word.to_uppercase()
             };
             if !fits {
-                let detail = format!("'{}' and '{from}' keywords' casing do not match", r#as);
+                let detail = format!("'{word}' and '{from}' keywords' casing do not match");
                 self.add(&rules::FROM_AS_CASING, detail, &stage.lines);
             }
             let comments = self.comments.before(*stage.lines.start());

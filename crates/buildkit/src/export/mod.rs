@@ -3,14 +3,18 @@
 //! Flow: [`export`] solves what the front end left unsolved, makes a config for each state, and hands both to
 //! the exporters that the client asked for; their answers are one map, which clients write down as metadata.
 
+mod annotations;
 mod archive;
 mod local;
+mod release;
 mod store;
 
 use crate::{
+    attest, cache,
     failure::Failure,
+    history::Attachment,
     job::{Job, Outcome, Reference},
-    proto::control,
+    proto::{control, pb},
     solve::{Out, State, evaluate, layered},
 };
 use base::{Error, Platform, Result};
@@ -19,6 +23,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
+
+/// Where a front end tells what a result stands on.
+pub(crate) const BASE_NAME: &str = "gantry.base.name";
+pub(crate) const BASE_DIGEST: &str = "gantry.base.digest";
 
 /// A result that is ready to go somewhere.
 #[derive(Clone, Debug)]
@@ -29,6 +37,17 @@ pub(crate) struct Product {
     pub(crate) out: Option<Out>,
     /// What the front end says of the image, as JSON.
     pub(crate) config: Option<Vec<u8>>,
+    /// What it is made by.
+    pub(crate) definition: Option<pb::Definition>,
+    /// What it stands on.
+    pub(crate) base: Base,
+}
+
+/// The image that a result stands on; empty where nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Base {
+    pub(crate) name: String,
+    pub(crate) digest: String,
 }
 
 /// Exports a build's outcome; gives what clients are told.
@@ -42,6 +61,7 @@ pub(crate) async fn export(
     epoch: Option<i64>,
 ) -> Result<HashMap<String, String>, Arc<Failure>> {
     let products = products(job, outcome).await?;
+    note_origins(job, &products);
     let mut told = HashMap::new();
     for (index, exporter) in exporters.iter().enumerate() {
         let attrs: BTreeMap<String, String> =
@@ -57,16 +77,45 @@ pub(crate) async fn export(
         };
         told.extend(done.map_err(|e| Arc::new(Failure::from(e)))?);
     }
+    let cached = cache::export(job, &products).await;
+    told.extend(cached.map_err(|e| Arc::new(Failure::from(e)))?);
     Ok(told)
 }
 
+/// Keeps for the history where each result comes from.
+fn note_origins(job: &Arc<Job>, products: &[Product]) {
+    for product in products {
+        match attest::origin(job, product) {
+            Ok(origin) => job.attach(Attachment {
+                platform: product.name.clone(),
+                media_type: attest::STATEMENT.to_owned(),
+                bytes: origin.value.to_string().into_bytes(),
+                annotations: HashMap::from([(
+                    attest::PREDICATE.to_owned(),
+                    origin.kind.to_owned(),
+                )]),
+            }),
+            Err(err) => {
+                tracing::warn!(
+                    build = job.id,
+                    err = err.chain(),
+                    "where a result comes from is not kept"
+                );
+            }
+        }
+    }
+}
+
 async fn products(job: &Arc<Job>, outcome: &Outcome) -> Result<Vec<Product>, Arc<Failure>> {
-    let config = |name: &str| {
+    let known = |what: &str, name: &str| {
         let key = match name {
-            "" => "containerimage.config".to_owned(),
-            name => format!("containerimage.config/{name}"),
+            "" => what.to_owned(),
+            name => format!("{what}/{name}"),
         };
         outcome.metadata.get(&key).cloned()
+    };
+    let text = |what: &str, name: &str| {
+        String::from_utf8_lossy(&known(what, name).unwrap_or_default()).into_owned()
     };
     let mut products = Vec::new();
     let single = outcome.single.iter().map(|reference| (String::new(), reference));
@@ -74,7 +123,10 @@ async fn products(job: &Arc<Job>, outcome: &Outcome) -> Result<Vec<Product>, Arc
     let all: Vec<(String, &Reference)> = single.chain(several).collect();
     for (name, reference) in all {
         let out = evaluate(job, reference).await?;
-        products.push(Product { config: config(&name), name, out });
+        let base = Base { name: text(BASE_NAME, &name), digest: text(BASE_DIGEST, &name) };
+        let config = known("containerimage.config", &name);
+        let definition = reference.definition.clone();
+        products.push(Product { config, name, out, definition, base });
     }
     Ok(products)
 }
@@ -107,6 +159,13 @@ pub(crate) async fn image(
         Some(image) => job.host.image_layers(image)?,
         None => Vec::new(),
     };
+    // What the base image was built from is not what this one was.
+    config.rest.remove(cache::INLINE);
+    if job.cache.inline
+        && let Some(records) = cache::inline(job, &layers, epoch)?
+    {
+        config.rest.insert(cache::INLINE.into(), records.into());
+    }
     config.rootfs.kind = "layers".into();
     config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
     let time = match epoch {

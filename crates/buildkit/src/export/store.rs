@@ -1,9 +1,13 @@
 //! Images into the engine's own store, with names, and from there to registries.
 
-use super::{Product, image};
+use super::{
+    Product, image,
+    release::{self, Plan},
+};
 use crate::{job::Job, progress::Task, solve::source::authorise};
-use base::{Error, Platform, Reference, Result};
+use base::{Error, Reference, Result};
 use engine::images::push::PushRequest;
+use image::manifest::Descriptor;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -57,52 +61,98 @@ async fn stored(
     task: &Task,
 ) -> Result<HashMap<String, String>> {
     let names = names(attrs)?;
-    let host = Platform::host();
-    let main = products
-        .iter()
-        .position(|p| p.name.parse::<Platform>().is_ok_and(|p| p.satisfies(&host)))
-        .unwrap_or(0);
+    let push = on(attrs, "push");
+    let plan = Plan::read(attrs, &job.attest, push)?;
     let mut told = HashMap::new();
-    task.item("exporting layers", 0, 0, true);
-    for (index, product) in products.iter().enumerate() {
-        let (config, state) = image(job, product, epoch).await?;
-        let id = config.id().clone();
-        task.item(&format!("writing image {id}"), 0, 0, false);
-        let own: &[Reference] = if index == main { &names } else { &[] };
-        job.host.register(config, state.image.as_ref(), own, Vec::new(), None)?;
-        task.item(&format!("writing image {id}"), 0, 0, true);
-        if index == main {
-            for name in &names {
-                task.item(&format!("naming to {name}"), 0, 0, true);
-            }
-            told.insert("containerimage.digest".into(), id.to_string());
-            told.insert("containerimage.config.digest".into(), id.to_string());
-        }
-    }
     if !names.is_empty() {
         let all: Vec<String> = names.iter().map(ToString::to_string).collect();
         told.insert("image.name".into(), all.join(","));
     }
+    if plan.is_needed(products) {
+        released(job, products, &plan, &names, epoch, task, &mut told).await?;
+    } else {
+        bare(job, products, &names, epoch, task, &mut told).await?;
+    }
     job.host.settle().await?;
-    if on(attrs, "push") {
+    if push {
         for name in &names {
-            let (digest, size) = push(job, name, task).await?;
-            told.insert("containerimage.digest".into(), digest.clone());
-            let descriptor = json!({
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": digest,
-                "size": size,
-            });
-            use base64::Engine as _;
-            let text = base64::engine::general_purpose::STANDARD.encode(descriptor.to_string());
-            told.insert("containerimage.descriptor".into(), text);
+            let (digest, size) = push_one(job, name, task).await?;
+            if !plan.is_needed(products) {
+                let sent = Descriptor {
+                    media_type: "application/vnd.docker.distribution.manifest.v2+json".into(),
+                    digest: digest.parse()?,
+                    size,
+                    platform: None,
+                    annotations: BTreeMap::new(),
+                    urls: Vec::new(),
+                };
+                tell(&mut told, &sent);
+            }
         }
     }
     Ok(told)
 }
 
+/// Tells the client which manifest stands for the result.
+pub(super) fn tell(told: &mut HashMap<String, String>, top: &Descriptor) {
+    use base64::Engine as _;
+    told.insert("containerimage.digest".into(), top.digest.to_string());
+    let text = base64::engine::general_purpose::STANDARD.encode(json!(top).to_string());
+    told.insert("containerimage.descriptor".into(), text);
+}
+
+/// Stores the one image without a manifest: it gets one when it is pushed.
+async fn bare(
+    job: &Arc<Job>,
+    products: &[Product],
+    names: &[Reference],
+    epoch: Option<i64>,
+    task: &Task,
+    told: &mut HashMap<String, String>,
+) -> Result<()> {
+    task.item("exporting layers", 0, 0, true);
+    for product in products {
+        let (config, state) = image(job, product, epoch).await?;
+        let id = config.id().clone();
+        let what = format!("writing image {id}");
+        task.item(&what, 0, 0, false);
+        job.host.register(config, state.image.as_ref(), names, Vec::new(), None)?;
+        task.item(&what, 0, 0, true);
+        named(names, task);
+        told.insert("containerimage.digest".into(), id.to_string());
+        told.insert("containerimage.config.digest".into(), id.to_string());
+    }
+    Ok(())
+}
+
+/// Stores images with their manifests.
+async fn released(
+    job: &Arc<Job>,
+    products: &[Product],
+    plan: &Plan,
+    names: &[Reference],
+    epoch: Option<i64>,
+    task: &Task,
+    told: &mut HashMap<String, String>,
+) -> Result<()> {
+    let made = release::make(job, products, plan, names, epoch, task).await?;
+    job.host.release(&made.release)?;
+    named(names, task);
+    tell(told, &made.top);
+    if let [one] = made.release.images.as_slice() {
+        told.insert("containerimage.config.digest".into(), one.config.id().to_string());
+    }
+    Ok(())
+}
+
+fn named(names: &[Reference], task: &Task) {
+    for name in names {
+        task.item(&format!("naming to {name}"), 0, 0, true);
+    }
+}
+
 /// Sends an image to its registry; gives digest and size of its manifest there.
-async fn push(job: &Arc<Job>, name: &Reference, task: &Task) -> Result<(String, u64)> {
+async fn push_one(job: &Arc<Job>, name: &Reference, task: &Task) -> Result<(String, u64)> {
     authorise(job, name.domain()).await;
     let request = PushRequest {
         reference: name.clone(),

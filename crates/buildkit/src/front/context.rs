@@ -35,6 +35,8 @@ pub(super) enum Place {
 
 /// What a build starts from.
 pub(super) struct Loaded {
+    /// The vertex that brought the Dockerfile.
+    pub(super) vertex: String,
     pub(super) dockerfile: Vec<u8>,
     pub(super) context: Context,
 }
@@ -118,6 +120,7 @@ pub(super) async fn load(job: &Arc<Job>, options: &Options) -> Result<Loaded, Ar
     let name = format!("[internal] load build definition from {}", base_name(filename));
     let mut draft = Draft::default();
     let node = draft.add(&local(folder, &session(folder), &follow, &[]), named(name), None);
+    let vertex = node.digest.clone();
     let definition = draft.definition(&node);
     let context = options.context_name.clone();
     let mut ignores = Draft::default();
@@ -137,7 +140,8 @@ pub(super) async fn load(job: &Arc<Job>, options: &Options) -> Result<Loaded, Ar
     };
     let dockerfile = dockerfile(job, files.as_ref(), filename).await.map_err(failed)?;
     let place = Place::Local { session: session(&context), name: context };
-    Ok(Loaded { dockerfile, context: Context { place, ignore: patterns(ignore.as_deref()) } })
+    let context = Context { place, ignore: patterns(ignore.as_deref()) };
+    Ok(Loaded { vertex, dockerfile, context })
 }
 
 fn failed(error: Error) -> Arc<Failure> {
@@ -159,6 +163,7 @@ async fn remote(job: &Arc<Job>, options: &Options) -> Result<Loaded, Arc<Failure
         if !is_archive(job, out.as_ref(), "context").await.map_err(failed)? {
             let dockerfile = file(job, out.as_ref(), "context").await.map_err(failed)?;
             return Ok(Loaded {
+                vertex: got.digest,
                 dockerfile: dockerfile.unwrap_or_default(),
                 context: Context { place: Place::Nothing, ignore: Vec::new() },
             });
@@ -194,8 +199,10 @@ async fn remote(job: &Arc<Job>, options: &Options) -> Result<Loaded, Arc<Failure
     if ignore.is_none() {
         ignore = file(job, out.as_ref(), ".dockerignore").await.map_err(failed)?;
     }
+    let vertex = node.digest.clone();
     let place = Place::Other(Arc::new((draft, node)));
-    Ok(Loaded { dockerfile, context: Context { place, ignore: patterns(ignore.as_deref()) } })
+    let context = Context { place, ignore: patterns(ignore.as_deref()) };
+    Ok(Loaded { vertex, dockerfile, context })
 }
 
 /// The last part of a path.

@@ -19,6 +19,7 @@ use build::{
     dockerfile::{Dialect, Dockerfile, Step},
     draft::{Draft, Work},
     expand, graph,
+    lint::{self, Warning},
 };
 use image::{ImageConfig, config::History};
 use std::{
@@ -50,6 +51,8 @@ pub(super) struct Lowering<'l> {
     pub(super) graph: Graph,
     /// Paths of the context that were asked for.
     pub(super) asked: BTreeSet<String>,
+    /// Variables that are used and not set: where, and what it may mean.
+    undefined: Vec<Warning>,
     now: Timestamp,
     info: pb::SourceInfo,
     stages: Vec<Option<Stage>>,
@@ -64,6 +67,7 @@ pub(super) struct Stage {
     pub(super) draft: Draft,
     pub(super) platform: Platform,
     pub(super) index: usize,
+    base: Option<String>,
     label: String,
     number: usize,
     total: usize,
@@ -75,6 +79,10 @@ pub(super) struct Lowered {
     pub(super) image: ImageConfig,
     /// Arguments that stages declared.
     pub(super) declared: BTreeSet<String>,
+    /// The whole name of the image that it stands on.
+    pub(super) base: Option<String>,
+    /// Variables that are used and not set.
+    pub(super) undefined: Vec<Warning>,
 }
 
 /// Where a stage starts.
@@ -110,6 +118,7 @@ impl<'l> Lowering<'l> {
             follow: Vec::new(),
             graph: Graph::of(info.clone()),
             asked: BTreeSet::new(),
+            undefined: Vec::new(),
             now,
             info: info.clone(),
             stages: file.stages.iter().map(|_| None).collect(),
@@ -214,7 +223,8 @@ impl<'l> Lowering<'l> {
         image.docker_version = String::new();
         image.comment = String::new();
         let definition = stage.node.as_ref().map(|node| self.graph.definition(node));
-        Ok((Lowered { definition, image, declared }, self.asked))
+        let (base, undefined) = (stage.base, self.undefined);
+        Ok((Lowered { definition, image, declared, base, undefined }, self.asked))
     }
 
     /// Lowers one stage, once.
@@ -238,6 +248,7 @@ impl<'l> Lowering<'l> {
             draft: Draft::new(image::RunConfig::default(), self.args.stage(), file.escape),
             platform,
             index,
+            base: None,
             label,
             number: 1,
             total: counted + 1,
@@ -284,6 +295,7 @@ impl<'l> Lowering<'l> {
                 stage.draft = Draft::new(from.draft.config.clone(), args, self.file.escape);
                 stage.draft.author.clone_from(&from.draft.author);
                 stage.platform = from.platform.clone();
+                stage.base.clone_from(&from.base);
                 return Ok(());
             }
             Base::Context(name, place) => match place.strip_prefix("docker-image://") {
@@ -306,8 +318,9 @@ impl<'l> Lowering<'l> {
             .get(&key)
             .ok_or_else(|| Error::internal(format!("nothing is known of the image {name}")))?;
         let full = full_name(name)?;
+        stage.base = Some(full.clone());
         let meta = named(format!("[{}1/{}] FROM {full}", stage.label, stage.total));
-        let op = image_op(&full, &stage.platform, false);
+        let op = image_op(&full, &stage.platform, self.options.pull);
         stage.node = Some(self.graph.add(&op, meta, Some(lines)));
         stage.image = ImageConfig::clone(image);
         stage.image.rootfs.diff_ids = Vec::new();
@@ -400,7 +413,9 @@ impl<'l> Lowering<'l> {
     }
 
     fn step(&mut self, stage: &mut Stage, step: &Step, lines: (usize, usize)) -> Result<()> {
-        let work = step.instruction.apply(&mut stage.draft)?;
+        let work = step.instruction.apply(&mut stage.draft);
+        self.note_undefined(stage, lines);
+        let work = work?;
         stage.draft.notes.clear();
         match work {
             Work::Config { comment } => {
@@ -411,6 +426,36 @@ impl<'l> Lowering<'l> {
             Work::Run(run) => self.run_step(stage, step, run, lines),
             Work::Copy(copy) => self.copy_step(stage, step, copy, lines),
         }
+    }
+
+    fn note_undefined(&mut self, stage: &Stage, lines: (usize, usize)) {
+        let missing = stage.draft.take_missing();
+        if missing.is_empty() {
+            return;
+        }
+        let known = stage.draft.known();
+        for name in missing {
+            let declared = stage.draft.args.declared().any(|n| n == name);
+            if declared || name.starts_with("BUILDKIT_SBOM_SCAN_") {
+                continue;
+            }
+            let near = lint::near(&name, known.iter().map(String::as_str));
+            let detail = format!("Usage of undefined variable '${name}'{}", lint::hint(near, "$"));
+            let warning = Warning { rule: &lint::UNDEFINED_VAR, detail, lines: lines.0..=lines.1 };
+            if !self.undefined.contains(&warning) {
+                self.undefined.push(warning);
+            }
+        }
+    }
+
+    /// Works out all stages; gives the variables that are used and not set, and what stops it.
+    pub(super) fn survey(mut self) -> (Vec<Warning>, Option<Failure>) {
+        for index in 0..self.file.stages.len() {
+            if let Err(failure) = self.stage(index) {
+                return (self.undefined, Some(failure));
+            }
+        }
+        (self.undefined, None)
     }
 
     pub(super) fn history(&self, stage: &mut Stage, created_by: String, empty_layer: bool) {

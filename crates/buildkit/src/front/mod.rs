@@ -5,19 +5,26 @@ mod context;
 mod copy;
 mod lower;
 mod options;
+mod requests;
 mod run;
 
 use crate::{
+    export,
     failure::Failure,
     job::{Job, Outcome, Reference},
-    proto::pb,
+    proto::{control, pb},
     solve::source,
 };
 use base::{Error, Platform, Result};
-use build::dockerfile::{Dialect, Dockerfile};
+use build::{
+    dockerfile::{Dialect, Dockerfile},
+    ignore::Ignore,
+    lint::{self, Config, Warning},
+};
 use futures_util::future::try_join_all;
 use lower::{Base, Images, Lowered, Lowering, full_name};
 use options::Options;
+pub(crate) use options::csv;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -32,6 +39,7 @@ pub(crate) async fn run(
     name: &str,
     opts: &HashMap<String, String>,
 ) -> Result<Outcome, Arc<Failure>> {
+    job.set_frontend(name, opts);
     match name {
         "dockerfile.v0" => dockerfile(job, opts).await,
         "gateway.v0" => {
@@ -86,25 +94,45 @@ async fn dockerfile(
             return Err(failed(Error::not_implemented(why)));
         }
     }
-    if !options.request.is_empty() {
-        return Err(failed(Error::not_implemented(format!(
-            "the request {} is not known",
-            options.request
-        ))));
-    }
+    let check = checks(&options, &file).map_err(failed)?;
     let platforms = match options.platforms.is_empty() {
         true => vec![Platform::host()],
         false => options.platforms.clone(),
     };
-    let each = platforms.iter().map(|p| one(job, &options, &file, &loaded.context, &info, p));
+    let plan = Plan {
+        options: &options,
+        file: &file,
+        context: &loaded.context,
+        info: &info,
+        vertex: &loaded.vertex,
+        check: &check,
+    };
+    if !options.request.is_empty() {
+        return plan.answer(job, &platforms[0]).await;
+    }
+    let warnings = plan.warnings(&platforms[0]);
+    plan.warn(job, &warnings);
+    let each = platforms.iter().enumerate().map(|(index, platform)| {
+        let first = (index == 0).then_some(warnings.as_slice());
+        one(job, &plan, platform, first)
+    });
     let all = try_join_all(each).await?;
     let mut outcome = Outcome::default();
-    for (platform, (reference, config)) in platforms.iter().zip(all) {
+    for (platform, Made { reference, config, base }) in platforms.iter().zip(all) {
         let config = serde_json::to_vec(&config).map_err(|e| {
             failed(Error::internal("cannot encode the image's config").caused_by(e))
         })?;
+        let id = if options.multi { platform.to_string() } else { String::new() };
+        if let Some(name) = base {
+            let key = |what: &str| if id.is_empty() { what.into() } else { format!("{what}/{id}") };
+            let digest = name.parse().and_then(|r| job.host.digest_of(&r)).map_err(failed)?;
+            if let Some(digest) = digest {
+                let bytes = digest.to_string().into_bytes();
+                outcome.metadata.insert(key(export::BASE_DIGEST), bytes);
+            }
+            outcome.metadata.insert(key(export::BASE_NAME), name.into_bytes());
+        }
         if options.multi {
-            let id = platform.to_string();
             outcome.metadata.insert(format!("containerimage.config/{id}"), config);
             outcome.several.push((id, reference));
         } else {
@@ -117,33 +145,142 @@ async fn dockerfile(
     Ok(outcome)
 }
 
+/// Which checks count: what the client says, or the file.
+fn checks(options: &Options, file: &Dockerfile) -> Result<Config> {
+    let given = options.args.get("BUILDKIT_DOCKERFILE_CHECK").cloned().flatten();
+    let own = || file.directives.iter().find(|(key, _)| key == "check").map(|(_, v)| v.clone());
+    let text = given.or_else(own).unwrap_or_default();
+    Config::parse(&text)
+        .map_err(|cause| Error::invalid("failed to parse check options").caused_by(cause))
+}
+
+/// A Dockerfile with all that is known of it.
+struct Plan<'p> {
+    options: &'p Options,
+    file: &'p Dockerfile,
+    context: &'p context::Context,
+    info: &'p pb::SourceInfo,
+    /// The vertex that brought it.
+    vertex: &'p str,
+    check: &'p Config,
+}
+
+impl Plan<'_> {
+    fn lowering<T>(
+        &self,
+        images: &Images,
+        platform: &Platform,
+        ask: impl FnOnce(&Lowering<'_>) -> T,
+    ) -> T {
+        let Self { options, file, context, info, .. } = self;
+        ask(&Lowering::new(options, file, context, images, platform, info))
+    }
+
+    /// What the file alone tells.
+    fn warnings(&self, platform: &Platform) -> Vec<Warning> {
+        let text = String::from_utf8_lossy(&self.info.data);
+        let globals = self.lowering(&Images::new(), platform, |l| l.args.globals());
+        // What is left out was read before; should it not be readable, copies fail by themselves.
+        let ignore = Ignore::parse(&self.context.ignore.join("\n")).ok();
+        lint::check(self.file, &text, self.check, &globals, ignore.as_ref())
+    }
+
+    /// Those that count where they are.
+    fn counting(&self, mut found: Vec<Warning>) -> Vec<Warning> {
+        let text = String::from_utf8_lossy(&self.info.data);
+        let comments = lint::Comments::of(&text);
+        found.retain(|w| comments.config(self.check, *w.lines.start()).counts(w.rule));
+        found
+    }
+
+    /// Tells the client.
+    fn warn(&self, job: &Job, warnings: &[Warning]) {
+        for warning in warnings {
+            job.progress.warn(control::VertexWarning {
+                vertex: self.vertex.to_owned(),
+                level: 1,
+                short: warning.short().into_bytes(),
+                detail: vec![warning.rule.description.as_bytes().to_vec()],
+                url: warning.rule.url(),
+                info: Some(self.info.clone()),
+                ranges: requests::ranges(&warning.lines),
+            });
+        }
+    }
+
+    /// Answers what is asked of the file.
+    async fn answer(&self, job: &Arc<Job>, platform: &Platform) -> Result<Outcome, Arc<Failure>> {
+        let failed = |error: Error| Arc::new(Failure::from(error));
+        match self.options.request.as_str() {
+            "frontend.subrequests.describe" => Ok(requests::describe()),
+            "frontend.targets" => Ok(requests::targets(self.file, &self.info.data)),
+            "frontend.outline" => self
+                .lowering(&Images::new(), platform, |lowering| {
+                    requests::outline(self.file, self.options, lowering, &self.info.data)
+                })
+                .map_err(failed),
+            "frontend.lint" => Ok(self.lint(job, platform).await),
+            other => Err(failed(requests::unknown(other))),
+        }
+    }
+
+    async fn lint(&self, job: &Arc<Job>, platform: &Platform) -> Outcome {
+        let mut warnings = self.warnings(platform);
+        let stages: Vec<usize> = (0..self.file.stages.len()).collect();
+        let stopped = match resolve(job, self, &stages, platform).await {
+            Err(failure) => Some(requests::stop(&failure)),
+            Ok(images) => {
+                let Self { options, file, context, info, .. } = self;
+                let lowering = Lowering::new(options, file, context, &images, platform, info);
+                let (undefined, stopped) = lowering.survey();
+                warnings.extend(self.counting(undefined));
+                stopped.map(|failure| requests::stop(&failure))
+            }
+        };
+        requests::checked(self.info, &warnings, stopped)
+    }
+}
+
+/// What was built for one platform.
+struct Made {
+    reference: Reference,
+    config: image::ImageConfig,
+    /// The whole name of the image that it stands on.
+    base: Option<String>,
+}
+
 /// Builds for one platform: the state, solved, and the config of its image.
 async fn one(
     job: &Arc<Job>,
-    options: &Options,
-    file: &Dockerfile,
-    context: &context::Context,
-    info: &pb::SourceInfo,
+    plan: &Plan<'_>,
     platform: &Platform,
-) -> Result<(Reference, image::ImageConfig), Arc<Failure>> {
+    warnings: Option<&[Warning]>,
+) -> Result<Made, Arc<Failure>> {
     let failed = |error: Error| Arc::new(Failure::from(error));
-    let images = resolve(job, options, file, context, info, platform).await?;
+    let (options, file, context, info) = (plan.options, plan.file, plan.context, plan.info);
+    let target = plan.lowering(&Images::new(), platform, |l| l.target()).map_err(failed)?;
+    let needed = plan.lowering(&Images::new(), platform, |l| l.needed(target));
+    let images = resolve(job, plan, &needed, platform).await?;
     let lower = |follow: Vec<String>| -> Result<(Lowered, BTreeSet<String>), Arc<Failure>> {
         let mut lowering = Lowering::new(options, file, context, &images, platform, info);
         lowering.follow = follow;
-        let target = lowering.target().map_err(failed)?;
-        let needed = lowering.needed(target);
         lowering.run(target, &needed).map_err(Arc::new)
     };
     // Twice: which paths of the context are needed is known when all is lowered.
     let (_, asked) = lower(Vec::new())?;
     let (lowered, _) = lower(paths(&asked))?;
+    if let Some(before) = warnings {
+        let found = plan.counting(lowered.undefined.clone());
+        plan.warn(job, &found);
+        plan.check.enforce(&[before, &found].concat()).map_err(failed)?;
+    }
     let out = match &lowered.definition {
         Some(definition) => crate::solve::solve(job, definition).await?,
         None => None,
     };
     warn_of_unused(job, options, &lowered.declared);
-    Ok((Reference { out, definition: lowered.definition }, lowered.image))
+    let reference = Reference { out, definition: lowered.definition };
+    Ok(Made { reference, config: lowered.image, base: lowered.base })
 }
 
 /// Paths of the context to be asked for; nothing means all.
@@ -158,24 +295,22 @@ fn paths(asked: &BTreeSet<String>) -> Vec<String> {
     if whole { Vec::new() } else { all }
 }
 
-/// What the stages stand on.
+/// What these stages stand on.
 async fn resolve(
     job: &Arc<Job>,
-    options: &Options,
-    file: &Dockerfile,
-    context: &context::Context,
-    info: &pb::SourceInfo,
+    plan: &Plan<'_>,
+    stages: &[usize],
     platform: &Platform,
 ) -> Result<Images, Arc<Failure>> {
     let failed = |error: Error| Arc::new(Failure::from(error));
+    let (options, file, info) = (plan.options, plan.file, plan.info);
     let none = Images::new();
-    let lowering = Lowering::new(options, file, context, &none, platform, info);
-    let target = lowering.target().map_err(failed)?;
+    let lowering = Lowering::new(options, file, plan.context, &none, platform, info);
     let mut wanted: Vec<(String, Platform, std::ops::RangeInclusive<usize>)> = Vec::new();
-    for index in lowering.needed(target) {
-        let lines = file.stages[index].lines.clone();
+    for index in stages {
+        let lines = file.stages[*index].lines.clone();
         let (base, platform) = lowering
-            .base(index)
+            .base(*index)
             .map_err(|e| Arc::new(placed(e, info, *lines.start(), *lines.end())))?;
         let name = match base {
             Base::Image(name) => name,
@@ -189,6 +324,7 @@ async fn resolve(
             wanted.push((name, platform, lines));
         }
     }
+    drop(lowering);
     let found = wanted.into_iter().map(|(name, platform, lines)| async move {
         let full = full_name(&name).map_err(failed)?;
         let task = job.progress.task(&format!("[internal] load metadata for {full}"), None);

@@ -159,7 +159,7 @@ fn ulimits(text: &str) -> Result<Vec<(String, i64, i64)>> {
 ///
 /// # Errors
 /// `Invalid` for an unbalanced quote.
-pub(super) fn csv(text: &str) -> Result<Vec<String>> {
+pub(crate) fn csv(text: &str) -> Result<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
     let mut chars = text.chars().peekable();

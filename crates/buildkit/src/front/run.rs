@@ -18,8 +18,8 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 
 /// A `--mount`, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mount {
-    kind: String,
+pub(super) struct Mount {
+    pub(super) kind: String,
     values: BTreeMap<String, String>,
 }
 
@@ -41,7 +41,7 @@ const KEYS: [&str; 14] = [
 ];
 
 impl Mount {
-    fn read(text: &str) -> Result<Self> {
+    pub(super) fn read(text: &str) -> Result<Self> {
         let mut mount = Self { kind: "bind".into(), values: BTreeMap::new() };
         for field in csv(text)? {
             let (key, value) = match field.split_once('=') {
@@ -79,11 +79,11 @@ impl Mount {
         }
     }
 
-    fn get(&self, key: &str) -> &str {
+    pub(super) fn get(&self, key: &str) -> &str {
         self.values.get(key).map_or("", String::as_str)
     }
 
-    fn on(&self, key: &str) -> Result<Option<bool>> {
+    pub(super) fn on(&self, key: &str) -> Result<Option<bool>> {
         match self.values.get(key).map(|v| v.to_lowercase()).as_deref() {
             None => Ok(None),
             Some("true" | "1") => Ok(Some(true)),

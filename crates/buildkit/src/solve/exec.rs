@@ -36,11 +36,11 @@ impl Run {
         let outputs = exec.mounts.iter().map(|m| m.output + 1).max().unwrap_or(0).max(0);
         let outputs = usize::try_from(outputs).unwrap_or_default();
         let key = self.exec_key(exec, meta, &base).await?;
-        if let Some(outs) = self.recall(&key, outputs)? {
+        if let Some(outs) = self.recall(&key, outputs).await? {
             return Ok(Did { outs, cached: true });
         }
         let _alone = self.job.site.alone(&key.output(0)).await;
-        if let Some(outs) = self.recall(&key, outputs)? {
+        if let Some(outs) = self.recall(&key, outputs).await? {
             return Ok(Did { outs, cached: true });
         }
         let _turn = self.job.site.turns.acquire().await.ok();

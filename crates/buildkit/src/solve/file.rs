@@ -36,11 +36,11 @@ impl Run {
             }
         }
         let key = self.file_key(file, &readings).await?;
-        if let Some(outs) = self.recall(&key, outputs)? {
+        if let Some(outs) = self.recall(&key, outputs).await? {
             return Ok(Did { outs, cached: true });
         }
         let _alone = self.job.site.alone(&key.output(0)).await;
-        if let Some(outs) = self.recall(&key, outputs)? {
+        if let Some(outs) = self.recall(&key, outputs).await? {
             return Ok(Did { outs, cached: true });
         }
         self.start();

@@ -22,11 +22,11 @@ impl Run {
         for state in &states {
             key.add("input", &state.chain);
         }
-        if let Some(outs) = self.recall(&key, 1)? {
+        if let Some(outs) = self.recall(&key, 1).await? {
             return Ok(Did { outs, cached: true });
         }
         let _alone = self.job.site.alone(&key.output(0)).await;
-        if let Some(outs) = self.recall(&key, 1)? {
+        if let Some(outs) = self.recall(&key, 1).await? {
             return Ok(Did { outs, cached: true });
         }
         self.start();
@@ -48,7 +48,7 @@ impl Run {
         let mut key = Key::of("diff");
         key.add("lower", &lower.chain);
         key.add("upper", &upper.chain);
-        if let Some(outs) = self.recall(&key, 1)? {
+        if let Some(outs) = self.recall(&key, 1).await? {
             return Ok(Did { outs, cached: true });
         }
         self.start();

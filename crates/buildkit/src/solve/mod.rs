@@ -14,6 +14,7 @@ mod secret;
 pub(crate) mod source;
 
 use crate::{
+    cache,
     failure::Failure,
     filesync::Lease,
     graph::{Graph, Vertex},
@@ -244,36 +245,81 @@ impl Run {
         }
     }
 
-    /// The outputs that operations with this key led to before.
-    fn recall(&self, key: &key::Key, outputs: usize) -> Result<Option<Vec<Out>>> {
+    /// The outputs that operations with this key led to before, here or in a cache elsewhere.
+    async fn recall(&self, key: &key::Key, outputs: usize) -> Result<Option<Vec<Out>>> {
         if self.vertex.meta.ignore_cache {
             return Ok(None);
         }
         let mut outs = Vec::new();
         for index in 0..outputs {
-            match self.job.host.recall(&key.output(index))? {
-                Some(image) => outs.push(Out::State(State::of(&image))),
-                None => return Ok(None),
-            }
+            let name = key.output(index);
+            let image = match self.job.host.recall(&name)? {
+                Some(image) => image,
+                None => {
+                    let found = self.elsewhere(&name).await?;
+                    let Some(image) = found else { return Ok(None) };
+                    let state = State::of(&image);
+                    let size = match &state.image {
+                        Some(id) => self.job.host.image_layers(id)?.last().map_or(0, |l| l.size),
+                        None => 0,
+                    };
+                    self.store(key, index, &state, size, &State::scratch())?;
+                    image
+                }
+            };
+            let state = State::of(&image);
+            self.keep(&name, &state);
+            outs.push(Out::State(state));
         }
         Ok(Some(outs))
+    }
+
+    async fn elsewhere(&self, name: &str) -> Result<Option<Image>> {
+        if self.job.cache.imports.is_empty() {
+            return Ok(None);
+        }
+        let name = Digest::sha256(name.as_bytes());
+        cache::find(&self.job, &name, &self.vertex.digest).await
+    }
+
+    /// Notes for caches elsewhere what a step came to.
+    fn keep(&self, name: &str, state: &State) {
+        if let Some(image) = &state.image {
+            self.job.note(cache::Kept {
+                key: Digest::sha256(name.as_bytes()),
+                image: image.clone(),
+                created: base::Timestamp::now(),
+            });
+        }
     }
 
     /// Keeps what an operation led to.
     fn remember(&self, key: &key::Key, outs: &[(State, u64)], parent: &State) -> Result<()> {
         for (index, (state, size)) in outs.iter().enumerate() {
-            let image = self.image_of(state)?;
-            let fact = CacheFact {
-                created: base::Timestamp::now(),
-                description: self.vertex.name(),
-                parts: key.parts(),
-                uses: 0,
-                parent: parent.image.clone(),
-                size: *size,
-            };
-            self.job.host.remember(&key.output(index), &image, fact)?;
+            self.store(key, index, state, *size, parent)?;
+            self.keep(&key.output(index), state);
         }
         Ok(())
+    }
+
+    fn store(
+        &self,
+        key: &key::Key,
+        index: usize,
+        state: &State,
+        size: u64,
+        parent: &State,
+    ) -> Result<()> {
+        let image = self.image_of(state)?;
+        let fact = CacheFact {
+            created: base::Timestamp::now(),
+            description: self.vertex.name(),
+            parts: key.parts(),
+            uses: 0,
+            parent: parent.image.clone(),
+            size,
+        };
+        self.job.host.remember(&key.output(index), &image, fact)
     }
 
     /// The image that holds a state: one without layers gets one.

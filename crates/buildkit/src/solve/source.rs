@@ -2,6 +2,7 @@
 
 use super::{Folder, Out, Run, State, blocking, name_of, shown};
 use crate::{
+    attest::Material,
     filesync::Wanted,
     job::Job,
     progress,
@@ -30,16 +31,22 @@ impl Run {
         match scheme {
             "docker-image" => {
                 let platform = self.vertex.op.platform.as_ref().map(proto::platform_from);
+                let wanted = platform.clone();
                 let pull = source.attrs.get("image.resolvemode").is_some_and(|m| m == "pull");
                 let (output, pump) = self.output();
                 let work = async {
                     let output = output;
-                    image(&self.job, rest, platform, pull, &output).await
+                    image(&self.job, rest, wanted, pull, &output).await
                 };
                 let image = shown(work, pump).await?;
+                let digest = self.job.host.digest_of(&rest.parse()?)?;
+                self.note(Material::Image { name: rest.to_owned(), digest, platform });
                 Ok((Out::State(State::of(&image)), false))
             }
-            "local" => Ok((self.local(rest, source).await?, false)),
+            "local" => {
+                self.note(Material::Local { name: rest.to_owned() });
+                Ok((self.local(rest, source).await?, false))
+            }
             "git" => Ok((self.git(rest, source).await?, false)),
             "http" | "https" => Ok((self.http(source).await?, false)),
             "oci-layout" => Err(Error::new(
@@ -51,6 +58,10 @@ impl Run {
             )),
             other => Err(Error::invalid(format!("sources of the kind {other:?} are unknown"))),
         }
+    }
+
+    fn note(&self, material: Material) {
+        self.job.note_material(&self.vertex.digest, material);
     }
 
     async fn local(&self, name: &str, source: &pb::SourceOp) -> Result<Out> {
@@ -105,13 +116,13 @@ impl Run {
         let folder = self.place(&source.identifier);
         let path = folder.clone();
         let root = blocking(move || repository.check_out_as(&path, keep)).await?;
-        if let Some(want) = source.attrs.get("git.checksum").filter(|c| !c.is_empty()) {
-            let found = Repository::commit_of(&folder)?;
-            if !found.starts_with(want.as_str()) {
-                return Err(Error::invalid(format!(
-                    "expected checksum to match {want}, got {found}"
-                )));
-            }
+        let found = Repository::commit_of(&folder)?;
+        let url = build::download::without_password(&remote);
+        self.note(Material::Git { url, commit: found.clone() });
+        if let Some(want) = source.attrs.get("git.checksum").filter(|c| !c.is_empty())
+            && !found.starts_with(want.as_str())
+        {
+            return Err(Error::invalid(format!("expected checksum to match {want}, got {found}")));
         }
         let path = root
             .dir()
@@ -139,6 +150,10 @@ impl Run {
             });
             shown(work, pump).await?
         };
+        if !source.identifier.starts_with(UPLOADS) {
+            let url = build::download::without_password(&source.identifier);
+            self.note(Material::Http { url, digest: digest.clone() });
+        }
         let want = attr("http.checksum");
         if !want.is_empty() && want != digest.to_string() {
             return Err(Error::invalid(format!("digest mismatch {digest}: {want}")));

@@ -1,5 +1,10 @@
 //! BuildKit's front: `docker buildx build` and plain `docker build` with the plugin.
 
+pub mod attest;
+pub mod cache;
+pub mod checks;
+pub mod history;
+
 use std::{path::PathBuf, process::Command};
 use testkit::{Cx, Output, cases, command, cx::skip, suite::Case};
 
