@@ -72,6 +72,7 @@ fn wish<'a>(
         name: "guest",
         netns,
         sandbox: "",
+        link_local: &[],
         interface: "eth0",
         mac: None,
         address: None,

@@ -24,6 +24,8 @@ pub struct Attach<'a> {
     pub address: Option<IpAddr>,
     /// A fixed IPv6 address.
     pub address6: Option<IpAddr>,
+    /// More addresses of its link, which nobody else is asked about.
+    pub link_local: &'a [Subnet],
     /// Whether the container's default route leads here; only then are ports published here.
     pub gateway: bool,
     /// Ports to publish.

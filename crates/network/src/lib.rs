@@ -36,7 +36,7 @@ pub use mac::Mac;
 pub use networks::{Made, Network, Networks, predefined};
 pub use plugged::{IPAM, NETWORK, Plugins};
 pub use port::{Protocol, Publish, Published};
-pub use ports::{Ports, Taker};
+pub use ports::{Ports, Taker, listener};
 pub use resolver::SETTINGS_FILE;
 pub use spec::Spec;
 pub use subnet::Subnet;

@@ -6,6 +6,8 @@
 
 mod holder;
 
+pub use holder::listener;
+
 use crate::{Protocol, Publish, Published};
 use base::{Error, Kind, Result};
 use std::{

@@ -74,6 +74,37 @@ pub struct NetworkContainer {
     pub ipv4_address: String,
     #[serde(rename = "IPv6Address")]
     pub ipv6_address: String,
+    /// Gantry's own.
+    #[serde(rename = "Gantry", skip_serializing_if = "Option::is_none")]
+    pub gantry: Option<NetworkUse>,
+}
+
+/// What a container does on a network, as it sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkUse {
+    /// Name of the link inside.
+    pub interface: String,
+    /// Counters of that link.
+    pub counters: super::NetworkStats,
+    /// Published ports.
+    pub ports: Vec<PortUse>,
+}
+
+/// A published port, and who listens behind it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortUse {
+    /// `80/tcp`.
+    pub port: String,
+    /// Address of the host.
+    pub host_ip: String,
+    /// Port of the host.
+    pub host_port: String,
+    /// The process in the container that listens; 0 when none does.
+    pub pid: i32,
+    /// Its name.
+    pub process: String,
 }
 
 /// Body of `POST /networks/create`.

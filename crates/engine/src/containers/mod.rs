@@ -69,6 +69,7 @@ pub(crate) use exec::Execs;
 pub(crate) use mounts::Mounted;
 pub(crate) use settle::Kernel;
 pub use start::{Faults, step_names};
+pub(crate) use stats::interfaces;
 pub(crate) use wait::Phase;
 
 pub(crate) use log_config::check as check_logging;

@@ -91,6 +91,18 @@ fn address(text: &str, ipv6: bool) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().filter(|a| a.is_ipv6() == ipv6 && !a.is_unspecified())
 }
 
+/// Docker's prefixes of link-local addresses.
+fn link_local(ipam: &api::model::EndpointIpamConfig) -> Result<Vec<network::Subnet>> {
+    let texts = ipam.link_local_ips.iter().flatten();
+    texts
+        .map(|text| {
+            let bad = |_| Error::invalid(format!("invalid link-local IP address: {text}"));
+            let address: IpAddr = text.parse().map_err(bad)?;
+            network::Subnet::new(address, if address.is_ipv6() { 64 } else { 16 })
+        })
+        .collect()
+}
+
 fn interface_asked(settings: &EndpointSettings) -> Option<&str> {
     settings.driver_opts.as_ref()?.get(network::INTERFACE_OPTION).map(String::as_str)
 }
@@ -126,6 +138,7 @@ pub(crate) struct Wish {
     mac: Option<network::Mac>,
     address: Option<IpAddr>,
     address6: Option<IpAddr>,
+    link_local: Vec<network::Subnet>,
     pub(crate) gateway: bool,
     names: Vec<String>,
     options: BTreeMap<String, String>,
@@ -166,6 +179,7 @@ impl Wish {
             mac: mac.map(str::parse).transpose()?,
             address: address(&ipam.ipv4_address, false),
             address6: address(&ipam.ipv6_address, true),
+            link_local: link_local(&ipam)?,
             gateway: false,
             names: record.dns_names(&network.name, &asked),
             options: asked.driver_opts.clone().unwrap_or_default(),
@@ -213,6 +227,7 @@ impl Wish {
             mac: self.mac,
             address: self.address,
             address6: self.address6,
+            link_local: &self.link_local,
             gateway: self.gateway,
             publish: if self.gateway { publish } else { &[] },
             names: &self.names,

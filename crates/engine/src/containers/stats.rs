@@ -251,7 +251,7 @@ fn processors(stat: &str) -> (u64, u32) {
 }
 
 /// Counters of each interface but the loopback, from `/proc/<pid>/net/dev`.
-fn interfaces(dev: &str) -> BTreeMap<String, wire::NetworkStats> {
+pub(crate) fn interfaces(dev: &str) -> BTreeMap<String, wire::NetworkStats> {
     dev.lines()
         .filter_map(|line| {
             let (name, counters) = line.split_once(':')?;

@@ -3,6 +3,7 @@
 mod change;
 mod connect;
 mod plugins;
+mod traffic;
 mod watch;
 
 pub(crate) use plugins::Asked;
@@ -63,7 +64,28 @@ impl Engine {
     /// # Errors
     /// `NotFound`; `Invalid` for an ambiguous id.
     pub async fn network_inspect(&self, name: &str, _verbose: bool) -> Result<model::Network> {
-        Ok(self.network_shown(&self.networks.find(name)?, true))
+        let network = self.networks.find(name)?;
+        let mut shown = self.network_shown(&network, true);
+        let seen: Vec<_> = self
+            .networks
+            .members(&network.id)
+            .into_iter()
+            .filter_map(|(id, endpoint)| {
+                let container = self.containers.get(&id)?;
+                let pids = self.cgroup(&container).ok()?.pids().unwrap_or_default();
+                Some((id, traffic::Member { pid: container.record().state.pid, pids, endpoint }))
+            })
+            .collect();
+        let used = blocking(move || {
+            Ok(seen.into_iter().map(|(id, member)| (id, member.look())).collect::<Vec<_>>())
+        });
+        for (id, used) in used.await? {
+            let members = shown.containers.as_mut();
+            if let Some(member) = members.and_then(|all| all.get_mut(id.as_str())) {
+                member.gantry = used;
+            }
+        }
+        Ok(shown)
     }
 
     /// Containers that are on a network, or come to it when they are started.
@@ -132,6 +154,7 @@ impl Engine {
                     mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
                     ipv4_address: endpoint.address.map(|a| a.to_string()).unwrap_or_default(),
                     ipv6_address: endpoint.address6.map(|a| a.to_string()).unwrap_or_default(),
+                    gantry: None,
                 };
                 (id.to_string(), shown)
             })

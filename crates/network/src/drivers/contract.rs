@@ -61,6 +61,7 @@ impl Guest {
             name: "guest",
             netns: Some(self.netns.as_fd()),
             sandbox: "",
+            link_local: &[],
             interface: "eth0",
             mac: None,
             address: None,

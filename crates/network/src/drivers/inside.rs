@@ -22,6 +22,8 @@ pub(crate) struct Inside<'a> {
     pub interface: &'a str,
     pub mac: Mac,
     pub addresses: Vec<Subnet>,
+    /// Addresses that are the link's alone.
+    pub link_local: &'a [Subnet],
     /// Default routes; empty when another network has them.
     pub gateways: Vec<IpAddr>,
     /// Default routes that need no gateway, IPv4 and IPv6.
@@ -36,7 +38,8 @@ fn kernel(error: sys::netlink::Error) -> Error {
 
 /// Gives the link what is its own and sets it up.
 pub(crate) fn settle(route: &mut Route, inside: &Inside<'_>) -> Result<()> {
-    let ipv6 = inside.addresses.iter().any(|a| a.is_ipv6());
+    let all = || inside.addresses.iter().chain(inside.link_local);
+    let ipv6 = all().any(|a| a.is_ipv6());
     let setting = |name: &str, value: &str| {
         // Where the kernel has no IPv6 there is nothing to switch off.
         let _ = set_sysctl(&format!("ipv6/conf/{}/{name}", inside.interface), value);
@@ -49,9 +52,7 @@ pub(crate) fn settle(route: &mut Route, inside: &Inside<'_>) -> Result<()> {
     }
     let link = route.index(inside.interface).map_err(kernel)?.unwrap_or_default();
     let mut requests = vec![Request::set_up(LOOPBACK)];
-    requests.extend(
-        inside.addresses.iter().map(|a| Request::add_address(link, a.address(), a.prefix())),
-    );
+    requests.extend(all().map(|a| Request::add_address(link, a.address(), a.prefix())));
     requests.push(Request::set_up(link));
     requests.extend(routes(link, &inside.gateways, inside.by_link));
     route.run(&requests).map_err(kernel)?;

@@ -287,6 +287,7 @@ impl Live {
             interface: wish.interface,
             mac: mac.unwrap_or(Mac([0; 6])),
             addresses: addresses.to_vec(),
+            link_local: wish.link_local,
             gateways: match wish.gateway {
                 true => [false, true].into_iter().filter_map(|ipv6| self.gateway(ipv6)).collect(),
                 false => Vec::new(),

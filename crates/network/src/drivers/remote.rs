@@ -295,6 +295,7 @@ impl Live {
                 interface: &name,
                 mac: Mac([0; 6]),
                 addresses: plan.addresses.clone(),
+                link_local: wish.link_local,
                 gateways: Vec::new(),
                 by_link: [false; 2],
                 sysctls: inside::sysctls(wish.options, &name)?,

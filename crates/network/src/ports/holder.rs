@@ -1,4 +1,4 @@
-//! Who holds a port of this machine, for the text of an error.
+//! Who holds a port: of this machine, for the text of an error; of a container, for those who look at its network.
 //!
 //! Source: proc(5), `/proc/net/tcp` and the like: local address, state and inode of each socket.
 
@@ -10,34 +10,47 @@ const LISTENING: &str = "0A";
 
 /// Name and pid of a process that has the port, as far as that can be seen.
 pub(super) fn find(protocol: Protocol, port: u16) -> Option<String> {
+    let all = fs::read_dir("/proc").ok()?.flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let (pid, name) = holder("thread-self", pids, protocol, port)?;
+    Some(format!("process {name} with pid {pid}"))
+}
+
+/// The process among `pids` that listens on a port of the network which process `of` is in, with its name.
+pub fn listener(of: i32, pids: &[i32], protocol: Protocol, port: u16) -> Option<(i32, String)> {
+    holder(&of.to_string(), pids.iter().copied(), protocol, port)
+}
+
+fn holder(
+    of: &str,
+    mut pids: impl Iterator<Item = i32>,
+    protocol: Protocol,
+    port: u16,
+) -> Option<(i32, String)> {
     let inodes: Vec<String> = match protocol {
         Protocol::Tcp => ["tcp", "tcp6"],
         Protocol::Udp => ["udp", "udp6"],
         Protocol::Sctp => return None,
     }
     .iter()
-    .filter_map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok())
+    .filter_map(|table| fs::read_to_string(format!("/proc/{of}/net/{table}")).ok())
     .flat_map(|text| sockets(&text, protocol, port))
     .map(|inode| format!("socket:[{inode}]"))
     .collect();
     if inodes.is_empty() {
         return None;
     }
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes
-        .filter_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let mut open = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
-            open.any(|fd| {
-                fs::read_link(fd.path())
-                    .is_ok_and(|to| inodes.iter().any(|i| to.as_os_str() == i.as_str()))
-            })
-            .then(|| {
-                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                format!("process {} with pid {pid}", name.trim_end())
-            })
+    pids.find_map(|pid| {
+        let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        open.any(|fd| {
+            fs::read_link(fd.path())
+                .is_ok_and(|to| inodes.iter().any(|i| to.as_os_str() == i.as_str()))
         })
-        .next()
+        .then(|| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            (pid, name.trim_end().to_owned())
+        })
+    })
 }
 
 /// Inodes of the sockets in a table that have the port.
@@ -76,5 +89,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let found = find(Protocol::Tcp, listener.local_addr().unwrap().port()).unwrap();
         assert!(found.ends_with(&format!("pid {}", std::process::id())), "{found}");
+        let (own, port) = (std::process::id() as i32, listener.local_addr().unwrap().port());
+        assert_eq!(super::listener(own, &[1, own], Protocol::Tcp, port).unwrap().0, own);
+        assert_eq!(super::listener(own, &[own], Protocol::Udp, port), None);
     }
 }

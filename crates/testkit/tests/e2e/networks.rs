@@ -27,6 +27,8 @@ pub const CASES: &[Case] = cases![
     events_tell_of_networks,
     flushed_rules_come_back_and_an_event_says_so,
     networks_live_on_when_the_daemon_is_killed,
+    inspect_tells_what_a_container_does_on_a_network,
+    link_local_addresses_are_added,
 ];
 
 fn made(cx: &Cx<'_>, part: &str, options: &[&str]) -> String {
@@ -592,4 +594,50 @@ fn networks_live_on_when_the_daemon_is_killed(cx: &Cx<'_>) {
     own.docker(&["rm", "-f", &a, &b, &c]).ok();
     own.docker(&["network", "rm", &name]).ok();
     let _ = cx;
+}
+
+fn inspect_tells_what_a_container_does_on_a_network(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        testkit::cx::skip("a key of Gantry's own");
+    }
+    let net = cx.name("net");
+    cx.docker(&["network", "create", &net]).ok();
+    let script = "httpd -f -p 80 & exec sleep 600";
+    let with = ["--network", &net, "-p", "127.0.0.1::80", "-p", "127.0.0.1::81"];
+    let web = cx.start("web", &with, &["sh", "-c", script]);
+    let id = cx.inspect(&web)["Id"].as_str().unwrap().to_owned();
+    let look = || {
+        cx.api().get(&format!("/networks/{net}")).expect(200)["Containers"][&id]["Gantry"].clone()
+    };
+    let ports = |used: &Value| used["Ports"].as_array().cloned().unwrap_or_default();
+    let used = cx.until("the server listens", || {
+        let used = look();
+        ports(&used).iter().any(|p| p["Pid"] != json!(0)).then_some(used)
+    });
+    assert_eq!(used["Interface"], json!("eth0"));
+    let port =
+        |number: &str| ports(&used).into_iter().find(|p| p["Port"] == json!(number)).unwrap();
+    assert_eq!(
+        (&port("80/tcp")["HostIp"], &port("81/tcp")["Pid"]),
+        (&json!("127.0.0.1"), &json!(0))
+    );
+    let process = port("80/tcp")["Process"].as_str().unwrap().to_owned();
+    assert!(process == "httpd" || process == "busybox", "{process}");
+    let before = used["Counters"]["rx_packets"].as_u64().unwrap();
+    cx.busybox(&["--network", &net], &["ping", "-c", "3", "-W", "5", &web]);
+    let after = look()["Counters"]["rx_packets"].as_u64().unwrap();
+    assert!(after >= before + 3, "{before} packets, then {after}");
+    let listed = cx.api().get("/networks").expect(200);
+    assert!(!listed.to_string().contains("Counters"), "lists are not slowed down by it");
+}
+
+fn link_local_addresses_are_added(cx: &Cx<'_>) {
+    let net = cx.name("net");
+    cx.docker(&["network", "create", &net]).ok();
+    let with =
+        ["--network", &net, "--link-local-ip", "169.254.7.7", "--link-local-ip", "fe80::7:7"];
+    let shown = cx.busybox(&with, &["ip", "addr", "show", "eth0"]);
+    assert!(shown.contains("169.254.7.7/16") && shown.contains("fe80::7:7/64"), "{shown}");
+    let bad = ["--network", &net, "--link-local-ip", "elsewhere"];
+    cx.run(&bad, &["true"]).fails(125);
 }

@@ -286,6 +286,7 @@ impl Live {
                 interface: wish.interface,
                 mac: wish.mac.unwrap_or(own),
                 addresses: addresses.to_vec(),
+                link_local: wish.link_local,
                 gateways: if wish.gateway { self.gateways() } else { Vec::new() },
                 by_link: [false; 2],
                 sysctls: inside::sysctls(wish.options, wish.interface)?,

@@ -132,6 +132,7 @@ impl Guest {
             name: "web",
             netns: Some(self.netns.as_fd()),
             sandbox: "",
+            link_local: &[],
             interface: "eth0",
             mac: None,
             address: None,

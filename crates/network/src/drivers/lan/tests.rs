@@ -64,6 +64,7 @@ fn join(host: &OwnedFd, plane: &dyn Plane, guest: &OwnedFd) -> Result<(EndpointI
         name: "guest",
         netns: Some(guest.as_fd()),
         sandbox: "",
+        link_local: &[],
         interface: "eth0",
         mac: None,
         address: None,
