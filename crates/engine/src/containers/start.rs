@@ -449,12 +449,24 @@ impl Start<'_> {
 #[derive(Debug, Default)]
 pub struct Faults {
     start: std::sync::Mutex<Option<&'static str>>,
+    death: std::sync::Mutex<Option<&'static str>>,
 }
 
 impl Faults {
     /// The next starts fail after `step`.
     pub fn break_start(&self, step: Option<&'static str>) {
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    /// The next change of networks breaks off at `step`, as if the engine died there: nothing is undone.
+    pub fn die_at(&self, step: Option<&'static str>) {
+        *self.death.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    /// A step at which a change of networks may break off.
+    pub(crate) fn step(&self, step: &'static str) {
+        let wanted = *self.death.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(wanted != Some(step), "injected death at {step}");
     }
 
     fn start(&self) -> Fault {

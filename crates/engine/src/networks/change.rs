@@ -39,6 +39,7 @@ impl Engine {
         let made = super::blocking(move || {
             engine.networks.create(&engine.store, &name, spec, |tx, network| {
                 tx.emit(event("create", network).by(&by));
+                engine.faults.step("create-made");
                 Ok(())
             })
         })
@@ -58,6 +59,7 @@ impl Engine {
     fn drop_network(&self, name: &str, by: &Principal) -> Result<()> {
         self.networks.remove(&self.store, name, |tx, network| {
             tx.emit(event("destroy", network).by(by));
+            self.faults.step("remove-taken-down");
             Ok(())
         })
     }

@@ -80,6 +80,7 @@ impl Engine {
         let sandbox = namespace_path(&next);
         let attached = wish.attach(&next, &self.networks, netns.as_fd(), &sandbox, &[]);
         let endpoint = attached.inspect_err(|_| self.settle_networks_later())?;
+        self.faults.step("connect-wired");
         let noted = container.change(
             &self.store,
             |r| {
@@ -91,7 +92,9 @@ impl Engine {
                 Ok(())
             },
         );
+        self.faults.step("connect-noted");
         let led = noted.and_then(|_| self.lead(container));
+        self.faults.step("connect-led");
         let Err(err) = led else { return Ok(()) };
         // It is as if it had never been asked for.
         let gone = self.networks.unplug(container.id(), &network.id, netns.as_fd()).map(drop);
@@ -158,6 +161,7 @@ impl Engine {
         if endpoint.is_none() {
             return Ok(());
         }
+        self.faults.step("disconnect-noted");
         let (engine, container) = (Arc::clone(self), Arc::clone(&container));
         super::blocking(move || {
             let netns = namespace(&container.record())?;
@@ -165,6 +169,7 @@ impl Engine {
             if engine.networks.is_slow(network.id.as_str()) {
                 engine.settle_networks_later();
             }
+            engine.faults.step("disconnect-unplugged");
             engine.lead(&container)
         })
         .await

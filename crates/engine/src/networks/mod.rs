@@ -13,6 +13,17 @@ use api::model;
 use base::{ContainerId, Error, Result, filters::Filters};
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Steps of changes of networks at which a test lets the engine die.
+pub const STEPS: [&str; 7] = [
+    "create-made",
+    "connect-wired",
+    "connect-noted",
+    "connect-led",
+    "disconnect-noted",
+    "disconnect-unplugged",
+    "remove-taken-down",
+];
+
 const LIST: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// Runs what talks to the kernel for longer than a moment on a thread of its own.
