@@ -546,3 +546,112 @@ impl Project {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Project};
+
+    fn project(text: &str) -> Project {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("compose.yaml"), text).unwrap();
+        let options =
+            Options { here: dir.path().to_owned(), name: Some("p".into()), ..Options::default() };
+        Project::load(&options).unwrap()
+    }
+
+    fn container(
+        project: &Project,
+        service: &str,
+        number: u32,
+        hash: &str,
+        state: &str,
+    ) -> ContainerSummary {
+        let mut marks = project.custom_labels(service);
+        marks.insert(labels::NUMBER.into(), number.to_string());
+        marks.insert(labels::HASH.into(), hash.into());
+        ContainerSummary {
+            id: format!("{service}{number}"),
+            names: vec![format!("/p-{service}-{number}")],
+            labels: marks,
+            state: state.into(),
+            ..ContainerSummary::default()
+        }
+    }
+
+    fn told(steps: &[Step]) -> Vec<String> {
+        let shown = steps.iter().filter(|s| s.action != Action::Keep);
+        shown
+            .map(|s| format!("{} {}: {}", s.action.word(), s.subject, s.reasons.join("; ")))
+            .collect()
+    }
+
+    #[test]
+    fn outdated_containers_go_first_and_high_numbers_before_low_ones() {
+        let project = project("services: {a: {image: b, scale: 2, network_mode: none}}");
+        let service = project.resolved("a", &|_| None).unwrap();
+        let current = service.hash();
+        let all = [(1, "old"), (2, current.as_str()), (3, current.as_str()), (5, "old")]
+            .map(|(n, hash)| container(&project, "a", n, hash, "running"));
+        let none = BTreeMap::new();
+        let look = Look {
+            service: &service,
+            scale: 2,
+            recreate: Recreate::Diverged,
+            image: None,
+            networks: &none,
+            volumes: &none,
+        };
+        let shown = |look: &Look<'_>| -> Vec<String> {
+            let fates = converge(look, &all.iter().collect::<Vec<_>>()).into_iter();
+            fates
+                .map(|f| match f {
+                    Fate::Keep(c) => format!("keep {}", c.id),
+                    Fate::Recreate(c, _) => format!("recreate {}", c.id),
+                    Fate::Remove(c, _) => format!("remove {}", c.id),
+                    Fate::Create(n) => format!("create {n}"),
+                })
+                .collect()
+        };
+        assert_eq!(shown(&look), ["keep a2", "keep a3", "remove a1", "remove a5"]);
+        let more = Look { scale: 5, ..look.clone() };
+        assert_eq!(shown(&more), ["keep a2", "keep a3", "recreate a1", "recreate a5", "create 6"]);
+        let never = Look { recreate: Recreate::Never, ..look };
+        assert_eq!(shown(&never), ["keep a1", "keep a2", "remove a3", "remove a5"]);
+    }
+
+    #[test]
+    fn what_a_change_brings_with_it_is_told() {
+        let project = project(
+            "services:\n  a: {image: x, network_mode: none}\n  b: {image: x, network_mode: 'service:a'}\n  c: {image: x, network_mode: none, depends_on: {a: {condition: service_started, restart: true}}}\n",
+        );
+        let hash = |s: &str, id: Option<&str>| {
+            project.resolved(s, &|_| id.map(str::to_owned)).unwrap().hash()
+        };
+        let containers = vec![
+            container(&project, "a", 1, "old", "running"),
+            container(&project, "b", 1, &hash("b", Some("a1")), "running"),
+            container(&project, "c", 1, &hash("c", None), "running"),
+            container(&project, "gone", 1, "x", "running"),
+        ];
+        let images = BTreeMap::new();
+        let mut observed = Observed { containers, images, ..Observed::default() };
+        let request = Request { remove_orphans: true, ..Request::default() };
+        assert_eq!(
+            told(&project.plan(&observed, &request).unwrap()),
+            [
+                "remove Container p-gone-1: the project has no service gone (any more)",
+                "pull Image x: it is not there",
+                "recreate Container p-a-1: its configuration changed",
+                "recreate Container p-b-1: its configuration changed",
+                "start Container p-c-1: a is made again",
+            ]
+        );
+        observed.containers[0].labels.insert(labels::HASH.into(), hash("a", None));
+        let request = Request::default();
+        assert_eq!(
+            told(&project.plan(&observed, &request).unwrap()),
+            ["pull Image x: it is not there"]
+        );
+    }
+}

@@ -8,6 +8,7 @@
 
 mod contestant;
 mod networks;
+mod projects;
 mod registry;
 mod report;
 mod rows;

@@ -201,15 +201,20 @@ impl Engine {
             }
         }
         if let Some(which) = given.text("rmi") {
-            for (service, image) in used {
-                let own = project.map_or_else(
-                    || *image == format!("{name}-{service}"),
-                    |p| p.builds(service) && !p.has_image(service),
-                );
-                if which == "all" || own {
-                    rest.push(("Image", image.clone()));
-                }
-            }
+            // Without the files, what was built is known by its name.
+            let named: Vec<(String, bool)> = match project {
+                Some(p) => p
+                    .service_names()
+                    .iter()
+                    .filter_map(|s| Some((p.image(s)?, p.builds(s) && !p.has_image(s))))
+                    .collect(),
+                None => used
+                    .iter()
+                    .map(|(service, image)| (image.clone(), *image == format!("{name}-{service}")))
+                    .collect(),
+            };
+            let wanted = named.into_iter().filter(|(_, own)| which == "all" || *own);
+            rest.extend(wanted.map(|(image, _)| ("Image", image)));
             rest.sort();
             rest.dedup();
         }

@@ -8,6 +8,7 @@
 mod attached;
 mod build;
 mod config;
+mod cp;
 mod create;
 mod down;
 mod engine;
@@ -24,6 +25,7 @@ mod ps;
 mod run;
 mod start;
 mod up;
+mod watch;
 
 use crate::{
     command,
@@ -52,6 +54,7 @@ const ANY: (usize, usize) = (0, usize::MAX);
 static COMMANDS: &[&Sub] = &[
     &build::BUILD,
     &config::CONFIG,
+    &cp::CP,
     &up::CREATE,
     &down::DOWN,
     &look::EVENTS,
@@ -75,6 +78,7 @@ static COMMANDS: &[&Sub] = &[
     &lives::UNPAUSE,
     &up::UP,
     &lives::WAIT,
+    &watch::WATCH,
 ];
 
 const GLOBAL: &[Flag] = &[

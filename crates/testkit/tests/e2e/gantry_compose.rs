@@ -18,13 +18,10 @@ pub const CASES: &[Case] = cases![
     a_plan_tells_what_changes_and_why,
     projects_go_up_and_down,
     dependencies_that_fail_stop_the_project,
-    attached_output_ends_with_the_containers,
-    services_are_worked_with,
-    images_are_pulled_and_pushed,
 ];
 
 /// `gantry compose` in the case's folder.
-fn ours(cx: &Cx<'_>, args: &[&str]) -> Command {
+pub(crate) fn ours(cx: &Cx<'_>, args: &[&str]) -> Command {
     let binary = daemon::built("gantry").expect("the command line is built");
     let mut command = cx.daemon.cli(&binary);
     command.current_dir(cx.dir()).arg("compose").args(args);
@@ -32,7 +29,7 @@ fn ours(cx: &Cx<'_>, args: &[&str]) -> Command {
 }
 
 /// It, for a project of the case's own.
-fn compose(cx: &Cx<'_>, args: &[&str]) -> Output {
+pub(crate) fn compose(cx: &Cx<'_>, args: &[&str]) -> Output {
     command::run(ours(cx, args).env("COMPOSE_PROJECT_NAME", cx.name("p")), b"")
 }
 
@@ -230,7 +227,7 @@ fn options_and_variables_choose_the_project(cx: &Cx<'_>) {
 }
 
 /// Takes the project down, whatever came of the case.
-struct Down<'c, 'd>(&'c Cx<'d>);
+pub(crate) struct Down<'c, 'd>(pub &'c Cx<'d>);
 
 impl Drop for Down<'_, '_> {
     fn drop(&mut self) {
@@ -239,7 +236,7 @@ impl Drop for Down<'_, '_> {
 }
 
 /// Ids of a project's containers by name.
-fn ids(cx: &Cx<'_>) -> BTreeMap<String, String> {
+pub(crate) fn ids(cx: &Cx<'_>) -> BTreeMap<String, String> {
     let filter = format!("label=com.docker.compose.project={}", cx.name("p"));
     let list = cx.docker(&[
         "ps",
@@ -592,169 +589,4 @@ fn dependencies_that_fail_stop_the_project(cx: &Cx<'_>) {
         "services:\n  a: {image: 'no-such-image-here:1', pull_policy: never}\n",
     );
     compose(cx, &["up", "-d", "--remove-orphans"]).fails_with(1, &["no-such-image-here"]);
-}
-
-fn attached_output_ends_with_the_containers(cx: &Cx<'_>) {
-    let _down = Down(cx);
-    cx.write(
-        "compose.yaml",
-        "services:\n  quick: {image: busybox, command: sh -c 'echo out; echo err >&2; exit 3'}\n  slow: {image: busybox, command: sleep 600, stop_grace_period: 0s}\n  quiet: {image: busybox, command: 'echo never shown', attach: false}\n",
-    );
-    let up = compose(cx, &["up", "--abort-on-container-failure"]);
-    assert_eq!(up.code, Some(3), "{}", up.describe());
-    for part in ["quick-1  | out", "quick-1 exited with code 3"] {
-        assert!(up.stdout.contains(part), "{part}: {}", up.describe());
-    }
-    assert!(up.stderr.contains("quick-1  | err") && !up.stdout.contains("never shown"));
-    let p = cx.name("p");
-    assert_eq!(cx.inspect(&format!("{p}-slow-1"))["State"]["Running"], false);
-    let up = compose(cx, &["up", "--exit-code-from", "quick", "--no-log-prefix", "quick"]);
-    assert_eq!(up.code, Some(3), "{}", up.describe());
-    assert!(up.stdout.starts_with("out\n"), "{}", up.describe());
-    compose(cx, &["up", "-d", "--attach", "quick"]).fails_with(1, &["--detach cannot be combined"]);
-    // A signal stops all.
-    let log = fs::File::create(cx.dir().join("up.log")).unwrap();
-    let mut child = ours(cx, &["up", "slow"]);
-    let mut child = child
-        .env("COMPOSE_PROJECT_NAME", &p)
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    cx.until("it runs", || {
-        cx.inspect(&format!("{p}-slow-1"))["State"]["Running"].as_bool().filter(|r| *r)
-    });
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(cx.inspect(&format!("{p}-slow-1"))["State"]["Running"], false);
-}
-
-fn services_are_worked_with(cx: &Cx<'_>) {
-    let _down = Down(cx);
-    let p = cx.name("p");
-    let image = cx.name("site");
-    cx.write("site/Dockerfile", "FROM busybox\nARG WHO\nRUN mkdir /www && echo built for $WHO > /www/index.html\nCMD [\"httpd\", \"-f\", \"-h\", \"/www\"]\n");
-    cx.write(
-        "compose.yaml",
-        format!(
-            r#"
-services:
-  site:
-    build: {{context: ./site, args: {{WHO: me}}}}
-    image: {image}
-    stop_grace_period: 0s
-    ports: ["127.0.0.1::80"]
-    depends_on: [said]
-    post_start: [{{command: "sh -c 'echo hooked > /hook'"}}]
-  said:
-    image: busybox
-    stop_grace_period: 0s
-    command: sh -c "echo to out; echo to err >&2; exec sleep 600"
-  inline:
-    build: {{context: ., dockerfile_inline: "FROM busybox\nCMD echo from inline\n"}}
-    profiles: [extra]
-"#
-        ),
-    );
-    compose(cx, &["build", "-q", "--build-arg", "WHO=you"]).ok();
-    compose(cx, &["up", "-d"]).ok();
-    let address = compose(cx, &["port", "site", "80"]).ok().to_owned();
-    let page =
-        command::run(Command::new("curl").args(["-fsS", &format!("http://{address}/")]), b"");
-    assert_eq!(page.ok(), "built for you");
-    compose(cx, &["port", "site", "81"]).fails_with(1, &["no port 81/tcp for container"]);
-    let labels: Value = serde_json::from_str(
-        cx.docker(&["image", "inspect", "-f", "{{json .Config.Labels}}", &image]).ok(),
-    )
-    .unwrap();
-    assert_eq!(labels["com.docker.compose.service"], "site");
-    let logs = compose(cx, &["logs", "said"]);
-    assert!(
-        logs.ok().contains("said-1  | to out") && logs.stderr.contains("said-1  | to err"),
-        "{}",
-        logs.describe()
-    );
-    assert_eq!(compose(cx, &["logs", "--no-log-prefix", "-n", "1", "--no-color", "site"]).ok(), "");
-    assert_eq!(compose(cx, &["exec", "-T", "site", "cat", "/hook"]).ok(), "hooked");
-    let args = ["exec", "-T", "-e", "X=1", "-w", "/tmp", "said", "sh", "-c", "echo $X $PWD; cat"];
-    let piped = command::run(ours(cx, &args).env("COMPOSE_PROJECT_NAME", &p), b"typed");
-    assert_eq!(piped.ok(), "1 /tmp\ntyped");
-    compose(cx, &["exec", "-T", "said", "sh", "-c", "exit 7"]).code(7);
-    compose(cx, &["exec", "-T", "inline", "true"])
-        .fails_with(1, &["service \"inline\" is not running"]);
-    let top = compose(cx, &["top", "site"]);
-    assert!(
-        top.ok().starts_with("SERVICE") && top.stdout.contains("httpd -f -h /www"),
-        "{}",
-        top.describe()
-    );
-    // One-off containers: of a service, with its networks, beside what runs.
-    let once = compose(
-        cx,
-        &["run", "--rm", "-T", "-e", "A=b", "site", "sh", "-c", "echo $A; wget -qO- http://site/"],
-    );
-    assert_eq!(once.ok(), "b\nbuilt for you", "{}", once.describe());
-    compose(cx, &["run", "--rm", "-T", "said", "sh", "-c", "exit 5"]).code(5);
-    let typed = command::run(
-        ours(cx, &["run", "--rm", "-T", "said", "cat"]).env("COMPOSE_PROJECT_NAME", &p),
-        b"typed",
-    );
-    assert_eq!(typed.ok(), "typed");
-    assert_eq!(compose(cx, &["run", "--rm", "-T", "inline"]).ok(), "from inline");
-    let id = compose(cx, &["run", "-d", "-l", "mine=yes", "--name", &cx.name("once"), "said"])
-        .ok()
-        .to_owned();
-    let made = cx.inspect(&id);
-    assert_eq!(made["Config"]["Labels"]["com.docker.compose.oneoff"], "True");
-    assert_eq!(made["Config"]["Labels"]["mine"], "yes");
-    assert_eq!(made["Name"], format!("/{}", cx.name("once")));
-    assert_eq!(
-        compose(cx, &["ps", "-q", "said"]).ok().lines().count(),
-        1,
-        "one-off containers are not shown"
-    );
-    compose(cx, &["kill", "said"]).ok();
-    let now = testkit::host::now();
-    let events = compose(cx, &["events", "--json", "--since", "60s", "--until", &now]);
-    let seen: BTreeSet<String> = events
-        .ok()
-        .lines()
-        .filter_map(|l| serde_json::from_str::<Value>(l).ok())
-        .filter(|e| e["service"] == "said")
-        .filter_map(|e| e["action"].as_str().map(str::to_owned))
-        .collect();
-    for action in ["create", "start", "kill", "die"] {
-        assert!(seen.contains(action), "{action}: {seen:?}");
-    }
-    // What is followed ends with the containers.
-    let follow = compose(cx, &["logs", "-f", "said"]);
-    assert!(follow.ok().contains("to out"), "{}", follow.describe());
-    compose(cx, &["down", "-t", "0", "--remove-orphans", "--rmi", "all"]).ok();
-    cx.docker(&["image", "inspect", &image]).code(1);
-}
-
-fn images_are_pulled_and_pushed(cx: &Cx<'_>) {
-    let _down = Down(cx);
-    let registry = testkit::registry::Registry::docker(Default::default()).unwrap();
-    let name = format!("{}/{}:v1", registry.host(), cx.name("img"));
-    let image = format!(
-        "services:\n  a: {{build: {{context: ., dockerfile_inline: 'FROM busybox'}}, image: '{name}', command: sleep 60, stop_grace_period: 0s}}\n"
-    );
-    cx.write("compose.yaml", &image);
-    compose(cx, &["build"]).ok();
-    compose(cx, &["push"]).ok();
-    cx.docker(&["rmi", &name]).ok();
-    cx.write(
-        "compose.yaml",
-        format!("services:\n  a: {{image: '{name}', command: sleep 60, stop_grace_period: 0s}}\n"),
-    );
-    compose(cx, &["pull", "-q"]).ok();
-    cx.docker(&["image", "inspect", &name]).ok();
-    cx.docker(&["rmi", &name]).ok();
-    compose(cx, &["up", "-d"]).ok();
-    assert_eq!(ids(cx).len(), 1);
-    let gone = name.replace(":v1", ":gone");
-    cx.write("compose.yaml", format!("services:\n  a: {{image: '{gone}'}}\n"));
-    assert_eq!(compose(cx, &["pull"]).code, Some(1));
-    compose(cx, &["pull", "--ignore-pull-failures"]).ok();
 }

@@ -21,6 +21,7 @@ mod daemon_settings;
 mod exec;
 mod files;
 mod gantry_compose;
+mod gantry_compose_work;
 mod golden;
 mod health;
 mod images;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         cli_20_10::CASES,
         compose::CASES,
         gantry_compose::CASES,
+        gantry_compose_work::CASES,
         sdk_docker_py::CASES,
         sdk_testcontainers::CASES,
         security::CASES,

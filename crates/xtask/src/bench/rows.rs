@@ -2,7 +2,7 @@
 
 use super::{
     contestant::{Contestant, milliseconds},
-    networks, transfer,
+    networks, projects, transfer,
 };
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -78,6 +78,42 @@ pub(crate) static ROWS: &[Row] = &[
         prepare: networks::neighbours,
         measure: networks::ask,
         tidy: networks::remove,
+        ..BASE
+    },
+    Row {
+        name: "docker compose up -d, ten services",
+        wanted: "3 times",
+        slow: true,
+        prepare: projects::plain,
+        measure: projects::by_docker,
+        tidy: projects::tidy,
+        ..BASE
+    },
+    Row {
+        name: "gantry compose up -d, ten services",
+        wanted: "",
+        slow: true,
+        prepare: projects::plain,
+        measure: projects::by_gantry,
+        tidy: projects::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker compose up -d, seven of ten wait for health",
+        wanted: "",
+        slow: true,
+        prepare: projects::healthy,
+        measure: projects::by_docker,
+        tidy: projects::tidy,
+        ..BASE
+    },
+    Row {
+        name: "gantry compose up -d, seven of ten wait for health",
+        wanted: "",
+        slow: true,
+        prepare: projects::healthy,
+        measure: projects::by_gantry,
+        tidy: projects::tidy,
         ..BASE
     },
     Row { name: "API create, start, wait, remove", wanted: "20 times", measure: cycle, ..BASE },
