@@ -80,6 +80,10 @@ pub struct ExecPlan {
     pub seccomp: Option<Vec<u8>>,
     /// Give it a pipe (or its terminal) as input instead of `/dev/null`.
     pub stdin: bool,
+    /// The program lets through what is left to do when the process is born into the container, and is loaded
+    /// before: then it never has more rights there than it keeps.
+    #[serde(default)]
+    pub sealed_at_birth: bool,
 }
 
 /// Checks `spec` and turns it into a plan.
@@ -132,7 +136,9 @@ pub fn plan_exec(
     stdin: bool,
 ) -> Result<ExecPlan> {
     let seccomp = seccomp.map(program).transpose()?;
-    Ok(ExecPlan { id: exec_id.to_owned(), process: process::plan(process)?, seccomp, stdin })
+    let sealed_at_birth = seccomp.as_deref().is_none_or(crate::seccomp::lets_be_born);
+    let process = process::plan(process)?;
+    Ok(ExecPlan { id: exec_id.to_owned(), process, seccomp, stdin, sealed_at_birth })
 }
 
 fn root(source: &Rootfs) -> Result<Rootfs> {

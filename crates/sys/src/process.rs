@@ -395,6 +395,46 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
+/// Whether `pid` is a child of this process that was not reaped.
+pub fn is_child(pid: u32) -> bool {
+    let options = process::WaitIdOptions::EXITED
+        | process::WaitIdOptions::NOHANG
+        | process::WaitIdOptions::NOWAIT;
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    process::waitid(process::WaitId::Pid(pid), options).is_ok()
+}
+
+/// Closes every descriptor from 3 on but `kept`, for a process that is about to run a program or to end: whoever
+/// holds one of them here has lost it, and may only forget it.
+///
+/// # Errors
+/// The kernel's.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> =
+        kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    numbers.sort_unstable();
+    let mut from = 3;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        if number > from {
+            let last = if number == u32::MAX { number } else { number - 1 };
+            // SAFETY: no pointers; that the descriptors are nobody's any more is what the caller says.
+            let closed = check(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) });
+            match closed {
+                // An old kernel: one by one, as far as numbers are ever given out here.
+                Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
+                    for number in from..=last.min(4096) {
+                        // SAFETY: as above.
+                        unsafe { libc::close(number as i32) };
+                    }
+                }
+                closed => closed?,
+            }
+        }
+        from = from.max(number.saturating_add(1));
+    }
+    Ok(())
+}
+
 /// All signals act as they do by default and none is held back, as a new program expects it.
 pub fn reset_signals() {
     for signal in 1..=64 {

@@ -13,7 +13,6 @@ mod arch;
 mod assemble;
 mod compile;
 mod default;
-#[cfg(test)]
 mod interpret;
 pub mod oci;
 mod profile;
@@ -46,6 +45,51 @@ impl Program {
     pub fn to_bytes(&self) -> Vec<u8> {
         self.instructions.iter().flat_map(|i| i.to_bytes()).collect()
     }
+}
+
+/// `SECCOMP_RET_ALLOW`.
+const ALLOW: u32 = 0x7fff_0000;
+/// What a process of an exec still does when it is born into the container: all of it without arguments that a
+/// sensible profile looks at.
+const AFTER_BIRTH: &[&str] = &[
+    "capget",
+    "capset",
+    "clone",
+    "close",
+    "execve",
+    "exit_group",
+    "ioctl",
+    "prctl",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sendmsg",
+    "setsid",
+    "write",
+];
+/// `CLONE_PARENT`, the only flag of that clone.
+const CLONE_PARENT: u64 = 0x8000;
+
+/// Whether a filter may be loaded before an exec's process is born into the container: it lets through all that is
+/// left to do then.
+pub fn lets_be_born(filter: &[u8]) -> bool {
+    let program: Vec<Instruction> = filter
+        .chunks_exact(8)
+        .filter_map(|bytes| Some(Instruction::from_bytes(bytes.try_into().ok()?)))
+        .collect();
+    let Ok(arch) = Arch::native() else { return false };
+    let allowed = |number: u32, name: &str| {
+        let first = if name == "clone" { CLONE_PARENT } else { 0 };
+        let call =
+            interpret::Call { audit: arch.audit(), number, arguments: [first, 0, 0, 0, 0, 0] };
+        interpret::run(&program, call).is_some_and(|(verdict, _)| verdict == ALLOW)
+    };
+    let needed = arch.syscalls().filter(|(_, name)| AFTER_BIRTH.contains(name));
+    let (mut seen, mut all) = (0, true);
+    for (number, name) in needed {
+        seen += 1;
+        all &= allowed(number, name);
+    }
+    all && seen == AFTER_BIRTH.len()
 }
 
 /// Compiled default profiles by capability set.

@@ -1,6 +1,6 @@
 use super::{
     Action, Arch, Cache, Condition, Instruction, Op, Profile, Program, compile,
-    interpret::{Call, run},
+    interpret::{self, Call},
 };
 use crate::defaults::Capabilities;
 
@@ -8,6 +8,10 @@ const ALLOW: u32 = 0x7FFF_0000;
 const EPERM: u32 = 0x5_0001;
 const ENOSYS: u32 = 0x5_0026;
 const KILL: u32 = 0x8000_0000;
+
+fn run(program: &Program, call: Call) -> (u32, usize) {
+    interpret::run(&program.instructions, call).expect("a program that was compiled here")
+}
 
 fn default_for(capabilities: Capabilities) -> Program {
     compile(&Profile::default_profile(Arch::X86_64), capabilities, Arch::X86_64).unwrap()
@@ -299,4 +303,24 @@ fn the_kernel_takes_the_program_and_acts_on_it() {
     assert!(answers.4.contains("Seccomp:\t2\n"));
     let bad = [Instruction { code: 0xFFFF, ..Instruction::default() }];
     assert_eq!(sys::seccomp::load(&bad, 0), Err(Errno::INVAL));
+}
+
+#[test]
+fn execs_are_sealed_before_their_birth_unless_the_profile_forbids_what_is_left() {
+    let native = Arch::native().unwrap();
+    let default = Profile::default_profile(native);
+    for capabilities in [Capabilities::DEFAULT, Capabilities::NONE] {
+        let program = compile(&default, capabilities, native).unwrap();
+        assert!(super::lets_be_born(&program.to_bytes()), "{capabilities:?}");
+    }
+    let no_sessions = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["setsid"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let few = r#"{"defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{"names": ["execve", "exit_group", "capset"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    for text in [no_sessions, few] {
+        let profile = Profile::parse(text, native).unwrap().unwrap();
+        let program = compile(&profile, Capabilities::DEFAULT, native).unwrap();
+        assert!(!super::lets_be_born(&program.to_bytes()));
+    }
+    assert!(!super::lets_be_born(b"12345678"));
 }

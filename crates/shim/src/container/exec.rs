@@ -1,9 +1,10 @@
 //! A further process in a running container.
 //!
 //! A helper outside the container's pid namespace, where nothing inside can see it, joins the other
-//! namespaces and becomes the user; the process that is born into the container's pid namespace has
-//! little left to do and no more rights than it will keep (without `no_new_privs` but with a filter:
-//! `CAP_SYS_ADMIN` for the moment of loading it).
+//! namespaces, becomes the user, closes all that leads outside and loads the filter; the process that is born
+//! into the container's pid namespace has little left to do and no more rights than it will keep. Who may
+//! trace it there (`CAP_SYS_PTRACE`) gains nothing. Only with a profile that forbids what is left to do is the
+//! filter loaded at the very end, with `CAP_SYS_ADMIN` for that moment.
 
 use super::{
     Step, Tried, cwd,
@@ -83,8 +84,13 @@ impl Joining<'_> {
         let env = program::environment(&process.env, &who.home);
         let args = program::c_strings(&process.args);
         rustix::process::umask(0o022.into());
-        let _ = kernel::close_on_exec_from(3);
-        drop(root);
+        // What is born into the container can be traced there by who may: it has nothing that leads outside,
+        // and no right that the program will not have.
+        let kept: Vec<_> = [Some(sync.as_fd()), stdio.terminal()].into_iter().flatten().collect();
+        kernel::close_all_but(&kept).tried(|| "close descriptors".into())?;
+        if plan.sealed_at_birth {
+            confinement.seal()?;
+        }
         if let Some(pid) = kernel::clone_sibling().tried(|| "fork".into())? {
             let _ = sync.send(&Message::Pid(pid), None);
             kernel::exit(0);
@@ -92,7 +98,12 @@ impl Joining<'_> {
         stdio.new_session()?;
         kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
         kernel::reset_signals();
-        ready(sync, &confinement)?;
+        if plan.sealed_at_birth {
+            let _ = sync.send(&Message::Started, None);
+        } else {
+            ready(sync, &confinement)?;
+        }
+        let _ = kernel::close_on_exec_from(3);
         program::run(&found, &args, &env)
     }
 }

@@ -8,7 +8,7 @@ use rustix::{
 };
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 use sys::root::Root;
 
@@ -127,6 +127,11 @@ impl Stdio {
             }
             None => rustix::process::setsid().map(drop).tried(|| "setsid".into()),
         }
+    }
+
+    /// The terminal, if it is one.
+    pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
     }
 
     /// Makes them 0, 1 and 2.

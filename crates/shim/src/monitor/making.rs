@@ -67,12 +67,17 @@ impl Monitor {
         let Some(process) = self.processes.get_mut(target) else { return };
         let Some((_, sync)) = &process.sync else { return };
         match sync.receive() {
-            Ok(Some((Message::Terminal, Some(near)))) => {
+            // What is born into the container may speak with a tracer's voice: it is believed what it says of
+            // itself, no more.
+            Ok(Some((Message::Terminal, Some(near)))) if !process.is_born() => {
                 if let Err(err) = process.take_terminal(near) {
                     process.failure = Some(StartError::setup(format!("set up terminal: {err}")));
                 }
             }
-            Ok(Some((Message::Pid(pid), _))) => {
+            Ok(Some((Message::Pid(pid), _)))
+                if !process.is_born()
+                    && (self.strays.contains_key(&pid) || kernel::is_child(pid)) =>
+            {
                 process.pid = pid;
                 process.ended_early = self.strays.remove(&pid);
                 if process.ended_early.is_none() {

@@ -68,6 +68,13 @@ pub(super) struct Process {
     pub(super) waiting: Vec<u64>,
 }
 
+impl Process {
+    /// Whether an exec's helper has done its part.
+    pub(super) fn is_born(&self) -> bool {
+        self.helper != 0 && self.pid != 0
+    }
+}
+
 /// One of its outputs.
 #[derive(Debug)]
 pub(super) struct Output {
