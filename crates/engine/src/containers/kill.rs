@@ -13,10 +13,19 @@ impl Engine {
     pub async fn container_kill(&self, name: &str, signal: &str, by: &Principal) -> Result<()> {
         let number = if signal.is_empty() { signal::KILL } else { signal::parse(signal)? };
         let container = self.containers.find(name)?;
-        self.send_signal(&container, number, by).await?;
+        let (ends, alive) = {
+            let state = &container.record().state;
+            (state.ends, state.status.alive())
+        };
+        if let Err(err) = self.send_signal(&container, number, by).await {
+            if alive && err.kind() == Kind::Conflict {
+                self.end_recorded(&container, ends).await;
+            }
+            return Err(err);
+        }
         if number == signal::KILL {
             // Docker answers a KILL only when the process is gone.
-            self.stopped_within(&container, std::time::Duration::from_secs(10)).await;
+            self.killed_within(&container, ends, std::time::Duration::from_secs(10)).await;
         }
         Ok(())
     }

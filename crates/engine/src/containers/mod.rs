@@ -75,7 +75,7 @@ pub(crate) use wait::Phase;
 pub(crate) use log_config::check as check_logging;
 
 use api::model;
-use base::{ContainerId, Digest, Platform, Result, Timestamp, event::Event};
+use base::{ContainerId, Digest, Error, Platform, Result, Timestamp, event::Event};
 use runtime::shim::Shim;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -178,8 +178,9 @@ impl Record {
 pub struct Container {
     id: ContainerId,
     record: RwLock<Arc<Record>>,
-    /// Serialises writers of the record, so that the slot itself is locked only for the swap.
-    writing: Mutex<()>,
+    /// Serialises writers of the record, so that the slot itself is locked only for the swap; true when the
+    /// row is gone, which no later change may bring back.
+    writing: Mutex<bool>,
     phase: watch::Sender<Phase>,
     /// Serialises changes. Held across `.await`, never by readers.
     pub(crate) ops: tokio::sync::Mutex<()>,
@@ -206,7 +207,7 @@ impl Container {
         Arc::new(Self {
             id: record.id.clone(),
             record: RwLock::new(Arc::new(record)),
-            writing: Mutex::new(()),
+            writing: Mutex::new(false),
             phase,
             ops: tokio::sync::Mutex::new(()),
             shim: Mutex::new(None),
@@ -249,13 +250,19 @@ impl Container {
 
     /// Changes the record: commits it with whatever `with` adds to the transaction, swaps it in, then
     /// wakes waiters. Callers hold the operation lock, or are the container's owner task.
+    ///
+    /// # Errors
+    /// `NotFound` after [`Container::erase`]; of the store.
     pub(crate) fn change(
         &self,
         store: &Store,
         edit: impl FnOnce(&mut Record),
         with: impl FnOnce(&Tx<'_>, &Record) -> Result<()>,
     ) -> Result<Arc<Record>> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *gone {
+            return Err(Error::not_found(format!("No such container: {}", self.id)));
+        }
         let mut next = Record::clone(&self.record());
         edit(&mut next);
         store.write(|tx| {
@@ -266,6 +273,22 @@ impl Container {
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.phase.send_replace(next.phase());
         Ok(next)
+    }
+
+    /// Takes the row away for good, in one transaction with what `with` adds.
+    pub(crate) fn erase(
+        &self,
+        store: &Store,
+        with: impl FnOnce(&Tx<'_>, &Record) -> Result<()>,
+    ) -> Result<()> {
+        let mut gone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = self.record();
+        store.write(|tx| {
+            tx.delete_container(&record.id)?;
+            with(tx, &record)
+        })?;
+        *gone = true;
+        Ok(())
     }
 
     /// Wakes those who wait for the removal.

@@ -107,16 +107,7 @@ impl Engine {
                 Ok(())
             },
         )?;
-        let places = super::Places::of(&self.config, container.id());
-        if let Err(err) = std::fs::remove_dir_all(&places.exec)
-            && err.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(
-                ctr = container.id().short(),
-                err = err.to_string(),
-                "the run folder stays until the next start"
-            );
-        }
+        self.clear_run(container, record.state.ends).await;
         if let Some(delay) = delay {
             self.restart_later(container, delay);
             return Ok(());
@@ -134,6 +125,35 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Removes the folder of the run that was the `ends`th to end, unless the next one has it already.
+    async fn clear_run(&self, container: &Container, ends: u64) {
+        let _ops = container.ops.lock().await;
+        let state = container.record().state.clone();
+        if state.ends != ends || state.status.alive() {
+            return;
+        }
+        // A network that it was connected to while it ended.
+        if !self.networks.endpoints_of(container.id()).is_empty()
+            && let Err(err) = self.networks.detach(container.id())
+        {
+            tracing::warn!(
+                ctr = container.id().short(),
+                err = err.chain(),
+                "the network was not wholly detached"
+            );
+        }
+        let places = super::Places::of(&self.config, container.id());
+        if let Err(err) = std::fs::remove_dir_all(&places.exec)
+            && err.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(
+                ctr = container.id().short(),
+                err = err.to_string(),
+                "the run folder stays until the next start"
+            );
+        }
     }
 
     /// How long the restart policy waits; `None` when it keeps still.

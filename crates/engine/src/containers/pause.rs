@@ -2,7 +2,7 @@
 
 use super::{Container, Status};
 use crate::Engine;
-use base::{Error, Principal, Result};
+use base::{Error, Kind, Principal, Result};
 use std::sync::Arc;
 
 impl Engine {
@@ -27,15 +27,25 @@ impl Engine {
             }
             _ => return Err(Error::conflict(format!("container {} is not running", record.id))),
         }
-        self.freeze(&container).await.map_err(|e| {
-            Error::internal(format!("cannot pause container {}", record.id)).caused_by(e.chain())
-        })?;
+        let not_running = || Error::conflict(format!("container {} is not running", record.id));
+        match self.freeze(&container).await {
+            Ok(()) => {}
+            // It ended by itself and its control group is gone.
+            Err(err) if err.kind() == Kind::NotFound => {
+                self.end_recorded(&container, record.state.ends).await;
+                return Err(not_running());
+            }
+            Err(err) => {
+                let text = format!("cannot pause container {}", record.id);
+                return Err(Error::internal(text).caused_by(err.chain()));
+            }
+        }
         let health = {
             let mut health = container.health();
             super::health::rest(&mut health);
             health.clone()
         };
-        container.change(
+        let changed = container.change(
             &self.store,
             |r| {
                 if r.state.status == Status::Running {
@@ -44,11 +54,13 @@ impl Engine {
                 }
             },
             |tx, r| {
-                tx.emit(r.event("pause").by(by));
+                if r.state.status == Status::Paused {
+                    tx.emit(r.event("pause").by(by));
+                }
                 Ok(())
             },
         )?;
-        Ok(())
+        if changed.state.status == Status::Paused { Ok(()) } else { Err(not_running()) }
     }
 
     /// Thaws container `name`.
@@ -80,7 +92,10 @@ impl Engine {
             Some(shim) => shim.pause().await,
             None => {
                 let frozen = self.cgroup(container)?.freeze();
-                frozen.map_err(|e| Error::internal(base::error::chain(&e)))
+                frozen.map_err(|e| {
+                    let kind = if e.is_missing() { Kind::NotFound } else { Kind::Internal };
+                    Error::new(kind, base::error::chain(&e))
+                })
             }
         }
     }
@@ -93,9 +108,11 @@ impl Engine {
                 // A runtime that kills a frozen container has thawed it already.
                 _ => Ok(()),
             },
-            None => {
-                self.cgroup(container)?.thaw().map_err(|e| Error::internal(base::error::chain(&e)))
-            }
+            None => match self.cgroup(container)?.thaw() {
+                // Nothing is frozen any more: it has ended.
+                Err(err) if err.is_missing() => Ok(()),
+                thawed => thawed.map_err(|e| Error::internal(base::error::chain(&e))),
+            },
         };
         thawed.map_err(|e| {
             let what = format!("cannot unpause container {}", container.id());

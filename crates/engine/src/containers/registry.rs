@@ -17,6 +17,8 @@ pub struct Registry {
 struct Inner {
     by_id: BTreeMap<ContainerId, Arc<Container>>,
     by_name: HashMap<String, ContainerId>,
+    /// Taken by who is not called so yet.
+    claimed: HashMap<String, ContainerId>,
 }
 
 impl Registry {
@@ -62,40 +64,59 @@ impl Registry {
         self.read().by_id.get(id).cloned()
     }
 
-    /// Claims `name` for `id`.
+    /// Claims `name` for `id`, which is found by it from [`Registry::insert`] or [`Registry::rename`] on.
     ///
     /// # Errors
     /// `Conflict` with docker's text when another container has it.
     pub fn claim(&self, name: &str, id: &ContainerId) -> Result<()> {
         let mut inner = self.write();
-        match inner.by_name.get(name) {
+        match inner.by_name.get(name).or_else(|| inner.claimed.get(name)) {
             Some(holder) if holder != id => Err(Error::conflict(format!(
                 "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
             ))),
             _ => {
-                inner.by_name.insert(name.to_owned(), id.clone());
+                inner.claimed.insert(name.to_owned(), id.clone());
                 Ok(())
             }
         }
     }
 
-    /// Gives `name` back, if `id` holds it.
+    /// Gives a claim back.
     pub fn release(&self, name: &str, id: &ContainerId) {
         let mut inner = self.write();
-        if inner.by_name.get(name) == Some(id) {
-            inner.by_name.remove(name);
+        if inner.claimed.get(name) == Some(id) {
+            inner.claimed.remove(name);
         }
     }
 
-    /// Adds a container whose name was claimed.
+    /// Adds a container under the name that was claimed for it.
     pub fn insert(&self, container: Arc<Container>) {
-        self.write().by_id.insert(container.id().clone(), container);
+        let (id, name) = (container.id().clone(), container.record().name.clone());
+        let mut inner = self.write();
+        if inner.claimed.get(&name) == Some(&id) {
+            inner.claimed.remove(&name);
+            inner.by_name.insert(name, id.clone());
+        }
+        inner.by_id.insert(id, container);
+    }
+
+    /// From here on `id` is found by `to`, which was claimed for it, and by `from` no more.
+    pub fn rename(&self, id: &ContainerId, from: &str, to: &str) {
+        let mut inner = self.write();
+        inner.claimed.remove(to);
+        if inner.by_name.get(from) == Some(id) {
+            inner.by_name.remove(from);
+        }
+        inner.by_name.insert(to.to_owned(), id.clone());
     }
 
     /// Forgets a container; its name is free again.
     pub fn remove(&self, id: &ContainerId, name: &str) {
-        self.release(name, id);
-        self.write().by_id.remove(id);
+        let mut inner = self.write();
+        if inner.by_name.get(name) == Some(id) {
+            inner.by_name.remove(name);
+        }
+        inner.by_id.remove(id);
     }
 
     /// All containers.

@@ -4,8 +4,12 @@
 use super::{Container, Places, Record, Status};
 use crate::Engine;
 use base::{Error, Principal, Result};
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 use sys::root::Dir;
+use tokio::sync::MutexGuard;
 
 /// Options of a removal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,35 +48,58 @@ impl Engine {
         if record.state.status == Status::Removing || container.watch().borrow().removed {
             return Err(in_progress(&record.name));
         }
-        if (record.state.status.alive() || record.state.status == Status::Restarting)
-            && !options.force
-        {
-            return Err(refuse_running(&record));
-        }
-        if record.state.status.alive() || record.state.status == Status::Restarting {
-            // Its owner must not remove it a second time. The lock comes later: stopping may need it.
-            container.removing.store(true, std::sync::atomic::Ordering::SeqCst);
-            if let Err(err) = self.stop_container(container, Some(0), Some("KILL"), by).await {
-                container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
-                return Err(Error::wrap(format!("could not kill container {}", record.id), err));
+        let ended = self.end_for_removal(container, options.force, by).await;
+        let _ops = match ended {
+            Ok(ops) => ops,
+            Err(err) => {
+                container.removing.store(false, Ordering::SeqCst);
+                return Err(err);
             }
-        }
-        let _ops = container.ops.lock().await;
-        let record = container.record();
-        if container.watch().borrow().removed {
-            return Err(Error::not_found(format!("No such container: {}", record.id)));
-        }
-        if record.state.status.alive() {
-            // It was started in the meantime.
-            container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
-            return Err(refuse_running(&record));
-        }
+        };
         let outcome = self.forget(container, options.volumes, by).await;
         if let Err(err) = &outcome {
-            container.removing.store(false, std::sync::atomic::Ordering::SeqCst);
+            container.removing.store(false, Ordering::SeqCst);
             container.mark_removal_failed(&err.chain());
         }
         outcome
+    }
+
+    /// Waits until nobody else changes the container, and sees to it that it does not run then; kills it when
+    /// `force` says so.
+    async fn end_for_removal<'c>(
+        &self,
+        container: &'c Arc<Container>,
+        force: bool,
+        by: &Principal,
+    ) -> Result<MutexGuard<'c, ()>> {
+        if force {
+            // Starts are refused from here on, and its owner leaves the removal to this one.
+            container.removing.store(true, Ordering::SeqCst);
+        }
+        loop {
+            let record = container.record();
+            if record.state.status.alive() || record.state.status == Status::Restarting {
+                if !force {
+                    return Err(refuse_running(&record));
+                }
+                // The lock comes later: stopping may need it.
+                self.stop_container(container, Some(0), Some("KILL"), by).await.map_err(|err| {
+                    Error::wrap(format!("could not kill container {}", record.id), err)
+                })?;
+            }
+            let ops = container.ops.lock().await;
+            if container.watch().borrow().removed {
+                return Err(Error::not_found(format!("No such container: {}", record.id)));
+            }
+            // A start that was under way when this began may have made it run.
+            let record = container.record();
+            if !record.state.status.alive() {
+                return Ok(ops);
+            }
+            if !force {
+                return Err(refuse_running(&record));
+            }
+        }
     }
 
     /// Removes a stopped container; callers hold its operation lock.
@@ -82,16 +109,14 @@ impl Engine {
         volumes: bool,
         by: &Principal,
     ) -> Result<()> {
-        let record = container.record();
-        let places = Places::of(&self.config, &record.id);
-        let event = record.event("destroy").by(by);
-        self.store.write(|tx| {
-            tx.delete_container(&record.id)?;
-            if !record.hidden {
-                tx.emit(event);
+        container.erase(&self.store, |tx, r| {
+            if !r.hidden {
+                tx.emit(r.event("destroy").by(by));
             }
             Ok(())
         })?;
+        let record = container.record();
+        let places = Places::of(&self.config, &record.id);
         self.containers.remove(&record.id, &record.name);
         container.mark_removed();
         // From here on a failure leaves only files, which the next start sweeps.

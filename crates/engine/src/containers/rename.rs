@@ -34,7 +34,7 @@ impl Engine {
         );
         match changed {
             Ok(record) => {
-                self.containers.release(&from, container.id());
+                self.containers.rename(container.id(), &from, to);
                 self.rename_on_networks(&container, &record)
             }
             Err(err) => {

@@ -14,7 +14,7 @@ use runtime::shim::{self, Class, Launch, Shim, StartError};
 use std::{
     fs,
     os::fd::AsFd as _,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 /// What the steps share.
@@ -81,6 +81,9 @@ impl Engine {
         }
         if container.watch().borrow().removed {
             return Err(Error::not_found(format!("No such container: {}", record.id)));
+        }
+        if container.removing.load(Ordering::SeqCst) {
+            return Err(Error::conflict("container is marked for removal and cannot be started"));
         }
         let mut cx = Start {
             engine: self,

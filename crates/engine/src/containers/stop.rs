@@ -1,8 +1,8 @@
 //! `POST /containers/{id}/stop` and `/restart`: the stop signal, a grace period, then KILL.
 
-use super::{Condition, Container, Record, Status, Wait, kill::stop_signal};
+use super::{Container, Phase, Record, Status, kill::stop_signal};
 use crate::Engine;
-use base::{Error, Principal, Result, signal};
+use base::{Error, Kind, Principal, Result, signal};
 use std::{sync::Arc, time::Duration};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -66,7 +66,11 @@ impl Engine {
             container.restarting.store(false, std::sync::atomic::Ordering::SeqCst);
             stopped?;
         }
-        self.start_container(&container, by).await?;
+        match self.start_container(&container, by).await {
+            // Another was faster between the two halves: it runs anew, as was asked for.
+            Err(err) if err.kind() == Kind::NotModified => {}
+            started => started?,
+        }
         let record = container.record();
         self.store.write(|tx| {
             tx.emit(record.event("restart").by(by));
@@ -130,8 +134,8 @@ impl Engine {
         by: &Principal,
     ) -> Result<()> {
         let ends = record.state.ends;
-        for (signal, limit) in [(first, grace), (signal::KILL, Some(AFTER_KILL))] {
-            match self.send_signal(container, signal, by).await {
+        for (number, limit) in [(first, grace), (signal::KILL, Some(AFTER_KILL))] {
+            match self.send_signal(container, number, by).await {
                 // Ended already; the caller may rely on it being recorded.
                 Err(err) if err.kind() == base::Kind::Conflict => {
                     run_over(container, ends, Some(AFTER_KILL)).await;
@@ -139,7 +143,13 @@ impl Engine {
                 }
                 done => done?,
             }
-            if run_over(container, ends, limit).await {
+            let over = match limit {
+                Some(limit) if number == signal::KILL => {
+                    self.killed_within(container, ends, limit).await
+                }
+                limit => run_over(container, ends, limit).await,
+            };
+            if over {
                 return Ok(());
             }
         }
@@ -160,10 +170,39 @@ impl Engine {
         Ok(true)
     }
 
-    /// Whether the container stopped within `limit`.
-    pub(crate) async fn stopped_within(&self, container: &Arc<Container>, limit: Duration) -> bool {
-        tokio::time::timeout(limit, Wait::on(container, Condition::NotRunning).ended())
-            .await
-            .is_ok()
+    /// Waits until the end of the run after `ends` others is recorded, which has ended already: nobody is told that a
+    /// container does not run while others are told that it does.
+    pub(crate) async fn end_recorded(&self, container: &Arc<Container>, ends: u64) {
+        run_over(container, ends, Some(AFTER_KILL)).await;
+    }
+
+    /// Whether the run after `ends` others ends within `limit` of a KILL. A process that is frozen meanwhile
+    /// dies only when it is thawed.
+    pub(crate) async fn killed_within(
+        &self,
+        container: &Arc<Container>,
+        ends: u64,
+        limit: Duration,
+    ) -> bool {
+        let over = |p: &Phase| p.ends > ends || !p.alive || p.removed;
+        let mut phase = container.watch();
+        let killed = async {
+            loop {
+                match phase.wait_for(|p| over(p) || p.paused).await {
+                    Ok(p) if !over(&p) => {}
+                    _ => return,
+                }
+                if let Err(err) = self.thaw(container).await {
+                    tracing::warn!(
+                        ctr = container.id().short(),
+                        err = err.chain(),
+                        "what was killed stays frozen"
+                    );
+                    let _ = phase.wait_for(over).await;
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(limit, killed).await.is_ok()
     }
 }

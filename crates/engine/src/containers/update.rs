@@ -54,13 +54,16 @@ impl Engine {
             if changes.keys().any(|k| k.eq_ignore_ascii_case("PidsLimit")) {
                 resources.pids = Some(Pids { limit: host.pids_limit.unwrap_or(-1) });
             }
-            self.cgroup(&container)?.update(&resources).map_err(|e| {
-                Error::internal(format!(
-                    "cannot update container {}: failed to set its limits",
-                    record.id
-                ))
-                .caused_by(e)
-            })?;
+            match self.cgroup(&container)?.update(&resources) {
+                Ok(()) => {}
+                // It has ended meanwhile; the limits are for the next run.
+                Err(err) if err.is_missing() && container.shim().is_none() => {}
+                Err(err) => {
+                    let text =
+                        format!("cannot update container {}: failed to set its limits", record.id);
+                    return Err(Error::internal(text).caused_by(err));
+                }
+            }
         }
         container.change(
             &self.store,

@@ -88,6 +88,9 @@ impl Engine {
                 r.attached.push(endpoint.clone());
             },
             |tx, r| {
+                if !r.state.status.alive() {
+                    return Err(Error::conflict(format!("container {} is not running", r.id)));
+                }
                 tx.emit(network_event("connect", r, &endpoint).by(by));
                 Ok(())
             },
