@@ -117,9 +117,9 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         return pull(&call, image).await;
     };
     if source != "-" {
-        return Err(Error::invalid(format!(
-            "cannot import from {source:?}: only an archive in the request body (fromSrc=-) is taken; the docker CLI sends files so"
-        )));
+        return Err(Error::invalid(
+            "cannot import from a URL: only an archive in the request body (fromSrc=-) is taken; the docker CLI sends files so",
+        ));
     }
     let import = ImportOptions {
         source,
