@@ -14,7 +14,7 @@ use std::{
 pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// What a program printed and how it ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// The command line, for messages.
     pub line: String,

@@ -42,6 +42,8 @@ pub struct Options {
     pub config: String,
     /// Whether it gets a bridge; `--bridge none` otherwise.
     pub bridge: bool,
+    /// Its data root; a folder of its own when `None`.
+    pub data_root: Option<PathBuf>,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
             env: Vec::new(),
             config: "{}".to_owned(),
             bridge: true,
+            data_root: None,
         }
     }
 
@@ -60,6 +63,13 @@ impl Options {
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// Its data is elsewhere.
+    #[must_use]
+    pub fn data_root(mut self, path: &Path) -> Self {
+        self.data_root = Some(path.to_owned());
         self
     }
 
@@ -329,7 +339,14 @@ impl Daemon {
     /// # Panics
     /// When the daemon is not ours.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.own.as_ref().expect("only for daemons of our own").dir.path().join(name)
+        let own = self.own.as_ref().expect("only for daemons of our own");
+        match (&own.options.data_root, name.strip_prefix("root")) {
+            (Some(root), Some("")) => root.clone(),
+            (Some(root), Some(rest)) if rest.starts_with('/') => {
+                root.join(rest.trim_start_matches('/'))
+            }
+            _ => own.dir.path().join(name),
+        }
     }
 
     /// Whether this daemon was started here.

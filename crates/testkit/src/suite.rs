@@ -56,6 +56,11 @@ macro_rules! cases {
     };
 }
 
+/// How many times longer than in every run of the suite a case may take: `GANTRY_TEST_LONG`, else one.
+pub fn length() -> usize {
+    std::env::var("GANTRY_TEST_LONG").ok().and_then(|n| n.parse().ok()).unwrap_or(1).max(1)
+}
+
 enum Verdict {
     Passed,
     Skipped(String),

@@ -28,7 +28,7 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "survive",
-        help: "kill -9 the daemon under load and check what must hold: [--rounds N] [--seed N]",
+        help: "kill -9 the daemon under load and check what must hold: [--rounds N] [--seed N] [--mode races]",
         run: survive::run,
     },
     Command {

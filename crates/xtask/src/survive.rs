@@ -1,11 +1,12 @@
-//! `cargo xtask survive`: the daemon is killed at random moments under load, and started again.
+//! `cargo xtask survive`: the daemon is killed at random moments under load, and started again. Other modes
+//! ([`MODES`]) are cases of the end-to-end suite in their long form.
 //!
 //! After every kill: the API answers soon (I6); containers that ran still run with the same pid and
 //! start time (I3); their numbered log lines are neither lost nor doubled (I4); every image listed can
 //! be run (I1, I2); a named volume holds what it held (I8); what failed works when tried again (I7). At
 //! the end everything is removed, the daemon stops, and the census finds nothing (I5).
 
-use crate::shell::{number, say, target};
+use crate::shell::{number, say, target, value};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::{
@@ -15,7 +16,26 @@ use std::{
 };
 use testkit::{Census, Daemon, command, daemon::Options, image::docker_archive, tarball::Tarball};
 
+/// Other faults than a daemon killed at random: cases of the end-to-end suite in their long form.
+static MODES: &[(&str, &str)] = &[("races", "races::")];
+
+/// Runs the case of `mode`, `length` times as long as in every run of the suite.
+fn case(mode: &str, length: u64) -> Result<()> {
+    let names: Vec<&str> = MODES.iter().map(|m| m.0).collect();
+    let Some((_, case)) = MODES.iter().find(|m| m.0 == mode) else {
+        bail!("there is no mode {mode}: use one of kill, {}", names.join(", "));
+    };
+    let mut cargo = std::process::Command::new("cargo");
+    cargo.args(["test", "--quiet", "--package", "gantry-testkit", "--test", "e2e", "--", case]);
+    let status = cargo.env("GANTRY_TEST_LONG", length.to_string()).status()?;
+    ensure!(status.success(), "survive: mode {mode} failed");
+    Ok(())
+}
+
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some(mode) = value(args, "--mode").filter(|m| *m != "kill") {
+        return case(mode, number(args, "--rounds", 11)?);
+    }
     let rounds = number(args, "--rounds", 50)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_secs());
     let mut dice = Dice(number(args, "--seed", now)?.max(1));

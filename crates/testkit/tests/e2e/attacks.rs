@@ -38,13 +38,13 @@ pub const CASES: &[Case] = cases![
 ];
 
 /// Exchanges two names for as long as it lives.
-struct Racer {
+pub struct Racer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Racer {
-    fn start(a: PathBuf, b: PathBuf) -> Self {
+    pub fn start(a: PathBuf, b: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let own = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

@@ -12,7 +12,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 /// A plugin for authorization that judges so.
-fn plugin(
+pub fn plugin(
     dir: &Path,
     name: &str,
     judge: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
@@ -23,7 +23,7 @@ fn plugin(
     })
 }
 
-fn daemon(cx: &Cx<'_>, dir: &Path, names: &[&str]) -> Daemon {
+pub fn daemon(cx: &Cx<'_>, dir: &Path, names: &[&str]) -> Daemon {
     if !cx.is_gantry() {
         testkit::cx::skip("needs a daemon of its own");
     }
@@ -34,7 +34,7 @@ fn daemon(cx: &Cx<'_>, dir: &Path, names: &[&str]) -> Daemon {
     Daemon::start(Options::new().without_bridge().args(&args)).unwrap()
 }
 
-fn decoded(value: &Value) -> Value {
+pub fn decoded(value: &Value) -> Value {
     let text = STANDARD.decode(value.as_str().unwrap()).unwrap();
     serde_json::from_slice(&text).unwrap()
 }

@@ -5,10 +5,17 @@
 //! purpose the case asks `cx.is_gantry()` and says why.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+#![allow(clippy::semicolon_if_nothing_returned, reason = "tables of closures are read as lists")]
 
 mod attach_tty;
 mod attach_ws;
 mod attacks;
+mod attacks_api;
+mod attacks_bombs;
+mod attacks_layers;
+mod attacks_network;
+mod attacks_runtime;
+mod attacks_users;
 mod authorization;
 mod bad_input;
 mod build;
@@ -41,8 +48,8 @@ mod network_ports;
 mod networks;
 mod networks_ipv6;
 mod pki;
+mod races;
 mod registry;
-mod registry_faults;
 mod run_options;
 mod runtimes;
 mod sdk_docker_py;
@@ -65,7 +72,6 @@ fn main() -> ExitCode {
         buildx::checks::CASES,
         buildx::history::CASES,
         registry::CASES,
-        registry_faults::CASES,
         containers::CASES,
         run_options::CASES,
         logs::CASES,
@@ -93,6 +99,13 @@ fn main() -> ExitCode {
         bad_input::CASES,
         isolation::CASES,
         attacks::CASES,
+        attacks_runtime::CASES,
+        attacks_users::CASES,
+        attacks_layers::CASES,
+        attacks_bombs::CASES,
+        attacks_api::CASES,
+        attacks_network::CASES,
+        races::CASES,
         cli_20_10::CASES,
         compose::CASES,
         gantry_compose::CASES,
