@@ -91,6 +91,10 @@ fn finish(ways: HashSet<Way>, n: usize, records: &[Record]) -> HashSet<Way> {
             for (state, note) in model::apply(&way.state, (record.ask, &record.told, *step, *note))
             {
                 let mut next = Way { state, pending: way.pending.clone() };
+                // Whoever kills thaws again what another freezes meanwhile.
+                if *step == Step::Thaw && next.state != way.state {
+                    queue.push(next.clone());
+                }
                 next.pending.insert(*other, (at + 1, note));
                 queue.push(next);
             }
