@@ -53,6 +53,8 @@ pub struct Config {
     pub default_shm_bytes: i64,
     /// Whether every container gets an init.
     pub init: bool,
+    /// Who the users of containers are on the host, when they have a user namespace.
+    pub userns: Option<sys::idmap::Maps>,
     /// Whether no-new-privileges is the default.
     pub no_new_privileges: bool,
     /// Runtimes beside the own one, and the default.
@@ -200,6 +202,7 @@ impl Config {
             default_ulimits: Vec::new(),
             default_shm_bytes: 64 << 20,
             init: false,
+            userns: None,
             no_new_privileges: false,
             runtimes: crate::runtimes::Runtimes::default(),
             default_ipc: "private".into(),

@@ -99,6 +99,9 @@ pub fn plan(spec: &Spec, features: &Features) -> Result<Plan> {
         .find(|m| m.target == Path::new("/dev"))
         .is_some_and(|m| !matches!(m.kind, MountKind::Bind { .. }));
     names(spec)?;
+    if let Some(user) = &spec.namespaces.user {
+        users(user)?;
+    }
     Ok(Plan {
         id: spec.id.clone(),
         root,
@@ -156,6 +159,23 @@ fn root(source: &Rootfs) -> Result<Rootfs> {
         }
     }
     Ok(source.clone())
+}
+
+/// The root of a user namespace has to be somebody, or nothing can be set up in it.
+fn users(user: &spec::UserNamespace) -> Result<()> {
+    use sys::idmap::MOST_RANGES;
+    for (what, ranges) in [("users", &user.maps.users), ("groups", &user.maps.groups)] {
+        if ranges.len() > MOST_RANGES {
+            return Err(Error::invalid(format!(
+                "user namespace with {} ranges of {what}: the kernel takes {MOST_RANGES}",
+                ranges.len()
+            )));
+        }
+    }
+    match (user.maps.user_outside(0), user.maps.group_outside(0)) {
+        (Some(_), Some(_)) => Ok(()),
+        _ => Err(Error::invalid("user namespace whose root is nobody: map user and group 0")),
+    }
 }
 
 fn names(spec: &Spec) -> Result<()> {

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
+pub use sys::idmap::{Maps, Range};
 
 /// A container to run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -142,7 +143,8 @@ pub struct Rlimit {
 ///
 /// Types: `bind`, `tmpfs`, `proc`, `sysfs`, `mqueue`, `devpts`, `cgroup`, and of ours `layers`. Options: `ro rw rro bind rbind
 /// nosuid suid nodev dev noexec exec noatime relatime strictatime nodiratime nosymfollow`, propagation
-/// (`private rprivate slave rslave shared rshared unbindable runbindable`), and the file system's own
+/// (`private rprivate slave rslave shared rshared unbindable runbindable`), `idmap` for binds (owners as the
+/// container's user namespace has them), and the file system's own
 /// `key=value` for the others. A bind's missing target is made (a folder or an empty file, as the source).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -252,6 +254,23 @@ pub struct Namespaces {
     pub uts: Namespace,
     /// Control group view.
     pub cgroup: Namespace,
+    /// Users and groups; `None` are the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserNamespace>,
+}
+
+/// Users and groups of a container's own.
+///
+/// The layers and whatever else is mounted with the option `idmap` show the owners that are stored as users of the
+/// container, so that the same files serve containers with and without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserNamespace {
+    /// That behind a path such as `/proc/PID/ns/user`, whose maps are `maps`; without it a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Who is who.
+    pub maps: Maps,
 }
 
 /// Where one namespace comes from.

@@ -6,7 +6,10 @@ use crate::{
 };
 use base::Result;
 use std::{ffi::OsStr, io::Write, os::unix::ffi::OsStrExt as _, path::Path};
-use sys::root::{Kind, Root};
+use sys::{
+    idmap::Maps,
+    root::{Kind, Root},
+};
 
 /// Writes all below `root` as a tar.
 ///
@@ -15,16 +18,23 @@ use sys::root::{Kind, Root};
 pub fn export_tree(root: &Root, out: &mut dyn Write) -> Result<()> {
     let mut sink = Stream(out);
     let dir = root.dir().map_err(|e| io("cannot read the tree", e))?;
-    pack::pack(&dir, b"", Tree::Plain, &mut sink)?;
+    pack::pack(&dir, b"", Tree::Plain, None, &mut sink)?;
     pack::end(&mut sink)
 }
 
 /// Writes what is at `path`, a folder with all in it, as a tar whose first entry is `name` (`/` puts a slash before
-/// all names). A symlink at `path` is written as such. What the kernel makes up (`/proc` and its kin) is left out.
+/// all names). A symlink at `path` is written as such. `maps` are those of the container whose tree it is, when it
+/// is seen as the host sees it: the tar has the owners as they are inside. What the kernel makes up (`/proc` and its kin) is left out.
 ///
 /// # Errors
 /// `NotFound` when there is nothing at `path`; of the disk and of `out`.
-pub fn export_path(root: &Root, path: &Path, name: &OsStr, out: &mut dyn Write) -> Result<()> {
+pub fn export_path(
+    root: &Root,
+    path: &Path,
+    name: &OsStr,
+    maps: Option<&Maps>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let mut sink = Stream(out);
     let tried = |e: sys::root::Error| {
         let text = format!("cannot read {}", path.display());
@@ -33,12 +43,12 @@ pub fn export_path(root: &Root, path: &Path, name: &OsStr, out: &mut dyn Write) 
     let stat = root.lstat(path).map_err(tried)?;
     if stat.kind == Kind::Dir {
         let dir = root.open_dir(path).map_err(tried)?;
-        pack::pack_folder(&dir, name.as_bytes(), &mut sink)?;
+        pack::pack_folder(&dir, name.as_bytes(), maps, &mut sink)?;
         let name = name.as_bytes().strip_suffix(b"/").unwrap_or(name.as_bytes());
-        pack::pack(&dir, &[name, b"/"].concat(), Tree::Plain, &mut sink)?;
+        pack::pack(&dir, &[name, b"/"].concat(), Tree::Plain, maps, &mut sink)?;
     } else {
         let (dir, own) = root.parent(path).map_err(tried)?;
-        pack::pack_one(&dir, &own, name.as_bytes(), &mut sink)?;
+        pack::pack_one(&dir, &own, name.as_bytes(), maps, &mut sink)?;
     }
     pack::end(&mut sink)
 }
@@ -61,7 +71,7 @@ mod tests {
         let view = host.snapshots.view(&[host.layer(&[], &tar)]).unwrap();
         let names = |path: &str, name: &str| {
             let mut out = Vec::new();
-            export_path(&view, Path::new(path), OsStr::new(name), &mut out).unwrap();
+            export_path(&view, Path::new(path), OsStr::new(name), None, &mut out).unwrap();
             let file = host.dir.path().join("out.tar");
             std::fs::write(&file, out).unwrap();
             let list = gnu_tar(host.dir.path(), &["-tf", file.to_str().unwrap()]);
@@ -70,7 +80,7 @@ mod tests {
         assert_eq!(names("/a/b", "new"), ["new/", "new/f", "new/g"]);
         assert_eq!(names("/a/b/f", "x"), ["x"]);
         assert_eq!(names("a/s", "s"), ["s"]);
-        let none = export_path(&view, Path::new("/no"), OsStr::new("no"), &mut Vec::new());
+        let none = export_path(&view, Path::new("/no"), OsStr::new("no"), None, &mut Vec::new());
         assert_eq!(none.unwrap_err().kind(), base::Kind::NotFound);
         let mut whole = Vec::new();
         export_tree(&view, &mut whole).unwrap();

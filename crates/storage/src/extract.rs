@@ -19,6 +19,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
+use sys::idmap::Maps;
 use sys::root::{Dir, Kind, Root};
 
 /// Mode of folders that the archive implies.
@@ -38,12 +39,15 @@ pub fn extract_into(root: &Root, path: &Path, tar: &mut dyn Read, limits: &Limit
 }
 
 /// How an archive meets what is there.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Manner {
     /// Gives everything to this user and group instead of the archive's.
     pub owner: Option<(u32, u32)>,
     /// A folder is not replaced by something else, nor the other way round.
     pub keep_kinds: bool,
+    /// Those of the container whose tree it is, when it is seen as the host sees it: owners, those of `owner` too, are
+    /// as they are inside.
+    pub maps: Option<Maps>,
 }
 
 /// Unpacks an uncompressed `tar` below the folder at `path`, which is there. Symlinks on the way are followed as a
@@ -64,7 +68,7 @@ pub fn extract_beside(
     let mut extract = Extract {
         root,
         base: path.to_owned(),
-        manner: *manner,
+        manner: manner.clone(),
         ours: Ours::now(),
         parent: None,
         folders: HashMap::new(),
@@ -75,6 +79,17 @@ pub fn extract_beside(
         entry.xattrs.retain(|(key, _)| !key.as_bytes().starts_with(b"trusted.overlay."));
         if let Some((uid, gid)) = manner.owner {
             (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let Some(maps) = &manner.maps {
+            let nobody = |what: &str, id: u32| {
+                Error::invalid(format!(
+                    "{what} {id} of {} is not mapped into the container",
+                    entry.name.escape_ascii()
+                ))
+            };
+            let user = maps.user_outside(entry.uid).ok_or_else(|| nobody("user", entry.uid))?;
+            let group = maps.group_outside(entry.gid).ok_or_else(|| nobody("group", entry.gid))?;
+            (entry.uid, entry.gid) = (user, group);
         }
         entries += 1;
         if entries > limits.entries {

@@ -12,7 +12,10 @@ use crate::{
 use base::{Error, Result};
 use rustix::fs::OFlags;
 use std::{collections::HashMap, ffi::OsStr, fs::File, io::Write, os::unix::ffi::OsStrExt as _};
-use sys::root::{self, Dir, Kind, Stat};
+use sys::{
+    idmap::Maps,
+    root::{self, Dir, Kind, Stat},
+};
 
 /// Takes the parts of a tar.
 pub(crate) trait Sink {
@@ -42,11 +45,18 @@ pub(crate) enum Tree {
     Own,
 }
 
-/// Packs all below `dir`, each name below `prefix` (empty or ending with a slash).
-pub(crate) fn pack(dir: &Dir, prefix: &[u8], tree: Tree, sink: &mut dyn Sink) -> Result<()> {
+/// Packs all below `dir`, each name below `prefix` (empty or ending with a slash). With `maps` the tree is seen from
+/// outside their user namespace, and the tar gets the owners as they are inside.
+pub(crate) fn pack(
+    dir: &Dir,
+    prefix: &[u8],
+    tree: Tree,
+    maps: Option<&Maps>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     let root = dir.try_clone().map_err(|e| failed(b"", e))?;
     let device = root.stat_self().map(|stat| stat.dev).ok();
-    let mut packer = Packer { prefix, tree, sink, linked: HashMap::new(), device };
+    let mut packer = Packer { prefix, tree, maps, sink, linked: HashMap::new(), device };
     walk(root, |here| packer.entry(here)).map_err(|e| e.0)
 }
 
@@ -77,6 +87,7 @@ impl From<Error> for Stop {
 struct Packer<'s> {
     prefix: &'s [u8],
     tree: Tree,
+    maps: Option<&'s Maps>,
     sink: &'s mut dyn Sink,
     linked: HashMap<(u64, u64), Vec<u8>>,
     /// The file system that the walk is on.
@@ -201,6 +212,15 @@ impl Packer<'_> {
     }
 
     fn head(&mut self, entry: &Entry) -> Result<()> {
+        let mapped;
+        let entry = match self.maps {
+            Some(maps) => {
+                let (uid, gid) = (maps.user_inside(entry.uid), maps.group_inside(entry.gid));
+                mapped = Entry { uid, gid, ..entry.clone() };
+                &mapped
+            }
+            None => entry,
+        };
         let head = writer::head(entry);
         if let Some((block, records)) = &head.extended {
             self.sink.header(block)?;
@@ -212,13 +232,20 @@ impl Packer<'_> {
 }
 
 /// Packs one thing that is not a folder, under the name given.
-pub(crate) fn pack_one(dir: &Dir, name: &OsStr, as_name: &[u8], sink: &mut dyn Sink) -> Result<()> {
+pub(crate) fn pack_one(
+    dir: &Dir,
+    name: &OsStr,
+    as_name: &[u8],
+    maps: Option<&Maps>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     let path = name.as_bytes();
     let stat = dir.stat(name).map_err(|e| failed(path, e))?;
     let parent = as_name.len() - as_name.iter().rev().take_while(|b| **b != b'/').count();
     let mut packer = Packer {
         prefix: &as_name[..parent],
         tree: Tree::Plain,
+        maps,
         sink,
         linked: HashMap::new(),
         device: None,
@@ -228,13 +255,18 @@ pub(crate) fn pack_one(dir: &Dir, name: &OsStr, as_name: &[u8], sink: &mut dyn S
 }
 
 /// The head of a folder, under the name given.
-pub(crate) fn pack_folder(dir: &Dir, as_name: &[u8], sink: &mut dyn Sink) -> Result<()> {
+pub(crate) fn pack_folder(
+    dir: &Dir,
+    as_name: &[u8],
+    maps: Option<&Maps>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     let fail = |e| failed(as_name, e);
     let stat = dir.stat_self().map_err(fail)?;
     let mut entry = bare(EntryKind::Dir, as_name.to_vec(), &stat);
     entry.xattrs = dir.xattrs_self().map_err(fail)?;
     entry.xattrs.retain(|(key, _)| portable(key));
-    Packer { prefix: b"", tree: Tree::Plain, sink, linked: HashMap::new(), device: None }
+    Packer { prefix: b"", tree: Tree::Plain, maps, sink, linked: HashMap::new(), device: None }
         .head(&entry)
 }
 

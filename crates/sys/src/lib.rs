@@ -9,6 +9,7 @@ pub mod conntrack;
 pub mod dir;
 pub mod epoll;
 pub mod fdpass;
+pub mod idmap;
 pub mod mntns;
 pub mod mount;
 pub mod netlink;

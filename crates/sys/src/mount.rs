@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
     mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags},
 };
-use std::{io, os::fd::AsRawFd as _, path::Path};
+use std::{io, os::fd::AsRawFd as _, path::Path, ptr};
 
 /// `MOUNT_ATTR_*` bits.
 pub mod attr {
@@ -77,7 +77,21 @@ pub fn set_attr(
     propagation: u64,
     depth: Depth,
 ) -> io::Result<()> {
-    let change = MountAttr { set, clear, propagation, userns_fd: 0 };
+    change(mount.as_fd(), &MountAttr { set, clear, propagation, userns_fd: 0 }, depth)
+}
+
+/// Shows owners on a detached mount as they are inside the user namespace `space`, once for each mount.
+///
+/// # Errors
+/// The kernel's; `EINVAL` when the file system cannot do that.
+pub fn set_idmap(mount: impl AsFd, space: impl AsFd) -> io::Result<()> {
+    const IDMAP: u64 = 0x0010_0000;
+    let userns_fd = u64::try_from(space.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
+    let map = MountAttr { set: IDMAP, clear: 0, propagation: 0, userns_fd };
+    change(mount.as_fd(), &map, Depth::One)
+}
+
+fn change(mount: BorrowedFd<'_>, change: &MountAttr, depth: Depth) -> io::Result<()> {
     let flags =
         libc::AT_EMPTY_PATH | if depth == Depth::Recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated constant and `change` lives through the call, which reads as
@@ -85,10 +99,10 @@ pub fn set_attr(
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const change,
+            ptr::from_ref(change),
             size_of::<MountAttr>(),
         )
     };

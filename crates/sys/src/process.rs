@@ -25,10 +25,25 @@ pub mod ns {
     pub const UTS: u64 = 0x0400_0000;
     /// System V IPC, POSIX queues.
     pub const IPC: u64 = 0x0800_0000;
+    /// Users and groups.
+    pub const USER: u64 = 0x1000_0000;
     /// Processes.
     pub const PID: u64 = 0x2000_0000;
     /// Network.
     pub const NET: u64 = 0x4000_0000;
+
+    /// The name of one of them in `/proc/PID/ns`.
+    pub fn file(namespace: u64) -> &'static str {
+        match namespace {
+            MOUNT => "mnt",
+            CGROUP => "cgroup",
+            UTS => "uts",
+            IPC => "ipc",
+            USER => "user",
+            PID => "pid",
+            _ => "net",
+        }
+    }
 }
 
 /// Which side of a clone this is.

@@ -154,7 +154,13 @@ pub(super) async fn tar(
                 [one] if folders[0].is_empty() => storage::export_tree(&one.root, out),
                 many => {
                     for (reading, folder) in many.iter().zip(&folders) {
-                        storage::export_path(&reading.root, Path::new("/"), folder.as_ref(), out)?;
+                        storage::export_path(
+                            &reading.root,
+                            Path::new("/"),
+                            folder.as_ref(),
+                            None,
+                            out,
+                        )?;
                     }
                     Ok(())
                 }

@@ -76,7 +76,13 @@ impl Engine {
                 let stat = asked.stat(&tree.root, &name)?;
                 if answer(&first, Ok(stat)) {
                     let (path, base) = (Path::new(&asked.whole), OsStr::new(asked.base()));
-                    let done = storage::export_path(&tree.root, path, base, &mut pieces);
+                    let done = storage::export_path(
+                        &tree.root,
+                        path,
+                        base,
+                        tree.maps.as_ref(),
+                        &mut pieces,
+                    );
                     pieces.finish(done);
                 }
                 Ok(())
@@ -121,7 +127,9 @@ impl Engine {
             let manner = Manner {
                 owner: if options.to_user { owner(&tree.root, record)? } else { None },
                 keep_kinds: options.keep_kinds,
+                maps: tree.maps.clone(),
             };
+            let _acting = tree.act_as_root()?;
             let (_, mut plain) = image::decompress::open(source, &image::Limits::default())?;
             storage::extract_beside(&tree.root, &target, &mut plain, &LIMITS, &manner)?;
             // What follows the end of the archive is read too, so that the client is not cut off.

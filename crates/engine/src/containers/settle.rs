@@ -47,9 +47,16 @@ pub(crate) fn settle(
         host.init = Some(true);
     }
     modes(&host)?;
+    users(&host, config)?;
     super::limits::settle(&mut host, kernel, &mut warnings)?;
     restart_policy(&host)?;
-    runtimes.find(&host.runtime)?;
+    let other = runtimes.find(&host.runtime)?;
+    if other.is_some() && config.userns.is_some() && host.userns_mode != "host" {
+        return Err(Error::invalid(format!(
+            "runtime {} cannot map users: use the own runtime or --userns=host",
+            host.runtime
+        )));
+    }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err(Error::invalid(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
@@ -135,6 +142,23 @@ fn modes(host: &HostConfig) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What needs the host's users while containers have their own. Texts: dockerd.
+fn users(host: &HostConfig, config: &Config) -> Result<()> {
+    if config.userns.is_none() || host.userns_mode == "host" {
+        return Ok(());
+    }
+    let refused = if host.privileged {
+        "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode"
+    } else if host.network_mode == "host" {
+        "cannot share the host's network namespace when user namespaces are enabled"
+    } else if host.pid_mode == "host" {
+        "cannot share the host PID namespace when user namespaces are enabled"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(refused))
 }
 
 fn restart_policy(host: &HostConfig) -> Result<()> {

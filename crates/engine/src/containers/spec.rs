@@ -12,8 +12,8 @@ use base::{Error, Result};
 use runtime::{
     defaults::{self, Capabilities},
     spec::{
-        Cgroup, ConsoleSize, Device, Mount, Namespace, Namespaces, Process, Rlimit, Root, Rootfs,
-        Spec, User,
+        Cgroup, ConsoleSize, Device, Maps, Mount, Namespace, Namespaces, Process, Rlimit, Root,
+        Rootfs, Spec, User, UserNamespace,
     },
 };
 use std::path::PathBuf;
@@ -358,7 +358,25 @@ fn namespaces(record: &Record, engine: &Engine) -> Result<Namespaces> {
             Namespace::New
         },
         cgroup: if host.cgroupns_mode == "host" { Namespace::Host } else { Namespace::New },
+        user: user_namespace(record, engine)?,
     })
+}
+
+/// The user namespace: the host's, one of its own, or that of the container whose other namespaces it shares.
+fn user_namespace(record: &Record, engine: &Engine) -> Result<Option<UserNamespace>> {
+    let host = &record.host;
+    let Some(maps) = engine.config.userns.clone().filter(|_| host.userns_mode != "host") else {
+        return Ok(None);
+    };
+    let shared = [&host.network_mode, &host.ipc_mode, &host.pid_mode];
+    let Some(other) = shared.into_iter().find_map(|mode| mode.strip_prefix("container:")) else {
+        return Ok(Some(UserNamespace { path: None, maps }));
+    };
+    let other = engine.containers.find(other)?.record();
+    let failed = |e| Error::io(format!("cannot read the users of container {}", other.id), e);
+    let pid = u32::try_from(other.state.pid).unwrap_or(0);
+    let theirs = Maps::of_process(pid).map_err(failed)?;
+    Ok(theirs.map(|maps| UserNamespace { path: Some(format!("/proc/{pid}/ns/user").into()), maps }))
 }
 
 fn mounts_of(
@@ -414,7 +432,7 @@ fn mounts_of(
     ] {
         if !covered(target) {
             let owner = names_owner(record, places, engine)?;
-            list.push(Mount::bind(owner.join(file), target, &["rprivate"]));
+            list.push(Mount::bind(owner.join(file), target, &["rprivate", "idmap"]));
         }
     }
     // Parents before what is mounted below them.
@@ -502,6 +520,10 @@ fn one(mount: &Mounted) -> Mount {
                 bound.options.insert(0, "bind".into());
             }
             bound.inner = mount.subpath.trim_matches('/').into();
+            // What the host keeps for itself stays the host's; a volume is the containers'.
+            if mount.kind == "volume" {
+                bound.options.push("idmap".into());
+            }
             bound
         }
     }

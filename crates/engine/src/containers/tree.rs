@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
 };
 use sys::{
+    idmap::{self, Maps},
     mntns,
     mount::{self, Depth, attr},
     root::{Kind, Root},
@@ -26,6 +27,8 @@ use sys::{
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) root: Root,
+    /// Those of the container's user namespace, when the tree is seen from outside it.
+    pub(crate) maps: Option<Maps>,
     _mounts: Option<mntns::Held>,
 }
 
@@ -81,7 +84,8 @@ impl Engine {
         let root = Root::open(Path::new(&path)).map_err(|e| failed(e.into()))?;
         // The pid was still its own when the root was opened.
         sys::process::kill(&process, 0).map_err(failed)?;
-        Ok(Tree { root, _mounts: None })
+        let maps = live_maps(record)?;
+        Ok(Tree { root, maps, _mounts: None })
     }
 
     fn live_process(&self, record: &Record) -> Result<OwnedFd> {
@@ -102,6 +106,16 @@ impl Engine {
             let active = self.snapshots.get(record.id.as_str(), &record.layers)?;
             return self.snapshots.mount(&active);
         }
+        if live_maps(record)?.is_some() {
+            // Its mounts are locked together, so none can be had alone: the folders are laid over each other anew,
+            // to be read only. They are not mapped then.
+            let active = self.snapshots.get(record.id.as_str(), &record.layers)?;
+            let folders: Vec<PathBuf> = std::iter::once(active.upper).chain(active.lower).collect();
+            let tree = sys::overlay::mount(&folders, None).map_err(|e| {
+                Error::internal(format!("cannot read container {}", record.id)).caused_by(e)
+            })?;
+            return Ok(Root::from(tree));
+        }
         let process = self.live_process(record)?;
         mntns::root_of(process.as_fd()).map(Root::from).map_err(|e| {
             Error::internal(format!("cannot enter container {}", record.id)).caused_by(e)
@@ -114,7 +128,7 @@ impl Engine {
         let places = Places::of(&self.config, &record.id);
         let layers = over(record, &places, path);
         if layers.is_empty() {
-            return Ok(Tree { root, _mounts: None });
+            return Ok(Tree { root, maps: None, _mounts: None });
         }
         let failed = |e| {
             Error::internal(format!("cannot put the files of container {} together", record.id))
@@ -122,8 +136,49 @@ impl Engine {
         };
         let at = places.data;
         let (root, held) = mntns::copy(move || assemble(root, &at, &layers)).map_err(failed)?;
-        Ok(Tree { root: root.map_err(failed)?, _mounts: Some(held) })
+        Ok(Tree { root: root.map_err(failed)?, maps: None, _mounts: Some(held) })
     }
+}
+
+impl Tree {
+    /// Until the answer is dropped this thread makes files as the container's root.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub(crate) fn act_as_root(&self) -> Result<Acting> {
+        let Some(maps) = &self.maps else { return Ok(Acting(false)) };
+        let (Some(user), Some(group)) = (maps.user_outside(0), maps.group_outside(0)) else {
+            return Err(Error::internal("the container's root is nobody"));
+        };
+        let acting = Acting(true);
+        idmap::act_as(user, group)
+            .map_err(|e| Error::io("cannot act as the container's root", e))?;
+        Ok(acting)
+    }
+}
+
+/// A thread that acts as somebody else.
+#[derive(Debug)]
+pub(crate) struct Acting(bool);
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        if self.0
+            && let Err(err) = idmap::act_as(0, 0)
+        {
+            tracing::error!(%err, "a thread goes on acting as a container's root");
+        }
+    }
+}
+
+/// The users of a running container, if they are not the host's.
+///
+/// # Errors
+/// `Conflict` when it does not run any more.
+pub(crate) fn live_maps(record: &Record) -> Result<Option<Maps>> {
+    Maps::of_process(u32::try_from(record.state.pid).unwrap_or(0)).map_err(|e| {
+        Error::conflict(format!("container {} is not running", record.id)).caused_by(e)
+    })
 }
 
 /// Something that lies over a container's own tree.

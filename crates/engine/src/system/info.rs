@@ -213,5 +213,8 @@ fn security_options(config: &crate::Config) -> Vec<String> {
     if config.no_new_privileges {
         options.push("name=no-new-privileges".into());
     }
+    if config.userns.is_some() {
+        options.push("name=userns".into());
+    }
     options
 }

@@ -334,7 +334,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         Text,
         "ports are published without a proxy",
     ),
-    refused("userns-remap", "userns-remap", Text, "user namespaces are not available yet"),
+    flag("userns-remap", "userns-remap", Text, "User/Group setting for user namespaces"),
     flag("validate", "", Switch, "Validate daemon configuration and exit"),
     flag("verify", "", Switch, "Check store, blobs and layers, mend what can be mended, and exit"),
     short('v', flag("version", "", Switch, "Print version information and quit")),

@@ -16,6 +16,7 @@ mod networks;
 mod notify;
 mod pidfile;
 mod pools;
+mod remap;
 mod runtimes;
 mod security;
 mod settings;

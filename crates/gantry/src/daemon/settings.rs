@@ -264,6 +264,10 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         default_ulimits: ulimits(given.0.get("default-ulimit"))?,
         default_shm_bytes: shm.unwrap_or(SHM_BYTES),
         init: given.switch("init", false),
+        userns: super::remap::read(
+            given.text("userns-remap").unwrap_or_default(),
+            Path::new("/etc"),
+        )?,
         no_new_privileges: given.switch("no-new-privileges", false),
         runtimes: super::runtimes::read(given)?,
         default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
@@ -464,8 +468,8 @@ mod tests {
             ),
             ("--tlsverify --tls=false", "--tlsverify needs TLS, which --tls=false switches off"),
             (
-                "--userns-remap default",
-                "--userns-remap cannot be used: user namespaces are not available yet",
+                "--userns-remap nobody-has-this-name",
+                "invalid --userns-remap \"nobody-has-this-name\": \"nobody-has-this-name\" has no range in /etc/subuid (hint: add the line nobody-has-this-name:100000:65536)",
             ),
             (
                 "--bip 10.0.0.1",

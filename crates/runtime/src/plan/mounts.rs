@@ -75,6 +75,9 @@ pub struct Attach {
     pub propagation: u64,
     /// Propagation of the mounts below as well.
     pub propagation_recursive: bool,
+    /// Owners are shown as the container's user namespace has them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mapped: bool,
 }
 
 /// Files below `/proc` which lxcfs and the like replace.
@@ -217,6 +220,7 @@ fn apply(word: &str, attach: &mut Attach) -> bool {
         "rnodev" => recursively(attach, attr::NODEV),
         "rnoexec" => recursively(attach, attr::NOEXEC),
         "relatime" => time(attach, attr::RELATIME),
+        "idmap" => attach.mapped = true,
         "noatime" => time(attach, attr::NOATIME),
         "strictatime" => time(attach, attr::STRICTATIME),
         _ => return propagate(word, attach),

@@ -51,7 +51,15 @@ impl Ground {
                 "another runtime cannot mount the overlay at {target}"
             )));
         }
-        Ok(Self { binds: mounts::clone_sources(plan)?, root: root::make(&plan.root)? })
+        if plan.namespaces.user.is_some() {
+            return Err(StartError::setup("another runtime cannot map users"));
+        }
+        // Without users to map no place is needed.
+        let place = Path::new("/");
+        Ok(Self {
+            binds: mounts::clone_sources(plan, None, place)?,
+            root: root::make(&plan.root, None, place)?,
+        })
     }
 }
 

@@ -8,14 +8,14 @@
 
 use super::{
     Step, Tried, cwd,
-    first::{KILL, new_keyring, ready},
+    first::{KILL, new_keyring, outside, ready},
     identity::{self, Confinement},
     program,
     stdio::Ends,
     sync::{Message, Sync},
-    terminal,
+    terminal, users,
 };
-use runtime::ExecPlan;
+use runtime::{ExecPlan, spec::Maps};
 use std::{
     convert::Infallible,
     io,
@@ -34,6 +34,8 @@ pub(crate) struct Joining<'a> {
     pub(crate) plan: &'a ExecPlan,
     /// The container's first process.
     pub(crate) first: &'a OwnedFd,
+    /// The users of its user namespace, if it has one.
+    pub(crate) maps: Option<&'a Maps>,
     /// Its streams.
     pub(crate) ends: Ends,
 }
@@ -54,12 +56,15 @@ impl Joining<'_> {
     }
 
     fn become_it(self, sync: &Sync) -> Step<Infallible> {
-        let Self { plan, first, ends } = self;
+        let Self { plan, first, maps, ends } = self;
         let process = &plan.process;
         kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
         sync.expect(|m| matches!(m, Message::Joined))?;
         let all = ns::MOUNT | ns::UTS | ns::IPC | ns::NET | ns::CGROUP | ns::PID;
         kernel::join(first, all).tried(|| "error joining namespaces of the container".into())?;
+        if let Some(maps) = maps {
+            users::act_as_root(maps)?;
+        }
         rustix::process::umask(0.into());
         let root = Root::open(Path::new("/")).tried(|| "open the container's root".into())?;
         let pair = match process.terminal {
@@ -73,8 +78,12 @@ impl Joining<'_> {
         let stdio = ends.complete(&root, pair)?;
         let who = identity::resolve(&root, process)?;
         new_keyring(&plan.id)?;
-        stdio.give(who.uid)?;
+        stdio.give(outside(who.uid, maps))?;
         stdio.install()?;
+        if maps.is_some() {
+            users::set_limits(process)?;
+            kernel::join(first, ns::USER).tried(|| "error joining user namespace".into())?;
+        }
         let entered = cwd::enter(&root, &process.cwd)?;
         let confinement = Confinement::enter(process, plan.seccomp.as_deref(), &who)?;
         if !entered {

@@ -6,9 +6,13 @@ use super::{
     masks, mounts, program, root,
     stdio::{Ends, Stdio},
     sync::{Message, Sync},
-    terminal,
+    terminal, users,
 };
-use runtime::{plan::Plan, spec::Namespace, user::Identity};
+use runtime::{
+    plan::Plan,
+    spec::{Maps, Namespace},
+    user::Identity,
+};
 use rustix::fs::OFlags;
 use std::{
     convert::Infallible,
@@ -45,18 +49,17 @@ impl First<'_> {
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Child, Sync)> {
         let (ours, theirs) = sync;
-        // Only a container that shares pids makes the shim point its children elsewhere for a moment.
-        let back = match &self.prepared.pid_ns {
-            Some(space) => {
-                let own = File::open("/proc/self/ns/pid")?;
-                kernel::join(space, ns::PID)?;
-                Some(own)
-            }
-            None => None,
-        };
+        // The shim is elsewhere for a moment, or points its children there.
+        let mut back = Vec::new();
+        for (bit, space) in &self.prepared.birth {
+            back.push((*bit, File::open(Path::new("/proc/self/ns").join(ns::file(*bit)))?));
+            kernel::join(space, *bit)?;
+        }
         let forked = kernel::clone(Prepared::clone_flags(self.plan), cgroup);
-        if let (Some(own), Ok(Forked::Parent(_)) | Err(_)) = (&back, &forked) {
-            kernel::join(own, ns::PID)?;
+        if !matches!(forked, Ok(Forked::Child)) {
+            for (bit, own) in &back {
+                kernel::join(own, *bit)?;
+            }
         }
         match forked? {
             Forked::Child => {
@@ -74,6 +77,9 @@ impl First<'_> {
         kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
         for (bit, space) in &prepared.joins {
             kernel::join(space, *bit).tried(|| "error joining namespace".into())?;
+        }
+        if let Some(space) = &prepared.space {
+            users::act_as_root(&space.maps)?;
         }
         if plan.namespaces.net == Namespace::New {
             kernel::loopback_up().tried(|| "error setting lo up".into())?;
@@ -121,7 +127,7 @@ impl First<'_> {
         if let Some(dir) = parameters {
             set_parameters(&dir, plan)?;
         }
-        run(plan, &root, &stdio, &who, prepared.own_program, sync)
+        run(plan, root, &stdio, &who, prepared.space, prepared.own_program, sync)
     }
 }
 
@@ -178,20 +184,29 @@ const EDQUOT: i32 = 122;
 
 fn run(
     plan: &Plan,
-    root: &Root,
+    root: Root,
     stdio: &Stdio,
     who: &Identity,
+    space: Option<users::Space>,
     own_program: Option<File>,
     sync: &Sync,
 ) -> Step<Infallible> {
     let process = &plan.process;
-    stdio.give(who.uid)?;
+    stdio.give(outside(who.uid, space.as_ref().map(|s| &s.maps)))?;
     stdio.new_session()?;
     stdio.install()?;
-    let entered = cwd::enter(root, &process.cwd)?;
+    let root = match space {
+        Some(space) => {
+            users::set_limits(process)?;
+            drop(root);
+            space.enter()?
+        }
+        None => root,
+    };
+    let entered = cwd::enter(&root, &process.cwd)?;
     let confinement = Confinement::enter(process, plan.seccomp.as_deref(), who)?;
     if !entered {
-        cwd::enter_as_user(root, &process.cwd)?;
+        cwd::enter_as_user(&root, &process.cwd)?;
     }
     let found = program::lookup(&process.args[0], &process.env)?;
     let env = program::environment(&process.env, &who.home);
@@ -208,6 +223,11 @@ fn run(
     let Some(own) = own_program else { program::run(&found, &args, &env) };
     let err = kernel::exec_fd(own.as_fd(), &args, &env);
     program::failed(Path::new("/sbin/docker-init"), &err)
+}
+
+/// The host's number of a user of the container; one that is not mapped stays as it is and will be refused later.
+pub(super) fn outside(uid: u32, maps: Option<&Maps>) -> u32 {
+    maps.and_then(|maps| maps.user_outside(uid)).unwrap_or(uid)
 }
 
 /// From here on the container speaks for itself; only the filter may still be refused. It is said before

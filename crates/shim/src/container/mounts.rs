@@ -4,11 +4,14 @@
 //! Binds are cloned from the host before the clone of the process ([`clone_source`]), the rest is made
 //! in the container's namespaces ([`attach_all`]).
 
-use super::{Step, Tried, cgroups};
+use super::{
+    Step, Tried, cgroups,
+    users::{self, Space},
+};
 use runtime::{
     plan::{Attach, Mount, MountKind, Plan},
     shim::StartError,
-    spec::Overlay,
+    spec::{Maps, Overlay},
 };
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -35,25 +38,41 @@ pub(crate) struct Bind {
     part: Option<File>,
 }
 
-/// Clones the sources of all binds, in the order of the plan's mounts.
-pub(crate) fn clone_sources(plan: &Plan) -> Step<Vec<Option<Bind>>> {
+/// Clones the sources of all binds, in the order of the plan's mounts, with the users of `space` where that is wanted.
+/// `place` is any folder of the host.
+pub(crate) fn clone_sources(
+    plan: &Plan,
+    space: Option<&Space>,
+    place: &Path,
+) -> Step<Vec<Option<Bind>>> {
     plan.mounts
         .iter()
         .map(|mount| match &mount.kind {
             MountKind::Bind { source, recursive, inner } => {
-                clone_source(mount, source, *recursive, inner).map(Some)
+                clone_source(mount, source, *recursive, inner, space).map(Some)
             }
-            MountKind::Layers { lower, inner } => mount_layers(mount, lower, inner).map(Some),
-            MountKind::Overlay(overlay) => lay(mount, overlay).map(Some),
+            MountKind::Layers { lower, inner } => {
+                mount_layers(mount, lower, inner, space, place).map(Some)
+            }
+            MountKind::Overlay(overlay) => lay(mount, overlay, space, place).map(Some),
             _ => Ok(None),
         })
         .collect()
 }
 
 /// Layers as one read-only tree, or what is at a path inside it.
-fn mount_layers(mount: &Mount, lower: &[PathBuf], inner: &Path) -> Step<Bind> {
+fn mount_layers(
+    mount: &Mount,
+    lower: &[PathBuf],
+    inner: &Path,
+    space: Option<&Space>,
+    place: &Path,
+) -> Step<Bind> {
     let what = || format!("error mounting an image to rootfs at \"{}\"", mount.target.display());
-    let tree = overlay::mount(lower, None).tried(what)?;
+    let tree = match space {
+        Some(space) => users::mapped_overlay(lower, None, space, place)?,
+        None => overlay::mount(lower, None).tried(what)?,
+    };
     mount::set_attr(&tree, mount.attach.set, 0, propagation::PRIVATE, Depth::One).tried(what)?;
     if inner.as_os_str().is_empty() {
         return Ok(Bind { tree, folder: true, part: None });
@@ -72,7 +91,13 @@ fn part_of(source: &Root, inner: &Path) -> root::Result<(File, bool)> {
     Ok((part, folder))
 }
 
-fn clone_source(mount: &Mount, source: &Path, recursive: bool, inner: &Path) -> Step<Bind> {
+fn clone_source(
+    mount: &Mount,
+    source: &Path,
+    recursive: bool,
+    inner: &Path,
+    space: Option<&Space>,
+) -> Step<Bind> {
     let what = || {
         let target = mount.target.display();
         format!("error mounting \"{}\" to rootfs at \"{target}\"", source.display())
@@ -87,17 +112,23 @@ fn clone_source(mount: &Mount, source: &Path, recursive: bool, inner: &Path) -> 
         }
     };
     let stat = rustix::fs::fstat(&tree).tried(what)?;
+    if let (true, Some(space)) = (mount.attach.mapped, space) {
+        users::map(&tree, &space.user, what)?;
+    }
     change(&tree, &mount.attach).tried(what)?;
     let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(Bind { tree, folder, part: None })
 }
 
 /// Makes an overlay, attached nowhere; what of it is wanted is found in [`part`].
-fn lay(mount: &Mount, overlay: &Overlay) -> Step<Bind> {
+fn lay(mount: &Mount, overlay: &Overlay, space: Option<&Space>, place: &Path) -> Step<Bind> {
     let what = || format!("error mounting overlay to rootfs at \"{}\"", mount.target.display());
     overlay::forget_volatile(&overlay.work).tried(what)?;
     let upper = Upper { upper: &overlay.upper, work: &overlay.work, volatile: true };
-    let tree = overlay::mount(&overlay.lower, Some(upper)).tried(what)?;
+    let tree = match space {
+        Some(space) => users::mapped_overlay(&overlay.lower, Some(upper), space, place)?,
+        None => overlay::mount(&overlay.lower, Some(upper)).tried(what)?,
+    };
     Ok(Bind { tree, folder: true, part: None })
 }
 
@@ -141,13 +172,20 @@ pub(crate) fn attach_all(
     binds: Vec<Option<Bind>>,
     groups: &cgroups::View,
 ) -> Step {
+    let maps = plan.namespaces.user.as_ref().map(|user| &user.maps);
     for (mount, bind) in plan.mounts.iter().zip(binds) {
-        attach_one(root, mount, bind, groups)?;
+        attach_one(root, mount, bind, groups, maps)?;
     }
     Ok(())
 }
 
-fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::View) -> Step {
+fn attach_one(
+    root: &Root,
+    mount: &Mount,
+    bind: Option<Bind>,
+    groups: &cgroups::View,
+    maps: Option<&Maps>,
+) -> Step {
     let what = || {
         let source = match &mount.kind {
             MountKind::Bind { source, .. } => source.display().to_string(),
@@ -196,8 +234,14 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
                 _ => folder(root, &mount.target).tried(what)?,
             };
             allowed(&mount.target, &target)?;
-            let options = with_mode(fs, options, &target).tried(what)?;
+            let mut options = with_mode(fs, options, &target).tried(what)?;
+            if let Some(maps) = maps {
+                users::map_options(&mut options, maps);
+            }
             let tree = mount::new_fs(fs, source, &options, mount.attach.set).tried(what)?;
+            if let ("mqueue", Some(maps)) = (fs.as_str(), maps) {
+                users::give_to_root(&tree, maps).tried(what)?;
+            }
             if mount.attach.propagation != 0 {
                 mount::set_attr(&tree, 0, 0, mount.attach.propagation, Depth::One).tried(what)?;
             }
@@ -211,7 +255,7 @@ fn attach_one(root: &Root, mount: &Mount, bind: Option<Bind>, groups: &cgroups::
 pub(crate) fn attach_source(root: &Root, mount: &Mount, bind: Bind, place: &Path) -> Step {
     let moved = Mount { target: place.to_owned(), ..mount.clone() };
     let none = cgroups::View::default();
-    attach_one(root, &moved, Some(bind), &none)
+    attach_one(root, &moved, Some(bind), &none, None)
 }
 
 /// Opens the folder `path` as a mount's target, and makes it when it is missing.

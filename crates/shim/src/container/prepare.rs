@@ -1,8 +1,8 @@
 //! What is opened on the host before the clone: sources of binds, the root, namespaces to join.
 
-use super::{Step, Tried, cgroups, mounts, root};
+use super::{Step, Tried, cgroups, mounts, root, users};
 use runtime::{plan::Plan, spec::Namespace};
-use std::{fs::File, os::fd::OwnedFd};
+use std::{fs::File, os::fd::OwnedFd, path::Path};
 use sys::process::ns;
 
 /// All that a container's first process takes over by descriptor.
@@ -14,18 +14,22 @@ pub(crate) struct Prepared {
     pub(super) binds: Vec<Option<mounts::Bind>>,
     /// The control groups to show.
     pub(super) groups: cgroups::View,
+    /// The user namespace, to be entered last.
+    pub(super) space: Option<users::Space>,
     /// Namespaces to join.
     pub(super) joins: Vec<(u64, File)>,
-    /// The pid namespace to be born in.
-    pub(super) pid_ns: Option<File>,
+    /// Namespaces to be born in: that of pids when it is another's, and those that belong to a user namespace, because
+    /// the caller looks for them as soon as it hears of the process.
+    pub(super) birth: Vec<(u64, File)>,
     /// This program, for the tiny init.
     pub(super) own_program: Option<File>,
 }
 
 impl Prepared {
-    /// Opens all of it.
-    pub(crate) fn new(plan: &Plan) -> Step<Self> {
+    /// Opens all of it. `place` is a folder of the host.
+    pub(crate) fn new(plan: &Plan, place: &Path) -> Step<Self> {
         let spaces = &plan.namespaces;
+        let mut space = users::Space::new(plan)?;
         let mut joins = Vec::new();
         for (bit, space) in [
             (ns::NET, &spaces.net),
@@ -37,24 +41,33 @@ impl Prepared {
                 joins.push((bit, file));
             }
         }
+        let mut birth: Vec<(u64, File)> =
+            open(&spaces.pid)?.map(|file| (ns::PID, file)).into_iter().collect();
+        if let Some(space) = &mut space {
+            birth.append(&mut space.others);
+        }
         let own_program = match plan.init {
             true => Some(File::open("/proc/self/exe").tried(|| "open the init program".into())?),
             false => None,
         };
         Ok(Self {
-            binds: mounts::clone_sources(plan)?,
-            root: root::make(&plan.root)?,
+            binds: mounts::clone_sources(plan, space.as_ref(), place)?,
+            root: root::make(&plan.root, space.as_ref(), place)?,
             groups: cgroups::View::new(plan)?,
-            pid_ns: open(&spaces.pid)?,
+            birth,
+            space,
             joins,
             own_program,
         })
     }
 
     /// The namespaces that the clone makes. The cgroup namespace comes later: its root is the group that
-    /// the process is in at that time.
+    /// the process is in at that time; what belongs to a user namespace was made with it.
     pub(super) fn clone_flags(plan: &Plan) -> u64 {
         let spaces = &plan.namespaces;
+        if spaces.user.is_some() {
+            return if spaces.pid == Namespace::New { ns::MOUNT | ns::PID } else { ns::MOUNT };
+        }
         [
             (ns::PID, &spaces.pid),
             (ns::NET, &spaces.net),

@@ -1,6 +1,9 @@
 //! The root file system: a detached mount, made before the clone, entered by pivot_root after it.
 
-use super::{Step, Tried};
+use super::{
+    Step, Tried,
+    users::{self, Space},
+};
 use runtime::spec::Rootfs;
 use rustix::fs::OFlags;
 use std::{os::fd::OwnedFd, path::Path};
@@ -10,8 +13,8 @@ use sys::{
     root::Root,
 };
 
-/// Makes the mount, attached nowhere.
-pub(crate) fn make(source: &Rootfs) -> Step<OwnedFd> {
+/// Makes the mount, attached nowhere, with the users of `space`. `place` is any folder of the host.
+pub(crate) fn make(source: &Rootfs, space: Option<&Space>, place: &Path) -> Step<OwnedFd> {
     match source {
         Rootfs::Path(path) => {
             let tree = mount::clone_path(path, Depth::Recursive);
@@ -19,13 +22,20 @@ pub(crate) fn make(source: &Rootfs) -> Step<OwnedFd> {
                 tree.tried(|| format!("error opening root file system {}", path.display()))?;
             mount::set_attr(&tree, 0, 0, propagation::PRIVATE, Depth::Recursive)
                 .tried(|| "error making root file system private".into())?;
+            if let Some(space) = space {
+                users::map(&tree, &space.user, || format!("error mounting {}", path.display()))?;
+            }
             Ok(tree)
         }
         Rootfs::Overlay { lower, upper, work, volatile } => {
             overlay::forget_volatile(work)
                 .tried(|| format!("error cleaning {}", work.display()))?;
             let upper = overlay::Upper { upper, work, volatile: *volatile };
-            overlay::mount(lower, Some(upper)).tried(|| "error mounting root file system".into())
+            match space {
+                Some(space) => users::mapped_overlay(lower, Some(upper), space, place),
+                None => overlay::mount(lower, Some(upper))
+                    .tried(|| "error mounting root file system".into()),
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Message {
     Run,
     /// Child to shim: the near end of its terminal comes along.
     Terminal,
+    /// Helper to shim: what it was made for is done; the mount comes along, if that was it.
+    Made,
     /// Child to shim: the process that will run the program, by its pid on the host.
     Pid(u32),
     /// Child to shim: as good as started; what fails now the container itself prints.

@@ -36,6 +36,8 @@ pub(super) struct Container {
     pub(super) dir: File,
     /// Its control group.
     pub(super) cgroup: Option<Cgroup>,
+    /// The users of its user namespace, if it has one.
+    pub(super) maps: Option<runtime::spec::Maps>,
     /// Its processes end with its first one by themselves.
     pub(super) own_pids: bool,
     /// It did not come to run, and its launcher has not heard of it yet.
@@ -84,6 +86,7 @@ impl Monitor {
         self.container = Some(Container {
             dir,
             cgroup: None,
+            maps: plan.namespaces.user.as_ref().map(|user| user.maps.clone()),
             own_pids: plan.namespaces.pid == runtime::spec::Namespace::New,
             failure: None,
             released: false,
@@ -103,7 +106,7 @@ impl Monitor {
         if let Some(container) = &mut self.container {
             container.cgroup = cgroup;
         }
-        let prepared = Prepared::new(plan)?;
+        let prepared = Prepared::new(plan, path)?;
         let terminal = plan.process.terminal;
         let (streams, ends) = if terminal {
             (Streams::default(), Ends::Terminal)

@@ -42,7 +42,8 @@ impl Monitor {
             pipes(input).tried(|| "make standard streams".into())?
         };
         let sync = Sync::pair().tried(|| "make a socket".into())?;
-        let joining = Joining { plan, first, ends };
+        let maps = self.container.as_ref().and_then(|c| c.maps.as_ref());
+        let joining = Joining { plan, first, maps, ends };
         let (helper, sync) = joining.start(sync).tried(|| "unable to clone a process".into())?;
         let mut process = Process::new(streams, terminal);
         process.helper = helper.pid;

@@ -113,7 +113,7 @@ fn what_we_pack_is_what_we_unpack_and_what_gnu_tar_unpacks() {
     menagerie(&tree);
     let mut tar = Vec::new();
     let mut sink = crate::pack::Stream(&mut tar);
-    crate::pack::pack(&Dir::open(&tree).unwrap(), b"", crate::pack::Tree::Plain, &mut sink)
+    crate::pack::pack(&Dir::open(&tree).unwrap(), b"", crate::pack::Tree::Plain, None, &mut sink)
         .unwrap();
     crate::pack::end(&mut sink).unwrap();
     let layer = host.layer(&[], &tar);

@@ -198,7 +198,7 @@ impl Snapshots {
     /// Of the disk and of `out`.
     pub fn diff(&self, active: &Active, out: &mut dyn Write) -> Result<()> {
         let mut sink = Stream(out);
-        pack::pack(&self.upper(active)?, b"", Tree::Upper, &mut sink)?;
+        pack::pack(&self.upper(active)?, b"", Tree::Upper, None, &mut sink)?;
         pack::end(&mut sink)
     }
 
@@ -219,7 +219,7 @@ impl Snapshots {
                 copy::tree(&upper, &fs, true).map_err(tried)
             }
         };
-        self.layers.adopt(fill, |fs, sink| pack::pack(fs, b"", Tree::Own, sink))
+        self.layers.adopt(fill, |fs, sink| pack::pack(fs, b"", Tree::Own, None, sink))
     }
 
     /// What the upper folder takes on disk.

@@ -56,6 +56,7 @@ mod sdk_docker_py;
 mod sdk_testcontainers;
 mod security;
 mod stats;
+mod userns;
 mod volume_plugins;
 mod volumes;
 
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         sdk_docker_py::CASES,
         sdk_testcontainers::CASES,
         security::CASES,
+        userns::CASES,
         authorization::CASES,
         daemon_settings::CASES,
         metrics::CASES,

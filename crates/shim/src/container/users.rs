@@ -1,0 +1,275 @@
+//! User namespaces: made before the container, entered last.
+//!
+//! A holder makes the user namespace, and in it those that are to belong to it (network, IPC, host name), and ends
+//! once they are open here. The first process is still the host's root while it sets everything up in them, but
+//! acts on files as the container's ([`act_as_root`]), for only mapped users may own files on mapped mounts. As the
+//! last step before it changes user it enters the user namespace and takes a mount namespace of its own there
+//! ([`Space::enter`]): whatever is mounted by then is locked. The pid namespace stays the host's, so that
+//! processes in the container cannot mount `proc` anew.
+//! Layers are mapped as mounts, below the overlay, so what is stored is the same with and without
+//! ([`mapped_overlay`]). This happens in a mount namespace of a moment, because kernels before 6.15 take layers from
+//! attached mounts only.
+//! Source: user_namespaces(7), mount_setattr(2), Documentation/filesystems/idmappings.rst.
+
+use super::{
+    Step, Tried,
+    sync::{Message, Sync},
+};
+use runtime::{
+    plan::{Plan, Process},
+    shim::StartError,
+    spec::{Maps, Namespace, UserNamespace},
+};
+use rustix::fs::{Mode, OFlags};
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+use sys::{
+    idmap,
+    mount::{self, Depth, propagation},
+    overlay::{self, Upper},
+    process::{self as kernel, Child, Forked, ns},
+    root::Root,
+};
+
+/// A user namespace and those that belong to it.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// The user namespace.
+    pub(super) user: File,
+    /// Who is who in it.
+    pub(super) maps: Maps,
+    /// The others, to be born in.
+    pub(super) others: Vec<(u64, File)>,
+}
+
+impl Space {
+    /// Makes what the plan asks for.
+    pub(super) fn new(plan: &Plan) -> Step<Option<Self>> {
+        let Some(wanted) = &plan.namespaces.user else { return Ok(None) };
+        let spaces = &plan.namespaces;
+        let new: Vec<u64> =
+            [(ns::NET, &spaces.net), (ns::IPC, &spaces.ipc), (ns::UTS, &spaces.uts)]
+                .into_iter()
+                .filter(|(_, space)| **space == Namespace::New)
+                .map(|(bit, _)| bit)
+                .collect();
+        let (ours, theirs) = Sync::pair().tried(|| "make a socket".into())?;
+        let flags = new.iter().fold(0, |flags, bit| flags | bit);
+        let made = kernel::clone(0, None).tried(|| "unable to clone a process".into())?;
+        let holder = match made {
+            Forked::Child => {
+                drop(ours);
+                let said = match hold(wanted, flags) {
+                    Ok(()) => Message::Made,
+                    Err(err) => Message::Failed(err),
+                };
+                let _ = theirs.send(&said, None);
+                // Until the shim has opened all, or is gone.
+                let _ = theirs.receive();
+                kernel::exit(0)
+            }
+            Forked::Parent(holder) => holder,
+        };
+        drop(theirs);
+        let space = Self::open(&ours, &holder, wanted, &new);
+        drop(ours);
+        let _ = kernel::wait(holder.pid);
+        space.map(Some)
+    }
+
+    fn open(sync: &Sync, holder: &Child, wanted: &UserNamespace, new: &[u64]) -> Step<Self> {
+        answer(sync, "the holder of the user namespace")?;
+        if wanted.path.is_none() {
+            wanted
+                .maps
+                .write(holder.pid)
+                .tried(|| "write the maps of the user namespace".into())?;
+        }
+        let open = |bit: u64| {
+            let path = format!("/proc/{}/ns/{}", holder.pid, ns::file(bit));
+            File::open(&path).tried(|| format!("open namespace {path}"))
+        };
+        let others = new.iter().map(|bit| Ok((*bit, open(*bit)?))).collect::<Step<_>>()?;
+        Ok(Self { user: open(ns::USER)?, maps: wanted.maps.clone(), others })
+    }
+
+    /// Enters it for good, with a mount namespace that belongs to it; gives the root there.
+    pub(super) fn enter(&self) -> Step<Root> {
+        kernel::join(&self.user, ns::USER).tried(|| "error joining user namespace".into())?;
+        kernel::unshare(ns::MOUNT).tried(|| "error unsharing mount namespace".into())?;
+        Root::open(Path::new("/")).tried(|| "open the container's root".into())
+    }
+}
+
+/// In the holder: is in the user namespace, with new others.
+fn hold(wanted: &UserNamespace, others: u64) -> Step {
+    kernel::set_parent_death_signal(super::first::KILL)
+        .tried(|| "set parent death signal".into())?;
+    match &wanted.path {
+        None => kernel::unshare(ns::USER).tried(|| "error making a user namespace".into())?,
+        Some(path) => {
+            let space = File::open(path).tried(|| format!("open namespace {}", path.display()))?;
+            kernel::join(&space, ns::USER).tried(|| "error joining user namespace".into())?;
+        }
+    }
+    kernel::unshare(others).tried(|| "error making namespaces".into())
+}
+
+/// What a helper has to say; with it the mount that it sends.
+fn answer(sync: &Sync, who: &str) -> Step<Option<OwnedFd>> {
+    match sync.receive() {
+        Ok(Some((Message::Made, fd))) => Ok(fd),
+        Ok(Some((Message::Failed(err), _))) => Err(err),
+        _ => Err(StartError::setup(format!("{who} was killed"))),
+    }
+}
+
+/// From here on files are made and used as the container's root.
+pub(super) fn act_as_root(maps: &Maps) -> Step {
+    let (Some(user), Some(group)) = (maps.user_outside(0), maps.group_outside(0)) else {
+        return Err(StartError::setup("the user namespace's root is nobody"));
+    };
+    idmap::act_as(user, group).tried(|| "act as the container's root".into())?;
+    // Changing user forgot it.
+    kernel::set_parent_death_signal(super::first::KILL).tried(|| "set parent death signal".into())
+}
+
+/// Owners among a new file system's options, as the host numbers them. One that is not mapped stays, and is nobody.
+pub(super) fn map_options(options: &mut [(String, Option<String>)], maps: &Maps) {
+    for (key, value) in options {
+        let Some(Ok(inside)) = value.as_ref().map(|v| v.parse()) else { continue };
+        let outside = match key.as_str() {
+            "uid" => maps.user_outside(inside),
+            "gid" => maps.group_outside(inside),
+            _ => None,
+        };
+        if let Some(outside) = outside {
+            *value = Some(outside.to_string());
+        }
+    }
+}
+
+/// The message queues' folder was made with the namespace, when its root was not mapped yet.
+pub(super) fn give_to_root(tree: &OwnedFd, maps: &Maps) -> rustix::io::Result<()> {
+    let user = maps.user_outside(0).map(rustix::fs::Uid::from_raw);
+    let group = maps.group_outside(0).map(rustix::fs::Gid::from_raw);
+    rustix::fs::chownat(tree, "", user, group, rustix::fs::AtFlags::EMPTY_PATH)
+}
+
+/// Sets the limits that cannot be raised any more inside; to set them there again changes nothing.
+pub(super) fn set_limits(process: &Process) -> Step {
+    for limit in &process.rlimits {
+        kernel::set_rlimit(limit.resource, limit.soft, limit.hard)
+            .tried(|| format!("error setting rlimit {}", limit.resource))?;
+    }
+    Ok(())
+}
+
+/// An overlay of mapped folders, attached nowhere. `place` is any folder of the host.
+pub(super) fn mapped_overlay(
+    lower: &[PathBuf],
+    upper: Option<Upper<'_>>,
+    space: &Space,
+    place: &Path,
+) -> Step<OwnedFd> {
+    let (ours, theirs) = Sync::pair().tried(|| "make a socket".into())?;
+    let helper =
+        match kernel::clone(ns::MOUNT, None).tried(|| "unable to clone a process".into())? {
+            Forked::Child => {
+                drop(ours);
+                let _ = match lay_mapped(lower, upper, space, place) {
+                    Ok(tree) => theirs.send(&Message::Made, Some(tree.as_fd())),
+                    Err(err) => theirs.send(&Message::Failed(err), None),
+                };
+                kernel::exit(0)
+            }
+            Forked::Parent(helper) => helper,
+        };
+    drop(theirs);
+    let tree = answer(&ours, "the helper that mounts layers");
+    let _ = kernel::wait(helper.pid);
+    tree?.ok_or_else(|| StartError::setup("the helper that mounts layers sent no mount"))
+}
+
+/// In the helper: puts the mapped folders under `place` and lays them over each other.
+fn lay_mapped(
+    lower: &[PathBuf],
+    upper: Option<Upper<'_>>,
+    space: &Space,
+    place: &Path,
+) -> Step<OwnedFd> {
+    kernel::set_parent_death_signal(super::first::KILL)
+        .tried(|| "set parent death signal".into())?;
+    mount::set_propagation_of_all(propagation::PRIVATE)
+        .tried(|| "error making the mounts of the host private".into())?;
+    // Cloned first: what is under `place` cannot be seen any more afterwards.
+    let lower: Vec<OwnedFd> =
+        lower.iter().map(|path| mapped(path, &space.user)).collect::<Step<_>>()?;
+    let upper = upper.map(|upper| writable(upper, &space.user)).transpose()?;
+    let what = || format!("prepare {}", place.display());
+    let tmpfs = mount::new_fs("tmpfs", "layers", &[], 0).tried(what)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::open(place, flags, Mode::empty()).tried(what)?;
+    mount::attach(&tmpfs, &target).tried(what)?;
+    let put = |tree: &OwnedFd, name: &str| -> Step<PathBuf> {
+        rustix::fs::mkdirat(&tmpfs, name, Mode::RWXU).tried(what)?;
+        let folder = rustix::fs::openat(&tmpfs, name, flags, Mode::empty()).tried(what)?;
+        mount::attach(tree, &folder).tried(what)?;
+        Ok(place.join(name))
+    };
+    let mut folders = Vec::new();
+    for (n, tree) in lower.iter().enumerate() {
+        folders.push(put(tree, &n.to_string())?);
+    }
+    let upper = match upper {
+        None => None,
+        Some(Writable { tree, upper, work, volatile }) => {
+            let at = put(&tree, "rw")?;
+            Some((at.join(upper), at.join(work), volatile))
+        }
+    };
+    // overlayfs goes on acting as whoever mounted it.
+    act_as_root(&space.maps)?;
+    let upper = upper.as_ref();
+    let upper = upper.map(|(upper, work, volatile)| Upper { upper, work, volatile: *volatile });
+    overlay::mount(&folders, upper).tried(|| "error mounting root file system".into())
+}
+
+/// The parent of the writable and the scratch folder, which have to be on one mount.
+struct Writable {
+    tree: OwnedFd,
+    upper: PathBuf,
+    work: PathBuf,
+    volatile: bool,
+}
+
+fn writable(wanted: Upper<'_>, space: &File) -> Step<Writable> {
+    let Upper { upper, work, volatile } = wanted;
+    let parent = upper.ancestors().skip(1).find(|parent| work.starts_with(parent));
+    let parent = parent.unwrap_or_else(|| Path::new("/"));
+    let below = |path: &Path| path.strip_prefix(parent).unwrap_or(path).to_owned();
+    Ok(Writable { tree: mapped(parent, space)?, upper: below(upper), work: below(work), volatile })
+}
+
+fn mapped(path: &Path, space: &File) -> Step<OwnedFd> {
+    let what = || format!("error mounting {} with the users of the container", path.display());
+    let tree = mount::clone_path(path, Depth::One).tried(what)?;
+    map(&tree, space, what)?;
+    Ok(tree)
+}
+
+/// Shows the owners on a detached mount as the user namespace has them.
+pub(super) fn map(tree: &OwnedFd, space: &File, what: impl Fn() -> String) -> Step {
+    match mount::set_idmap(tree, space) {
+        Err(e) if e.raw_os_error() == Some(EINVAL) => Err(StartError::setup(format!(
+            "{}: its file system cannot map owners (hint: keep it on ext4, xfs, btrfs or tmpfs, or run with --userns=host)",
+            what()
+        ))),
+        done => done.tried(what),
+    }
+}
+
+const EINVAL: i32 = 22;
