@@ -113,18 +113,17 @@ fn run(compose: &mut Compose<'_>, given: &Given) -> Result<()> {
         before.retain(|n, _| wanted.contains(n));
     }
     let known: BTreeSet<&String> = before.keys().collect();
-    let extra: Vec<ContainerSummary> = containers
-        .iter()
-        .filter(|c| {
-            orphans
-                && given.words.is_empty()
-                && c.labels.get(labels::SERVICE).is_none_or(|s| !known.contains(s))
-        })
-        .cloned()
-        .collect();
+    // Services of profiles that are not active are no orphans.
+    let extra: Vec<ContainerSummary> = match &project {
+        Some(project) if orphans && given.words.is_empty() => {
+            project.orphans(&containers).into_iter().cloned().collect()
+        }
+        _ => Vec::new(),
+    };
     containers.retain(|c| c.labels.get(labels::SERVICE).is_some_and(|s| known.contains(s)));
     let volumes = if given.is("volumes") { Volumes::Remove } else { Volumes::Keep };
     let timeout = given.int("timeout");
+    containers.retain(|c| !extra.iter().any(|e| e.id == c.id));
     let found = !containers.is_empty() || !extra.is_empty();
     graph::in_order(&graph::reversed(&before), engine.most, |service| {
         engine.each(&of_service(&containers, service), |c| {

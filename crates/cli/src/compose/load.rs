@@ -46,6 +46,15 @@ impl Compose<'_> {
 
     /// The project with these services and what they need, for commands that change something.
     pub(crate) fn project(&mut self, services: &[String]) -> Result<Project> {
+        let mut project = self.bare_project(services)?;
+        project.resolve_env_files()?;
+        let warnings = std::mem::take(&mut project.warnings);
+        self.warn(&warnings)?;
+        Ok(project)
+    }
+
+    /// The same without the variables of `env_file`s, which need not be there to look at containers or remove them.
+    fn bare_project(&mut self, services: &[String]) -> Result<Project> {
         let mut project = Project::load(&self.options()?)?;
         project.resolve_label_files(KeepFiles::Yes)?;
         project.enable(services);
@@ -53,9 +62,6 @@ impl Compose<'_> {
         if !self.global.is("all-resources") {
             project.drop_unused();
         }
-        project.resolve_env_files()?;
-        let warnings = std::mem::take(&mut project.warnings);
-        self.warn(&warnings)?;
         Ok(project)
     }
 
@@ -70,8 +76,10 @@ impl Compose<'_> {
         {
             return Ok((None, name.clone()));
         }
-        match self.project(services) {
-            Ok(project) => {
+        match self.bare_project(services) {
+            Ok(mut project) => {
+                let warnings = std::mem::take(&mut project.warnings);
+                self.warn(&warnings)?;
                 let name = project.name.clone();
                 Ok((Some(project), name))
             }

@@ -546,6 +546,10 @@ fn projects_go_up_and_down(cx: &Cx<'_>) {
     compose(cx, &["kill", "web"]).ok();
     compose(cx, &["rm", "-f", "web"]).ok();
     assert_eq!(state("web"), "");
+    // To look at containers, files of variables need not be there.
+    fs::remove_file(cx.dir().join("vars.env")).unwrap();
+    assert_eq!(state("db"), "running");
+    compose(cx, &["up", "-d"]).fails_with(1, &["vars.env not found"]);
     compose(cx, &["stop", "nonsense"]).fails_with(1, &["no such service: nonsense"]);
     // Without its files, by name alone.
     let elsewhere = cx.write("elsewhere/x", "");
