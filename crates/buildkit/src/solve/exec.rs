@@ -62,7 +62,7 @@ impl Run {
                         secret.id
                     ))
                 })?;
-                step.env.push(format!("{}={value}", secret.name));
+                step.secret_env.push(format!("{}={value}", secret.name));
             }
         }
         let accepted: Vec<i64> = match meta.valid_exit_codes.as_slice() {
@@ -328,6 +328,7 @@ fn step(exec: &pb::ExecOp, meta: &pb::Meta, image: base::ImageId, readonly: bool
         image,
         args: meta.args.clone(),
         env,
+        secret_env: Vec::new(),
         cwd: meta.cwd.clone(),
         user: meta.user.clone(),
         hostname: if meta.hostname.is_empty() {

@@ -20,6 +20,8 @@ pub struct Step {
     pub args: Vec<String>,
     /// `NAME=value`, each.
     pub env: Vec<String>,
+    /// Variables that are secrets: they are written nowhere.
+    pub secret_env: Vec<String>,
     /// Where it starts.
     pub cwd: String,
     /// `user[:group]`.
@@ -254,5 +256,6 @@ fn create(step: &Step, mut host: model::HostConfig) -> Create {
         hard: *hard,
     });
     host.ulimits = Some(ulimits.collect::<Vec<_>>()).filter(|u| !u.is_empty());
-    Create { config, host, hidden: true, ..Create::default() }
+    let secret_env = step.secret_env.clone();
+    Create { config, host, hidden: true, secret_env, ..Create::default() }
 }

@@ -31,6 +31,8 @@ pub struct Create {
     pub overlays: Vec<OverlayMount>,
     /// Not listed and without events: a step of a build.
     pub hidden: bool,
+    /// Variables that are kept in memory alone (secrets of a step).
+    pub secret_env: Vec<String>,
 }
 
 /// An overlay that is mounted in a container.
@@ -109,7 +111,7 @@ impl Engine {
                 &image.layers,
                 by,
                 request.overlays,
-                request.hidden,
+                (request.hidden, request.secret_env),
             )
             .await;
         match made {
@@ -141,7 +143,7 @@ impl Engine {
         layers: &[base::Digest],
         by: &Principal,
         overlays: Vec<OverlayMount>,
-        hidden: bool,
+        (hidden, secret_env): (bool, Vec<String>),
     ) -> Result<()> {
         crate::lifecycle::private_dir(&places.data)?;
         let active = self.snapshots.prepare(id.as_str(), layers)?;
@@ -183,6 +185,7 @@ impl Engine {
             attached: Vec::new(),
             facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },
             hidden,
+            secret_env,
         };
         let row = record.row();
         self.store.write(|tx| {

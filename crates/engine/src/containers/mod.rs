@@ -118,6 +118,9 @@ pub struct Record {
     /// Steps of a build are not shown in lists.
     #[serde(default)]
     pub(crate) hidden: bool,
+    /// Variables that are secrets (steps of builds): never on disk.
+    #[serde(skip)]
+    pub(crate) secret_env: Vec<String>,
 }
 
 impl Record {

@@ -37,6 +37,7 @@ pub(crate) fn spec(
     let mut process = process(record, &security, config.tty)?;
     process.args = record.argv();
     process.env = merge::process_env(config, &config.hostname);
+    process.env.extend(record.secret_env.iter().cloned());
     for variable in engine.link_variables(record)? {
         let name = variable.split('=').next().unwrap_or_default();
         // What the container sets itself counts.

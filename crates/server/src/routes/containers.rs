@@ -55,6 +55,7 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         endpoints: body.networking_config.endpoints_config.unwrap_or_default(),
         overlays: Vec::new(),
         hidden: false,
+        secret_env: Vec::new(),
     };
     let created = call.engine.container_create(request, &call.by).await?;
     Ok(reply::json(
