@@ -45,6 +45,7 @@ pub(crate) const LLB: &[&str] = &[
     "source.http.perm",
     // The protocol's own spelling.
     "soruce.http.uidgid",
+    "source.ocilayout",
     "source.buildop.llbfilename",
     "exec.meta.base",
     "exec.meta.cgroup.parent",

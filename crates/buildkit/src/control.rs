@@ -132,7 +132,8 @@ impl Service {
             let single = Some(Reference { out, definition: Some(definition.clone()) });
             Outcome { single, ..Outcome::default() }
         } else if !request.frontend.is_empty() {
-            front::run(job, &request.frontend, &request.frontend_attrs).await?
+            front::run(job, &request.frontend, &request.frontend_attrs, &request.frontend_inputs)
+                .await?
         } else {
             job.returned().await?
         };

@@ -119,7 +119,13 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
             }
             Outcome { single: Some(reference), ..Outcome::default() }
         } else {
-            let ran = front::run(&job, &request.frontend, &request.frontend_opt).await;
+            let ran = front::run(
+                &job,
+                &request.frontend,
+                &request.frontend_opt,
+                &request.frontend_inputs,
+            )
+            .await;
             ran.map_err(|f| f.status())?
         };
         let result = told(&job, &outcome);

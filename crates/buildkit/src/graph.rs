@@ -249,6 +249,27 @@ impl Draft {
         node.clone()
     }
 
+    /// Takes over a definition that a client gave; nothing when it is an empty state.
+    ///
+    /// # Errors
+    /// As [`Graph::read`].
+    pub(crate) fn include(&mut self, definition: &pb::Definition) -> Result<Option<Node>> {
+        let graph = Graph::read(definition)?;
+        let bytes: HashMap<String, &Vec<u8>> =
+            definition.def.iter().map(|b| (Digest::sha256(b).to_string(), b)).collect();
+        for vertex in &graph.vertices {
+            if let (false, Some(bytes)) =
+                (self.known.contains_key(&vertex.digest), bytes.get(&vertex.digest))
+            {
+                self.known.insert(vertex.digest.clone(), self.ops.len());
+                let inputs = vertex.op.inputs.iter().map(|i| i.digest.clone()).collect();
+                self.ops.push((vertex.digest.clone(), (*bytes).clone(), inputs));
+                self.metadata.insert(vertex.digest.clone(), vertex.meta.clone());
+            }
+        }
+        Ok(graph.target.map(|(digest, index)| Node { digest, index }))
+    }
+
     /// The definition of `target`, with what it needs and nothing else.
     pub(crate) fn definition(&self, target: &Node) -> pb::Definition {
         let mut wanted = vec![false; self.ops.len()];

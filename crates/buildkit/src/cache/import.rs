@@ -31,6 +31,13 @@ pub(crate) struct Imported {
     records: HashMap<Digest, Vec<usize>>,
 }
 
+impl Imported {
+    /// Layers of a client, without records.
+    pub(crate) fn of_client(store: Store, layers: Vec<(Descriptor, Digest)>) -> Self {
+        Self { source: Source::Client(store), layers, records: HashMap::new() }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Source {
     Registry(Arc<Repository>),
@@ -199,7 +206,16 @@ pub(crate) async fn find(job: &Arc<Job>, key: &Digest, vertex: &str) -> Result<O
     Ok(None)
 }
 
-async fn take(job: &Arc<Job>, cache: &Imported, chain: &[usize], vertex: &str) -> Result<Image> {
+/// The state of these layers, lowest first, fetched as far as they are not here.
+///
+/// # Errors
+/// Of the source and of storage.
+pub(crate) async fn take(
+    job: &Arc<Job>,
+    cache: &Imported,
+    chain: &[usize],
+    vertex: &str,
+) -> Result<Image> {
     let all: Vec<&(Descriptor, Digest)> = chain.iter().map(|at| &cache.layers[*at]).collect();
     let mut layers = Vec::new();
     for (_, diff_id) in &all {

@@ -13,7 +13,7 @@ mod import;
 
 pub(crate) use export::{export, inline};
 pub(crate) use format::INLINE;
-pub(crate) use import::{Imported, find, load};
+pub(crate) use import::{Imported, find, load, take};
 
 use crate::proto::control::{CacheOptions, CacheOptionsEntry};
 use base::{Digest, Error, ImageId, Reference, Result, Timestamp};

@@ -178,7 +178,11 @@ impl<'l> Lowering<'l> {
             true => graph::earlier(self.file, name, index),
             false => graph::named(self.file, name, index),
         };
-        let context = self.options.contexts.iter().find(|(key, _)| same_name(key, name));
+        let exact = format!("{name}::{}", self.platform);
+        let contexts = &self.options.contexts;
+        let context = contexts
+            .get_key_value(&exact)
+            .or_else(|| contexts.iter().find(|(key, _)| same_name(key, name)));
         match (context, stage) {
             (Some((_, place)), _) => Base::Context(name.to_owned(), place.clone()),
             (None, Some(stage)) => Base::Stage(stage),
@@ -298,6 +302,21 @@ impl<'l> Lowering<'l> {
                 stage.base.clone_from(&from.base);
                 return Ok(());
             }
+            Base::Context(name, place) if place.starts_with("input:") => {
+                stage.node = self.input(&name, &place)?;
+                if let Some(config) = self.options.input_configs.get(&place["input:".len()..]) {
+                    self.configure(stage, config.clone());
+                }
+            }
+            Base::Context(name, place) if place.starts_with(LAYOUT) => {
+                let key = (place.clone(), stage.platform.to_string());
+                let config = self.images.get(&key).map(Arc::clone);
+                let config = config.ok_or_else(|| {
+                    Error::internal(format!("nothing is known of the image {place}"))
+                })?;
+                stage.node = Some(self.layout(&name, &place, &stage.platform.clone(), lines)?);
+                self.configure(stage, ImageConfig::clone(&config));
+            }
             Base::Context(name, place) => match place.strip_prefix("docker-image://") {
                 Some(image) => self.start_image(stage, image, lines)?,
                 None => {
@@ -322,12 +341,49 @@ impl<'l> Lowering<'l> {
         let meta = named(format!("[{}1/{}] FROM {full}", stage.label, stage.total));
         let op = image_op(&full, &stage.platform, self.options.pull);
         stage.node = Some(self.graph.add(&op, meta, Some(lines)));
-        stage.image = ImageConfig::clone(image);
-        stage.image.rootfs.diff_ids = Vec::new();
+        let config = ImageConfig::clone(image);
+        self.configure(stage, config);
+        Ok(())
+    }
+
+    /// Lets a stage stand on an image with this config.
+    fn configure(&self, stage: &mut Stage, image: ImageConfig) {
         let args = stage.draft.args.clone();
         stage.draft = Draft::new(image.config.clone(), args, self.file.escape);
         stage.draft.config.rest.remove("Image");
-        Ok(())
+        stage.image = image;
+        stage.image.rootfs.diff_ids = Vec::new();
+    }
+
+    /// A definition that the client gave.
+    fn input(&mut self, name: &str, place: &str) -> Result<Option<Node>> {
+        let input = place.strip_prefix("input:").unwrap_or(place);
+        let definition = self
+            .options
+            .inputs
+            .get(input)
+            .ok_or_else(|| Error::invalid(format!("invalid input {input} for {name}")))?;
+        self.graph.include(definition)
+    }
+
+    /// An image in a layout that the client offers: `oci-layout://STORE@DIGEST`.
+    fn layout(
+        &mut self,
+        name: &str,
+        place: &str,
+        platform: &Platform,
+        lines: (usize, usize),
+    ) -> Result<Node> {
+        let (store, digest) = layout_of(place)?;
+        let session = match &self.context.place {
+            Place::Local { session, .. } => session.clone(),
+            _ => String::new(),
+        };
+        let attrs = [("oci.store", store), ("oci.session", session)];
+        let mut op = source(format!("oci-layout://{}@{digest}", clean_name(name)), &attrs);
+        op.platform = Some(proto::platform(platform));
+        let meta = named(format!("[context {name}] OCI load from client"));
+        Ok(self.graph.add(&op, meta, Some(lines)))
     }
 
     /// The operation of a named context that is no image.
@@ -373,6 +429,10 @@ impl<'l> Lowering<'l> {
             Base::Stage(index) => {
                 self.stage(index).map_err(|f| f.error)?;
                 Ok(self.stages[index].as_ref().and_then(|s| s.node.clone()))
+            }
+            Base::Context(name, place) if place.starts_with("input:") => self.input(&name, &place),
+            Base::Context(name, place) if place.starts_with(LAYOUT) => {
+                self.layout(&name, &place, &stage.platform, lines).map(Some)
             }
             Base::Context(name, place) => {
                 let (op, meta) = match place.strip_prefix("docker-image://") {
@@ -549,6 +609,26 @@ pub(super) fn file_op(
         op: Some(pb::op::Op::File(pb::FileOp { actions: actions.collect() })),
         ..pb::Op::default()
     }
+}
+
+/// What places of images in a client's layout begin with.
+pub(super) const LAYOUT: &str = "oci-layout://";
+
+/// Store and digest of an image in a client's layout.
+///
+/// # Errors
+/// `Invalid` without a digest.
+pub(super) fn layout_of(place: &str) -> Result<(String, base::Digest)> {
+    let rest = place.strip_prefix(LAYOUT).unwrap_or(place);
+    let (store, digest) = rest
+        .split_once('@')
+        .ok_or_else(|| Error::invalid(format!("oci-layout reference {rest:?} has no digest")))?;
+    Ok((store.split(':').next().unwrap_or(store).to_owned(), digest.parse()?))
+}
+
+/// A context's name as the name of an image in messages.
+fn clean_name(name: &str) -> String {
+    name.split(['@', ':']).next().unwrap_or(name).to_owned()
 }
 
 /// An image as a source.

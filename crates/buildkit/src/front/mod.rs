@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     job::{Job, Outcome, Reference},
     proto::{control, pb},
-    solve::source,
+    solve::{layout, source},
 };
 use base::{Error, Platform, Result};
 use build::{
@@ -38,14 +38,15 @@ pub(crate) async fn run(
     job: &Arc<Job>,
     name: &str,
     opts: &HashMap<String, String>,
+    inputs: &HashMap<String, pb::Definition>,
 ) -> Result<Outcome, Arc<Failure>> {
     job.set_frontend(name, opts);
     match name {
-        "dockerfile.v0" => dockerfile(job, opts).await,
+        "dockerfile.v0" => dockerfile(job, opts, inputs).await,
         "gateway.v0" => {
             let image = opts.get("source").map_or("", String::as_str);
             if is_ours(image) {
-                return dockerfile(job, opts).await;
+                return dockerfile(job, opts, inputs).await;
             }
             Err(Arc::new(
                 Error::not_implemented(format!(
@@ -69,9 +70,11 @@ fn is_ours(image: &str) -> bool {
 async fn dockerfile(
     job: &Arc<Job>,
     opts: &HashMap<String, String>,
+    inputs: &HashMap<String, pb::Definition>,
 ) -> Result<Outcome, Arc<Failure>> {
     let failed = |error: Error| Arc::new(Failure::from(error));
-    let options = Options::read(opts).map_err(failed)?;
+    let mut options = Options::read(opts).map_err(failed)?;
+    options.inputs = if inputs.is_empty() { job.inputs.clone() } else { inputs.clone() };
     job.set_epoch(options.epoch);
     let loaded = context::load(job, &options).await?;
     let name = context::base_name(&options.filename).to_owned();
@@ -314,6 +317,7 @@ async fn resolve(
             .map_err(|e| Arc::new(placed(e, info, *lines.start(), *lines.end())))?;
         let name = match base {
             Base::Image(name) => name,
+            Base::Context(_, place) if place.starts_with(lower::LAYOUT) => place,
             Base::Context(_, place) => match place.strip_prefix("docker-image://") {
                 Some(name) => name.to_owned(),
                 None => continue,
@@ -326,6 +330,13 @@ async fn resolve(
     }
     drop(lowering);
     let found = wanted.into_iter().map(|(name, platform, lines)| async move {
+        if name.starts_with(lower::LAYOUT) {
+            let (store, digest) = lower::layout_of(&name).map_err(failed)?;
+            let config = layout::config(job, "", &store, &digest, &platform).await;
+            let config =
+                config.map_err(|e| Arc::new(placed(e, info, *lines.start(), *lines.end())))?;
+            return Ok(((name, platform.to_string()), Arc::new(config)));
+        }
         let full = full_name(&name).map_err(failed)?;
         let task = job.progress.task(&format!("[internal] load metadata for {full}"), None);
         let found = metadata(job, &full, &platform, options.pull).await;
@@ -340,28 +351,19 @@ async fn resolve(
     Ok(try_join_all(found).await?.into_iter().collect())
 }
 
-/// The config of an image, which is fetched if it is not here.
+/// The config of an image: from here, or from its registry, where its layers stay until a step needs them.
 pub(crate) async fn metadata(
     job: &Arc<Job>,
     name: &str,
     platform: &Platform,
     pull: bool,
 ) -> Result<image::ImageConfig> {
-    let (sender, mut messages) = tokio::sync::mpsc::channel(64);
-    let output = build::output::Output::new(sender);
-    let vertex =
-        base::Digest::sha256(format!("task [internal] load metadata for {name}").as_bytes());
-    let work = async {
-        let output = output;
-        source::image(job, name, Some(platform.clone()), pull, &output).await
-    };
-    let pump = async {
-        while let Some(message) = messages.recv().await {
-            crate::solve::show(&job.progress, vertex.as_str(), message);
-        }
-    };
-    let (image, ()) = tokio::join!(work, pump);
-    Ok(image?.config)
+    let reference = name.parse::<base::Reference>()?.or_latest();
+    if !pull && let Some(image) = source::here(job, &reference, platform).await? {
+        return Ok(image.config);
+    }
+    source::authorise(job, reference.domain()).await;
+    Ok(job.host.remote_config(&reference, platform).await?.config().clone())
 }
 
 fn placed(error: Error, info: &pb::SourceInfo, first: usize, last: usize) -> Failure {

@@ -1,6 +1,8 @@
 //! What the client asks of the Dockerfile front end.
 
+use crate::proto::pb;
 use base::{Error, Platform, Result};
+use image::ImageConfig;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -50,6 +52,10 @@ pub(super) struct Options {
     pub(super) epoch: Option<i64>,
     /// `frontend.outline` and the like.
     pub(super) request: String,
+    /// Definitions that the client gave, by name (`input:NAME` as a context's place).
+    pub(super) inputs: HashMap<String, pb::Definition>,
+    /// Configs of the images that they are.
+    pub(super) input_configs: HashMap<String, ImageConfig>,
     /// What cache mounts' ids begin with.
     pub(super) cache_namespace: String,
 }
@@ -117,11 +123,29 @@ impl Options {
                     })?)
                 }
             },
+            inputs: HashMap::new(),
+            input_configs: below("input-metadata:")
+                .filter_map(|(name, json)| {
+                    Some(input_config(&json).transpose()?.map(|c| (name, c)))
+                })
+                .collect::<Result<_>>()?,
             request: text("requestid"),
             cache_namespace: arg("BUILDKIT_CACHE_MOUNT_NS"),
             args,
         })
     }
+}
+
+/// The config in what a client says of an input: JSON of names and bytes.
+fn input_config(json: &str) -> Result<Option<ImageConfig>> {
+    use base64::Engine as _;
+    let bad = |e| Error::invalid("failed to parse input metadata").caused_by(e);
+    let all: BTreeMap<String, String> = serde_json::from_str(json).map_err(bad)?;
+    let Some(text) = all.get("containerimage.config") else { return Ok(None) };
+    let raw = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|e| Error::invalid("failed to parse input metadata").caused_by(e))?;
+    serde_json::from_slice(&raw).map(Some).map_err(bad)
 }
 
 /// `name=address` or `name:address`, by comma or as CSV fields.

@@ -8,6 +8,7 @@
 mod exec;
 mod file;
 mod key;
+pub(crate) mod layout;
 mod merge;
 pub(crate) mod mounts;
 mod secret;

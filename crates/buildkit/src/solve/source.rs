@@ -49,13 +49,7 @@ impl Run {
             }
             "git" => Ok((self.git(rest, source).await?, false)),
             "http" | "https" => Ok((self.http(source).await?, false)),
-            "oci-layout" => Err(Error::new(
-                base::Kind::NotImplemented,
-                format!(
-                    "{}: this engine takes images from registries and its own store",
-                    source.identifier
-                ),
-            )),
+            "oci-layout" => Ok((Out::State(self.layout(rest, source).await?), false)),
             other => Err(Error::invalid(format!("sources of the kind {other:?} are unknown"))),
         }
     }
@@ -246,6 +240,24 @@ pub(crate) async fn image(
     authorise(job, reference.domain()).await;
     let lookup = Lookup { platform, pull: true, local: false };
     job.host.image(&reference.or_latest().familiar(), &lookup, output).await
+}
+
+/// The image that is here, if it is.
+///
+/// # Errors
+/// Of the store.
+pub(crate) async fn here(
+    job: &Job,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<Image>> {
+    let (sender, _) = tokio::sync::mpsc::channel(1);
+    let lookup = Lookup { platform: Some(platform.clone()), pull: false, local: true };
+    match job.host.image(&reference.familiar(), &lookup, &Output::new(sender)).await {
+        Ok(image) => Ok(Some(image)),
+        Err(err) if err.kind() == base::Kind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 /// Asks the client who it is to the registry of `domain`, once.

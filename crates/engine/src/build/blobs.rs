@@ -5,13 +5,14 @@
 
 use super::{BuildHost, host::layer};
 use crate::images::{blocking, push};
-use base::{Digest, Error, Reference, Result};
+use base::{Digest, Error, Platform, Reference, Result};
 use build::host::Layer;
 use bytes::Bytes;
 use image::{
+    ConfigBlob,
     compress::Form,
     download::{self, Order},
-    manifest::Descriptor,
+    manifest::{self, Descriptor, Either},
     registry::{Action, Repository},
 };
 use sha2::{Digest as _, Sha256};
@@ -56,6 +57,47 @@ impl BuildHost {
         let action = if push { Action::Push } else { Action::Pull };
         let credentials = self.credentials(reference.domain());
         self.engine().registries.repository(reference, &credentials, action).map(Arc::new)
+    }
+
+    /// The config of an image in its registry, without its layers.
+    ///
+    /// # Errors
+    /// As a pull gives them; `NotFound` when there is none for `platform`.
+    pub async fn remote_config(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ConfigBlob> {
+        let repository = self.repository(reference, false)?;
+        let limits = image::Limits::default();
+        let name = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => digest.as_str(),
+            (None, tag) => tag.unwrap_or("latest"),
+        };
+        let fail = |e: image::registry::Failed| e.of_pull(reference);
+        let top = repository.manifest(name, &limits).await.map_err(fail)?;
+        let mut found = manifest::parse(&top.bytes)?;
+        // Indexes inside indexes are bounded as they are for pulls.
+        for _ in 0..4 {
+            let Either::Index(index) = &found else { break };
+            let fits = |d: &&Descriptor| {
+                !d.is_attestation() && d.platform.as_ref().is_none_or(|p| p.satisfies(platform))
+            };
+            let next = index.manifests.iter().find(fits).ok_or_else(|| {
+                Error::not_found(format!(
+                    "no match for platform in manifest: {} has nothing for {platform}",
+                    reference.familiar()
+                ))
+            })?;
+            let next = repository.manifest(next.digest.as_str(), &limits).await.map_err(fail)?;
+            found = manifest::parse(&next.bytes)?;
+        }
+        let Either::Manifest(found) = found else {
+            return Err(Error::invalid("indexes are nested too deeply"));
+        };
+        let config = &found.config;
+        let raw = repository.small_blob(&config.digest, config.size, limits.config_bytes).await;
+        ConfigBlob::parse(raw.map_err(fail)?.to_vec())
     }
 
     /// A layer as a blob in the content store, in OCI's words: one that is there, or made now.

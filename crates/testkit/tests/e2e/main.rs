@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         buildx::attest::CASES,
         buildx::cache::CASES,
         buildx::checks::CASES,
+        buildx::contexts::CASES,
         buildx::history::CASES,
         registry::CASES,
         containers::CASES,

@@ -3,6 +3,7 @@
 pub mod attest;
 pub mod cache;
 pub mod checks;
+pub mod contexts;
 pub mod history;
 
 use std::{path::PathBuf, process::Command};
