@@ -21,6 +21,7 @@ mod bad_input;
 mod build;
 mod buildx;
 mod cli_20_10;
+mod clients;
 mod compose;
 mod containers;
 mod daemon;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         gantry_compose_work::CASES,
         sdk_docker_py::CASES,
         sdk_testcontainers::CASES,
+        clients::CASES,
         security::CASES,
         userns::CASES,
         authorization::CASES,
