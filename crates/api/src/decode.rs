@@ -26,7 +26,7 @@ const STRING_LISTS: &[&str] = &["Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop
 /// `Invalid` with docker's wording for malformed JSON, wrong types, and more than one document.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = T::deserialize(Lenient::new(&mut json)).map_err(invalid)?;
+    let value = T::deserialize(Lenient::new(&mut json)).map_err(|err| malformed(err, bytes))?;
     match json.end() {
         Ok(()) => Ok(value),
         Err(_) => Err(Error::invalid("unexpected content after JSON")),
@@ -39,6 +39,32 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// `Invalid` for wrong types.
 pub fn decode_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T> {
     T::deserialize(Lenient::new(value)).map_err(invalid)
+}
+
+/// What is wrong with the form of `bytes`, in the words of Go's decoder, which clients look for.
+fn malformed(err: serde_json::Error, bytes: &[u8]) -> Error {
+    const CASES: &[(&str, &str)] = &[
+        ("key must be a string", "looking for beginning of object key string"),
+        ("expected value", "looking for beginning of value"),
+        ("expected ident", "looking for beginning of value"),
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+    ];
+    // Read again for its form alone: the first error may have got the name of a field put before it.
+    let Err(form) = serde_json::from_slice::<IgnoredAny>(bytes) else { return invalid(err) };
+    let text = form.to_string();
+    let place = CASES.iter().find(|(ours, _)| text.starts_with(ours));
+    let (line, column) = (form.line(), form.column());
+    let before = bytes.split_inclusive(|b| *b == b'\n').take(line.saturating_sub(1));
+    let at = before.map(<[u8]>::len).sum::<usize>() + column.saturating_sub(1);
+    match (place, bytes.get(at)) {
+        (Some((_, place)), Some(byte)) if !form.is_eof() => {
+            let character = char::from(*byte);
+            Error::invalid(format!("invalid JSON: invalid character {character:?} {place}"))
+        }
+        _ => invalid(err),
+    }
 }
 
 fn invalid(err: serde_json::Error) -> Error {

@@ -76,7 +76,16 @@ fn wrong_types_and_malformed_text_are_refused_with_the_field() {
     assert_eq!(text(r#"{"Memory":"#), "invalid JSON: unexpected EOF");
     assert_eq!(text(""), "invalid JSON: unexpected EOF");
     assert_eq!(text("{} {}"), "unexpected content after JSON");
-    assert!(text("{,}").starts_with("invalid JSON: "));
+    for (wrong, why) in [
+        ("{,}", "',' looking for beginning of object key string"),
+        ("{invalid", "'i' looking for beginning of object key string"),
+        ("{\"Memory\"\n;1}", "';' after object key"),
+        ("{\"Memory\":1;}", "';' after object key:value pair"),
+        ("{\"Memory\":?}", "'?' looking for beginning of value"),
+        ("{\"Env\":[\"a\";]}", "';' after array element"),
+    ] {
+        assert_eq!(text(wrong), format!("invalid JSON: invalid character {why}"));
+    }
     for bad in ["[]", "7", "\"x\"", "true"] {
         assert!(decode::<HostConfig>(bad.as_bytes()).is_err(), "{bad}");
     }

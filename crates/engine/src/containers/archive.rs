@@ -224,13 +224,12 @@ impl Asked {
         if path.contains('\0') {
             return Err(Error::invalid("the path contains a NUL byte"));
         }
-        let mut whole = build::go::clean(path);
-        if whole != "/" {
-            match path {
-                p if p.ends_with("/.") => whole.push_str("/."),
-                p if p.ends_with('/') => whole.push('/'),
-                _ => {}
-            }
+        let mut whole = build::go::clean(&format!("/{path}"));
+        // `.` asks for what is in a folder; a slash for a folder, not for the symlink to it.
+        if path.trim_end_matches('/').rsplit('/').next() == Some(".") {
+            whole.push_str(if whole == "/" { "." } else { "/." });
+        } else if path.ends_with('/') && whole != "/" {
+            whole.push('/');
         }
         Ok(Self { text: path.to_owned(), whole })
     }

@@ -3,7 +3,7 @@
 //! An attach may come before the start (the docker CLI does it so): it waits in `early`, and the start
 //! connects it before it lets the process run, so that nothing printed is lost.
 
-use super::{Container, LogOptions, LogStream, Status, exec::ExecHandle};
+use super::{Container, LogOptions, LogStream, Status, exec::ExecHandle, reframe::Reframe};
 use crate::Engine;
 use base::{Error, Principal, Result, event::Event};
 use bytes::{Bytes, BytesMut};
@@ -69,6 +69,7 @@ pub struct AttachStream {
     /// An exec's streams end only when its exit code can be read.
     pub(crate) exec: Option<ExecHandle>,
     buffer: BytesMut,
+    reframe: Option<Reframe>,
 }
 
 #[derive(Debug)]
@@ -101,6 +102,24 @@ pub(crate) struct Early {
 impl AttachStream {
     /// The next bytes of output, in the wire's form; `None` at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let bytes = self.own().await?;
+            let Some(reframe) = &mut self.reframe else { return Some(bytes) };
+            let bytes = reframe.next(bytes);
+            if !bytes.is_empty() {
+                return Some(bytes);
+            }
+        }
+    }
+
+    /// Sends the output framed or `raw` whatever it comes as.
+    pub(crate) fn reframe(&mut self, raw: bool) {
+        self.reframe = (self.tty != raw).then(|| Reframe::to(raw));
+        self.tty = raw;
+    }
+
+    /// The next bytes as the process's streams give them.
+    async fn own(&mut self) -> Option<Bytes> {
         if !self.buffer.is_empty() {
             return Some(self.buffer.split().freeze());
         }
@@ -173,6 +192,7 @@ impl AttachStream {
             on_detach: Some(on_detach),
             exec: None,
             buffer: BytesMut::new(),
+            reframe: None,
         }
     }
 }

@@ -87,13 +87,17 @@ impl Engine {
             settle::settle(request.host, &self.config, &self.kernel, &self.reloadable().runtimes)?;
         settle::check(&request.config, &host)?;
         let mut host = host;
+        self.join_by_id(&mut host)?;
         let endpoints = self.named_networks(&mut host, request.endpoints)?;
         networking::check(&host, &endpoints)?;
         self.check_links(&host)?;
         // Its layers are held until the container's row names them.
         let image = self.images.take(&request.config.image, request.platform.as_ref())?;
-        let config = merge(request.config, &to_api(&image.config.config().config))?;
+        let mut config = merge(request.config, &to_api(&image.config.config().config))?;
         settle::check(&config, &host)?;
+        if !config.working_dir.is_empty() {
+            config.working_dir = build::go::clean(&config.working_dir);
+        }
         warnings.extend(health::warning(&config));
 
         let id = ContainerId::random();
@@ -197,6 +201,25 @@ impl Engine {
             Ok(())
         })?;
         self.containers.insert(Container::new(record));
+        Ok(())
+    }
+
+    /// Containers whose namespaces are joined may be given by name; what is kept goes by id, so that a renamed one is
+    /// still found. One whose network is joined may be missing until the start, as in Docker.
+    fn join_by_id(&self, host: &mut model::HostConfig) -> Result<()> {
+        for (mode, needed) in [
+            (&mut host.pid_mode, true),
+            (&mut host.ipc_mode, true),
+            (&mut host.network_mode, false),
+        ] {
+            let Some(name) = mode.strip_prefix("container:") else { continue };
+            match self.containers.find(name) {
+                Ok(other) => *mode = format!("container:{}", other.id()),
+                // Not "not found": clients would take it for a missing image and pull.
+                Err(err) if needed => return Err(Error::invalid(err.chain())),
+                Err(_) => {}
+            }
+        }
         Ok(())
     }
 

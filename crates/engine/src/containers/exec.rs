@@ -143,7 +143,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// Starts exec `id` and attaches to it.
+    /// Starts exec `id` and attaches to it. Whether output is framed goes by what the start says (`raw`), whatever the
+    /// command was created with.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when it ran already or the container does not run.
@@ -151,6 +152,7 @@ impl Engine {
         self: &Arc<Self>,
         id: &str,
         console: Option<[u32; 2]>,
+        raw: bool,
         by: &Principal,
     ) -> Result<AttachStream> {
         let (container, exec) = self.find_exec(id)?;
@@ -180,6 +182,7 @@ impl Engine {
         if let Some(text) = failure {
             stream.tell(&format!("{text}\r\n"));
         }
+        stream.reframe(raw);
         Ok(stream)
     }
 
@@ -290,7 +293,7 @@ impl Engine {
     /// Sets the size of exec `id`'s terminal.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when it does not run.
+    /// `NotFound`; `Conflict` when it does not run.
     pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let (container, exec) = self.find_exec(id)?;
         // A resize may overtake the start that it belongs to.
@@ -302,7 +305,7 @@ impl Engine {
         let running = matches!(started.await, Ok(Ok(p)) if p.running);
         let shim = container.shim().filter(|_| running);
         let Some(shim) = shim else {
-            return Err(Error::invalid(format!(
+            return Err(Error::conflict(format!(
                 "exec {id} is not running: its terminal cannot be resized"
             )));
         };

@@ -53,6 +53,18 @@ impl Record {
             && self.host.links.as_ref().is_some_and(|l| !l.is_empty())
     }
 
+    /// Name or id of the container that it calls `alias` by a link of the default network.
+    pub(crate) fn old_link(&self, alias: &str) -> Option<String> {
+        self.old_links().into_iter().find(|link| link.alias == alias).map(|link| link.name)
+    }
+
+    fn old_links(&self) -> Vec<Link> {
+        match self.has_old_links() {
+            true => Link::all(self.host.links.as_ref()).unwrap_or_default(),
+            false => Vec::new(),
+        }
+    }
+
     /// Names that it alone knows on its user-defined networks.
     pub(crate) fn linked_names(&self) -> BTreeMap<String, String> {
         let own = self.endpoints.values().flat_map(|asked| asked.links.iter().flatten());
@@ -87,6 +99,21 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// What containers are called by those that are linked to them, `/PARENT/ALIAS`, by their ids.
+    pub(crate) fn names_by_links(&self) -> BTreeMap<base::ContainerId, Vec<String>> {
+        let mut names: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for parent in self.containers.all() {
+            let parent = parent.record();
+            for link in parent.old_links() {
+                if let Ok(target) = self.containers.find(&link.name) {
+                    let name = format!("/{}/{}", parent.name, link.alias);
+                    names.entry(target.id().clone()).or_default().push(name);
+                }
+            }
+        }
+        names
     }
 
     fn linked(&self, record: &Record) -> Result<Vec<Linked>> {

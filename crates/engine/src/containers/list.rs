@@ -63,7 +63,13 @@ impl Engine {
         }
         let now = Timestamp::now();
         let names = self.image_names()?;
-        Ok(records.iter().map(|record| self.summary(record, now, options.size, &names)).collect())
+        let mut linked = self.names_by_links();
+        let row = |record: &Arc<Record>| {
+            let mut row = self.summary(record, now, options.size, &names);
+            row.names.extend(linked.remove(&record.id).unwrap_or_default());
+            row
+        };
+        Ok(records.iter().map(row).collect())
     }
 
     fn summary(

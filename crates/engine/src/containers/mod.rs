@@ -34,6 +34,7 @@ mod owner;
 mod pause;
 mod prune;
 mod recover;
+mod reframe;
 mod registry;
 mod remove;
 mod rename;

@@ -30,7 +30,7 @@ impl Registry {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks up a full id, an exact name (with or without slash), or an id prefix, in this order.
+    /// Looks up a full id, an exact name (with or without slash), `NAME/ALIAS` of a link, or an id prefix, in this order.
     ///
     /// # Errors
     /// `NotFound` with docker's "No such container: X"; `Invalid` for a prefix of several.
@@ -46,6 +46,13 @@ impl Registry {
             return Ok(Arc::clone(found));
         }
         let missing = || Error::not_found(format!("No such container: {text}"));
+        // What a container calls one that it is linked to: `/web/db`.
+        if let Some((parent, alias)) = name.split_once('/') {
+            let parent = inner.by_name.get(parent).and_then(|id| inner.by_id.get(id));
+            let target = parent.and_then(|parent| parent.record().old_link(alias));
+            drop(inner);
+            return target.map_or_else(|| Err(missing()), |target| self.find(&target));
+        }
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());
         }

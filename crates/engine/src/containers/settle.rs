@@ -39,9 +39,9 @@ pub(crate) fn settle(
     if host.shm_size == 0 {
         host.shm_size = config.default_shm_bytes;
     }
-    if host.masked_paths.is_none() && !host.privileged {
-        host.masked_paths = Some(runtime::defaults::masked_paths());
-        host.readonly_paths = Some(owned(runtime::defaults::READONLY_PATHS));
+    if !host.privileged {
+        host.masked_paths.get_or_insert_with(runtime::defaults::masked_paths);
+        host.readonly_paths.get_or_insert_with(|| owned(runtime::defaults::READONLY_PATHS));
     }
     if host.init.is_none() && config.init {
         host.init = Some(true);
@@ -207,7 +207,7 @@ pub(super) enum SecurityOption<'t> {
 /// `Invalid` with docker's words.
 pub(super) fn security_option(text: &str) -> Result<SecurityOption<'_>> {
     use SecurityOption::{AppArmor, Label, NoNewPrivileges, Seccomp, SystemPaths, WritableCgroups};
-    let bad = || Error::invalid(format!("invalid --security-opt: {text:?}"));
+    let bad = || Error::invalid(format!("invalid --security-opt 2: {text:?}"));
     let truth = |value: &str| match value {
         "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -301,7 +301,7 @@ fn resources(record: &Record, security: &Security) -> Resources {
             realtime_period: positive(host.cpu_realtime_period).and_then(|p| u64::try_from(p).ok()),
             ..Cpu::default()
         }),
-        pids: host.pids_limit.map(|limit| Pids { limit }),
+        pids: host.pids_limit.filter(|limit| *limit > 0).map(|limit| Pids { limit }),
         block_io: block_io(host),
         ..Resources::default()
     }
@@ -338,10 +338,18 @@ fn namespaces(record: &Record, engine: &Engine) -> Result<Namespaces> {
             Some(other) => {
                 let other = engine.containers.find(other)?.record();
                 if !other.state.status.alive() {
-                    return Err(Error::conflict(format!(
-                        "cannot join {kind} of a non running container: {}",
-                        other.id
-                    )));
+                    let not_running = format!("container {} is not running", other.id);
+                    return Err(match kind {
+                        "net" => Error::conflict(format!(
+                            "cannot join network namespace of a non running container: container {} is {}",
+                            other.name,
+                            other.state.status.word()
+                        )),
+                        _ => Error::internal(format!(
+                            "failed to join {} namespace: {not_running}",
+                            kind.to_uppercase()
+                        )),
+                    });
                 }
                 Ok(Namespace::Path(PathBuf::from(format!("/proc/{}/ns/{kind}", other.state.pid))))
             }

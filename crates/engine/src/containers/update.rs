@@ -52,7 +52,8 @@ impl Engine {
             resources.devices = Vec::new();
             // A limit that is taken away has to be written too.
             if changes.keys().any(|k| k.eq_ignore_ascii_case("PidsLimit")) {
-                resources.pids = Some(Pids { limit: host.pids_limit.unwrap_or(-1) });
+                resources.pids =
+                    Some(Pids { limit: host.pids_limit.filter(|limit| *limit > 0).unwrap_or(-1) });
             }
             match self.cgroup(&container)?.update(&resources) {
                 Ok(()) => {}
@@ -96,7 +97,7 @@ impl Engine {
                 let policy: RestartPolicy = api::decode_value(value.clone())?;
                 if !policy.name.is_empty() {
                     if record.host.auto_remove {
-                        return Err(Error::invalid(
+                        return Err(Error::conflict(
                             "Restart policy cannot be updated because AutoRemove is enabled for the container",
                         ));
                     }
@@ -116,11 +117,17 @@ impl Engine {
                 }),
             );
         }
-        settle::settle(
+        let (mut host, warnings) = settle::settle(
             api::decode_value(Value::Object(host))?,
             &self.config,
             &self.kernel,
             &self.reloadable().runtimes,
-        )
+        )?;
+        let pids = changes.iter().find(|(key, _)| key.eq_ignore_ascii_case("PidsLimit"));
+        if pids.is_some_and(|(_, value)| value.as_i64().is_some_and(|limit| limit <= 0)) {
+            // A limit that was taken away is shown as none rather than not at all.
+            host.pids_limit = Some(0);
+        }
+        Ok((host, warnings))
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     reply::{self, Reply},
     router::no_content,
     shapes,
+    versions::Version,
 };
 use api::model;
 use base::{Error, Result, Timestamp};
@@ -25,7 +26,11 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
         size: call.query.flag("size"),
         filters: call.filters()?,
     };
-    Ok(reply::ok(&call.engine.containers_list(&options).await?))
+    let mut list = call.engine.containers_list(&options).await?;
+    if call.version < Version(1, 46) {
+        list.iter_mut().for_each(|row| row.host_config.annotations = None);
+    }
+    Ok(reply::ok(&list))
 }
 
 /// The body of a create: the configuration, with the rest beside it.
@@ -46,13 +51,20 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     drop(bytes);
     let mut host = body.host_config;
     shapes::create(&mut config, &mut host, call.version)?;
+    let endpoints = body.networking_config.endpoints_config.unwrap_or_default();
+    if call.version < Version(1, 44) && endpoints.len() > 1 {
+        return Err(Error::invalid(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            endpoints.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+        )));
+    }
     let platform = call.query.text("platform").map(str::parse).transpose()?;
     let request = Create {
         name: call.query.text("name").map(str::to_owned),
         platform,
         config,
         host,
-        endpoints: body.networking_config.endpoints_config.unwrap_or_default(),
+        endpoints,
         overlays: Vec::new(),
         hidden: false,
         secret_env: Vec::new(),
@@ -95,7 +107,7 @@ pub(crate) async fn logs(call: Call) -> Result<Reply> {
         details: call.query.flag("details"),
     };
     let mut stream = call.engine.container_logs(call.name(0), options).await?;
-    let framed = !stream.tty && call.version >= crate::versions::Version(1, 42);
+    let framed = !stream.tty && call.version >= Version(1, 42);
     let content_type = if framed {
         "application/vnd.docker.multiplexed-stream"
     } else {
@@ -125,23 +137,23 @@ pub(crate) async fn resize(call: Call) -> Result<Reply> {
 
 /// Both sizes are required.
 pub(crate) fn size(call: &Call) -> Result<(u16, u16)> {
-    let one = |key: &str| {
+    let one = |key: &str, what: &str| {
         let text = call.query.get(key).unwrap_or("");
-        let number: u32 = text.parse().map_err(|_| {
-            Error::invalid(format!(
-                "invalid resize {key} value: strconv.ParseUint: parsing \"{text}\": invalid syntax"
-            ))
+        let number = text.parse::<u32>().map_err(|_| {
+            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+            let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let why = if number { "value out of range" } else { "invalid syntax" };
+            Error::invalid(format!("invalid resize {what} {text:?}: {why}"))
         })?;
         Ok::<_, Error>(u16::try_from(number).unwrap_or(u16::MAX))
     };
-    Ok((one("h")?, one("w")?))
+    Ok((one("h", "height")?, one("w", "width")?))
 }
 
 pub(crate) async fn start(mut call: Call) -> Result<Reply> {
     // Old clients sent a host configuration here; it is refused since 1.24, an empty object is let pass.
     let body = call.bytes().await?;
-    if body.len() > 2 && call.version >= crate::versions::Version(1, 24) && body.as_ref() != b"null"
-    {
+    if body.len() > 2 && call.version >= Version(1, 24) && body.as_ref() != b"null" {
         return Err(Error::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
@@ -202,7 +214,7 @@ fn attach_options(call: &Call) -> AttachOptions {
 /// `GET /containers/{id}/attach/ws`; below 1.42 all three streams come, whatever was asked for.
 pub(crate) async fn attach_ws(mut call: Call) -> Result<Reply> {
     let mut options = attach_options(&call);
-    if call.version < crate::versions::Version(1, 42) {
+    if call.version < Version(1, 42) {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
     let handshake = crate::websocket::Handshake::of(&call)?;
@@ -214,7 +226,7 @@ pub(crate) async fn attach_ws(mut call: Call) -> Result<Reply> {
 pub(crate) async fn stats(call: Call) -> Result<Reply> {
     let options = StatsOptions {
         stream: call.query.flag_or("stream", true),
-        one_shot: call.query.flag("one-shot") && call.version >= crate::versions::Version(1, 41),
+        one_shot: call.query.flag("one-shot") && call.version >= Version(1, 41),
     };
     if options.stream && options.one_shot {
         return Err(Error::invalid("cannot have stream=true and one-shot=true"));
@@ -312,7 +324,12 @@ pub(crate) async fn changes(call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn update(mut call: Call) -> Result<Reply> {
-    let changes = call.json::<serde_json::Value>().await?;
+    let mut changes = call.json::<serde_json::Value>().await?;
+    if call.version < Version(1, 40)
+        && let Some(changes) = changes.as_object_mut()
+    {
+        changes.retain(|key, _| !key.eq_ignore_ascii_case("PidsLimit"));
+    }
     let warnings = call.engine.container_update(call.name(0), changes, &call.by).await?;
     Ok(reply::ok(&json!({ "Warnings": warnings })))
 }

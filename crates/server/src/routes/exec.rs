@@ -25,7 +25,7 @@ pub(crate) async fn start(mut call: Call) -> Result<Reply> {
         call.engine.exec_start_detached(&id, &call.by).await?;
         return Ok(reply::empty(StatusCode::OK));
     }
-    let attached = call.engine.exec_start(&id, start.console_size, &call.by).await?;
+    let attached = call.engine.exec_start(&id, start.console_size, start.tty, &call.by).await?;
     Ok(hijack::take_over(&mut call, attached))
 }
 

@@ -6,6 +6,8 @@ mod containers;
 mod exec;
 mod images;
 mod networks;
+mod plugins;
+mod swarm;
 mod system;
 mod volumes;
 
@@ -35,6 +37,7 @@ const PUT: &[Method] = &[Method::PUT];
 const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 const OPTIONS: &[Method] = &[Method::OPTIONS];
+const ANY: &[Method] = &[Method::GET, Method::POST, Method::DELETE];
 
 macro_rules! route {
     ($methods:ident $pattern:literal $handler:path) => {
@@ -130,6 +133,25 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(change DELETE "/networks/{}" networks::remove),
     route!(change POST "/networks/{}/connect" networks::connect),
     route!(change POST "/networks/{}/disconnect" networks::disconnect),
+    route!(GET "/plugins" plugins::list),
+    route!(GET "/plugins/{}/json" plugins::inspect),
+    route!(GET "/swarm" swarm::not_a_manager),
+    route!(GET "/swarm/unlockkey" swarm::not_a_manager),
+    route!(POST "/swarm/update" swarm::not_a_manager),
+    route!(POST "/swarm/init" swarm::begin),
+    route!(POST "/swarm/join" swarm::begin),
+    route!(POST "/swarm/unlock" swarm::leave),
+    route!(POST "/swarm/leave" swarm::leave),
+    route!(GET "/nodes" swarm::not_a_manager),
+    route!(ANY "/nodes/{}" swarm::not_a_manager),
+    route!(GET "/services" swarm::not_a_manager),
+    route!(ANY "/services/{}" swarm::not_a_manager),
+    route!(GET "/tasks" swarm::not_a_manager),
+    route!(GET "/tasks/{}" swarm::not_a_manager),
+    route!(GET "/secrets" swarm::not_a_manager),
+    route!(ANY "/secrets/{}" swarm::not_a_manager),
+    route!(GET "/configs" swarm::not_a_manager),
+    route!(ANY "/configs/{}" swarm::not_a_manager),
     route!(GET "/volumes" volumes::list),
     route!(change POST "/volumes/create" volumes::create),
     route!(change POST "/volumes/prune" volumes::prune),

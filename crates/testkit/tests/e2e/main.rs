@@ -26,6 +26,7 @@ mod compose;
 mod containers;
 mod daemon;
 mod daemon_settings;
+mod docker_manners;
 mod exec;
 mod files;
 mod gantry_compose;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         sdk_docker_py::CASES,
         sdk_testcontainers::CASES,
         clients::CASES,
+        docker_manners::CASES,
         security::CASES,
         userns::CASES,
         authorization::CASES,
