@@ -17,7 +17,8 @@ use testkit::{
     suite::Case,
 };
 
-pub const CASES: &[Case] = cases![dockerode, testcontainers_for_node];
+pub const CASES: &[Case] =
+    cases![dockerode, testcontainers_for_node, docker_s_client_for_go, testcontainers_for_go,];
 
 /// A file of `crates/testkit/clients/`.
 fn program(file: &str) -> PathBuf {
@@ -28,7 +29,9 @@ fn program(file: &str) -> PathBuf {
 fn installed(what: &str) -> PathBuf {
     let path = testkit::image::cache_dir().join(what);
     if !path.exists() {
-        skip(&format!("there is no {what}: scripts/setup --tests installs it where its language is"));
+        skip(&format!(
+            "there is no {what}: scripts/setup --tests installs it where its language is"
+        ));
     }
     path.canonicalize().unwrap()
 }
@@ -66,4 +69,12 @@ fn dockerode(cx: &Cx<'_>) {
 
 fn testcontainers_for_node(cx: &Cx<'_>) {
     node(cx, "node/testcontainers.cjs");
+}
+
+fn docker_s_client_for_go(cx: &Cx<'_>) {
+    run(cx, &mut Command::new(installed("bin/client-docker")));
+}
+
+fn testcontainers_for_go(cx: &Cx<'_>) {
+    run(cx, &mut Command::new(installed("bin/client-testcontainers")));
 }
