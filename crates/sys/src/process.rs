@@ -13,6 +13,7 @@ use std::{
     io,
     os::fd::AsRawFd as _,
     ptr,
+    time::Duration,
 };
 
 /// Namespaces, as clone3, unshare and setns name them.
@@ -245,6 +246,18 @@ pub fn wait(pid: u32) -> io::Result<()> {
             Ok(_) => return Ok(()),
         }
     }
+}
+
+/// Whether the process behind a pidfd ends, or has ended, within `limit`.
+///
+/// # Errors
+/// The kernel's.
+pub fn ends_within(pidfd: impl AsFd, limit: Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit =
+        Timespec::try_from(limit).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+    Ok(poll(&mut polled, Some(&limit))? > 0)
 }
 
 /// Moves this process (for pids: its later children) into namespaces of the process behind a pidfd, or
@@ -538,7 +551,9 @@ mod tests {
     fn signals_reach_a_process_by_its_pidfd() {
         let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
         let pidfd = open(child.id()).unwrap();
+        assert!(!ends_within(&pidfd, Duration::ZERO).unwrap());
         kill(&pidfd, libc::SIGKILL).unwrap();
+        assert!(ends_within(&pidfd, Duration::from_secs(60)).unwrap());
         child.wait().unwrap();
         assert_eq!(kill(&pidfd, 0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
         assert_eq!(open(u32::MAX).unwrap_err().raw_os_error(), Some(libc::ESRCH));

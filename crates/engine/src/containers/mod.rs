@@ -189,6 +189,7 @@ pub struct Container {
     /// Serialises changes. Held across `.await`, never by readers.
     pub(crate) ops: tokio::sync::Mutex<()>,
     shim: Mutex<Option<Arc<Shim>>>,
+    last_shim: Mutex<Option<Arc<Shim>>>,
     /// A restart is under way: its end is not the end of an `--rm` container.
     pub(crate) restarting: AtomicBool,
     /// A forced removal is under way: its owner leaves the removal to it.
@@ -215,6 +216,7 @@ impl Container {
             phase,
             ops: tokio::sync::Mutex::new(()),
             shim: Mutex::new(None),
+            last_shim: Mutex::new(None),
             restarting: AtomicBool::new(false),
             removing: AtomicBool::new(false),
             execs: Execs::default(),
@@ -249,7 +251,17 @@ impl Container {
     }
 
     pub(crate) fn set_shim(&self, shim: Option<Arc<Shim>>) {
-        *self.shim.lock().unwrap_or_else(PoisonError::into_inner) = shim;
+        let gone = shim.is_none();
+        let before =
+            std::mem::replace(&mut *self.shim.lock().unwrap_or_else(PoisonError::into_inner), shim);
+        if gone && before.is_some() {
+            *self.last_shim.lock().unwrap_or_else(PoisonError::into_inner) = before;
+        }
+    }
+
+    /// That of the run before, which may still be tidying up. It is told once.
+    pub(crate) fn last_shim(&self) -> Option<Arc<Shim>> {
+        self.last_shim.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Changes the record: commits it with whatever `with` adds to the transaction, swaps it in, then

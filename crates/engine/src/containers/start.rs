@@ -15,6 +15,7 @@ use std::{
     fs,
     os::fd::AsFd as _,
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 /// What the steps share.
@@ -206,6 +207,10 @@ fn shared_memory(dir: &std::path::Path) -> Result<()> {
     made.map_err(|e| Error::io(format!("cannot make shared memory in {}", dir.display()), e))
 }
 
+/// How long the last run's shim may take to tidy up. One that a client holds up ends after ten seconds; its control group
+/// is gone long before.
+const TIDYING: Duration = Duration::from_secs(2);
+
 /// The shim and, inside it, the first process with its namespaces, not yet let loose.
 struct SpawnShim;
 
@@ -242,6 +247,10 @@ impl<'e> Step<Start<'e>> for SpawnShim {
                 stdin,
                 runtime,
             };
+            // It would take the control group away under the new run's feet.
+            if let Some(last) = cx.container.last_shim() {
+                last.gone(TIDYING).await;
+            }
             let (shim, spawned) = Shim::spawn(launch).await.map_err(|e| cx.failed(e))?;
             cx.shim = Some(Arc::new(shim));
             cx.pid = spawned.pid;

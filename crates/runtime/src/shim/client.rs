@@ -18,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -120,6 +121,8 @@ pub struct Running {
 pub struct Shim {
     dir: PathBuf,
     launch: Mutex<Option<UnixStream>>,
+    /// Its process.
+    process: Option<OwnedFd>,
 }
 
 impl Shim {
@@ -153,8 +156,9 @@ impl Shim {
         });
         match call(&mut stream, request).await.map_err(|e| lost("talk to", &e.chain()))? {
             Reply::Spawned(spawned) => {
-                let shim = Self { dir: launch.dir.to_owned(), launch: Mutex::new(Some(stream)) };
-                Ok((shim, spawned))
+                let process = sys::process::open(spawned.shim).ok();
+                let launch = (launch.dir.to_owned(), Mutex::new(Some(stream)));
+                Ok((Self { dir: launch.0, launch: launch.1, process }, spawned))
             }
             Reply::Failed(err) => Err(err),
             other => Err(StartError::setup(unexpected(&other).chain())),
@@ -185,8 +189,12 @@ impl Shim {
     /// # Errors
     /// `Unavailable` when there is none.
     pub async fn connect(dir: &Path) -> Result<(Self, State)> {
-        let shim = Self { dir: dir.to_owned(), launch: Mutex::new(None) };
-        match shim.ask(Request::State).await? {
+        let mut shim = Self { dir: dir.to_owned(), launch: Mutex::new(None), process: None };
+        let mut stream = shim.open().await?;
+        // Whoever listens there.
+        let listener = stream.peer_cred().ok().and_then(|who| who.pid()?.try_into().ok());
+        shim.process = listener.and_then(|pid| sys::process::open(pid).ok());
+        match call(&mut stream, Request::State).await? {
             Reply::State(state) => Ok((shim, state)),
             other => Err(unexpected(&other)),
         }
@@ -196,6 +204,15 @@ impl Shim {
     pub fn exit_record(dir: &Path) -> Option<Exit> {
         let bytes = std::fs::read(dir.join(EXIT_RECORD)).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Waits until its process has ended, `limit` at most: until then it may still be removing the control group.
+    pub async fn gone(&self, limit: Duration) {
+        let Some(process) = &self.process else { return };
+        if let Ok(process) = process.try_clone() {
+            let wait = move || sys::process::ends_within(process, limit);
+            let _ = tokio::task::spawn_blocking(wait).await;
+        }
     }
 
     /// The container's folder.
