@@ -15,7 +15,7 @@ mod tests;
 use crate::spec::{self, Device, Namespaces, Rootfs, Spec};
 use base::{Error, Result};
 pub use mounts::{Attach, Kind as MountKind, Mount};
-pub use process::{Process, Rlimit, environment};
+pub use process::{Process, Rlimit, Sets, environment};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 

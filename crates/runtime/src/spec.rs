@@ -100,6 +100,13 @@ pub struct Process {
     pub console_size: Option<ConsoleSize>,
     /// Names like `CAP_CHOWN`: the bounding set, and for uid 0 the effective and permitted sets.
     pub capabilities: Vec<String>,
+    /// The other sets of capabilities, when they are not what follows from the user: then `capabilities` is the
+    /// bounding set alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sets: Option<CapabilitySets>,
+    /// The file mode creation mask; `None` is 022.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
     /// Sets `no_new_privs`.
     pub no_new_privileges: bool,
     /// Resource limits.
@@ -116,6 +123,20 @@ pub struct User {
     pub name: String,
     /// `--group-add`: names or numbers.
     pub additional_groups: Vec<String>,
+}
+
+/// Sets of capabilities by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CapabilitySets {
+    /// What is in effect.
+    pub effective: Vec<String>,
+    /// What can be put into effect.
+    pub permitted: Vec<String>,
+    /// What file capabilities may keep.
+    pub inheritable: Vec<String>,
+    /// What a program without file capabilities keeps.
+    pub ambient: Vec<String>,
 }
 
 /// Size of a terminal in characters.

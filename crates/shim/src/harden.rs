@@ -5,6 +5,7 @@
 //! that mount, or copies itself into sealed memory.
 //! Source: CVE-2019-5736 (the class of attack).
 
+use crate::container::{Step, Tried as _};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::{
     ffi::CString,
@@ -35,6 +36,17 @@ pub(crate) fn prepare() -> io::Result<()> {
     kernel::set_subreaper()
 }
 
+/// For a call of the runtime that makes a process: only the program is protected; descriptors and session are
+/// the caller's to give.
+pub(crate) fn protect_call() -> Step {
+    let what = || "protect the runtime's program".to_owned();
+    kernel::set_undumpable().tried(what)?;
+    if !is_protected().tried(what)? {
+        return Err(run_protected()).tried(what);
+    }
+    Ok(())
+}
+
 fn is_protected() -> io::Result<bool> {
     let own = File::open("/proc/self/exe")?;
     if mount::is_readonly(&own)? {
@@ -49,9 +61,19 @@ fn run_protected() -> io::Error {
     let args =
         std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect::<Vec<_>>();
     match protected {
-        Ok(program) => kernel::exec_fd(program.as_fd(), &args, &[]),
+        Ok(program) => kernel::exec_fd(program.as_fd(), &args, &environment()),
         Err(err) => err,
     }
+}
+
+fn environment() -> Vec<CString> {
+    std::env::vars_os()
+        .filter_map(|(mut pair, value)| {
+            pair.push("=");
+            pair.push(value);
+            CString::new(pair.into_vec()).ok()
+        })
+        .collect()
 }
 
 fn sealed_copy() -> io::Result<OwnedFd> {

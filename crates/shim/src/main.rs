@@ -3,7 +3,8 @@
 //!
 //! Flow: the daemon starts it with a socket as descriptor 0 and says `Launch` there; [`monitor`] runs the
 //! one loop; [`container`] is what happens in the copies of this process that become the container, [`names`]
-//! in the one that answers its questions for names.
+//! in the one that answers its questions for names. Called with a command (`gantry-shim create`) it is an OCI
+//! runtime for others: [`oci`].
 //! Invariants: one thread, no async; what a container can do never makes the loop wait: every descriptor
 //! it holds the other end of is non-blocking, and set-up happens in the copies.
 //!
@@ -17,12 +18,17 @@ mod harden;
 mod init;
 mod monitor;
 mod names;
+mod oci;
 
 fn main() {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     if name.as_encoded_bytes().ends_with(b"docker-init") {
         init::main(args);
+    }
+    let args: Vec<_> = args.collect();
+    if oci::asked(&args) {
+        std::process::exit(oci::main(&args));
     }
     let code = match harden::prepare().and_then(|()| monitor::run()) {
         Ok(()) => 0,

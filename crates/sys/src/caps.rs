@@ -149,6 +149,22 @@ pub fn bound(keep: u64) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Puts `mask` into the ambient set; it must be permitted and inheritable.
+///
+/// # Errors
+/// The kernel's.
+pub fn raise_ambient(mask: u64) -> io::Result<()> {
+    for number in (0..64u64).filter(|n| mask >> n & 1 == 1) {
+        // SAFETY: prctl with these arguments takes no pointer.
+        let done =
+            unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -224,13 +224,32 @@ pub fn reap() -> io::Result<Option<(u32, Ended)>> {
         Err(rustix::io::Errno::INTR) => return Ok(None),
         Err(err) => return Err(err.into()),
     };
-    let ended = match (status.exit_status(), status.terminating_signal()) {
+    Ok(Some((pid.as_raw_nonzero().get().unsigned_abs(), how(status))))
+}
+
+fn how(status: process::WaitStatus) -> Ended {
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Ended::Exited(code),
         (None, Some(signal)) => Ended::Signaled(signal),
         // Neither stops nor continues were asked for.
         (None, None) => Ended::Exited(255),
-    };
-    Ok(Some((pid.as_raw_nonzero().get().unsigned_abs(), ended)))
+    }
+}
+
+/// Waits until the child `pid` ends; gives how.
+///
+/// # Errors
+/// The kernel's; `ECHILD` when it is none.
+pub fn wait_for(pid: u32) -> io::Result<Ended> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))?;
+    loop {
+        match process::waitpid(Some(pid), WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) | Ok(None) => {}
+            Err(err) => return Err(err.into()),
+            Ok(Some((_, status))) => return Ok(how(status)),
+        }
+    }
 }
 
 /// Waits until the child `pid` ends.
@@ -413,6 +432,14 @@ pub fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })
 }
 
+/// Lets the descriptors from `first` up to but without `end` stay open over execve; those that are not open are passed over.
+pub fn keep_over_exec(first: i32, end: i32) {
+    for number in first..end {
+        // SAFETY: no pointers; a number that is not open is refused by the kernel.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    }
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 ///
 /// # Errors
@@ -432,16 +459,16 @@ pub fn is_child(pid: u32) -> bool {
     process::waitid(process::WaitId::Pid(pid), options).is_ok()
 }
 
-/// Closes every descriptor from 3 on but `kept`, for a process that is about to run a program or to end: whoever
+/// Closes every descriptor but `kept` and the first three and `preserved` after them, for a process that is about to run a program or to end: whoever
 /// holds one of them here has lost it, and may only forget it.
 ///
 /// # Errors
 /// The kernel's.
-pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn close_all_but(kept: &[BorrowedFd<'_>], preserved: u32) -> io::Result<()> {
     let mut numbers: Vec<u32> =
         kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
     numbers.sort_unstable();
-    let mut from = 3;
+    let mut from = 3 + preserved;
     for number in numbers.into_iter().chain([u32::MAX]) {
         if number > from {
             let last = if number == u32::MAX { number } else { number - 1 };

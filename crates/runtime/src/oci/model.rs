@@ -26,8 +26,52 @@ pub struct Config {
     /// What only the runtime or its hooks understand.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Programs that run at the turning points of its life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
     /// What Linux has.
     pub linux: Linux,
+}
+
+/// Hooks by when they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Hooks {
+    /// As `create_runtime`, before it; the older name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prestart: Vec<Hook>,
+    /// When the namespaces are made, in the runtime's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub create_runtime: Vec<Hook>,
+    /// When the namespaces are made, in the container's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub create_container: Vec<Hook>,
+    /// Before the program, in the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub start_container: Vec<Hook>,
+    /// When the program runs, in the runtime's namespaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    /// When it is deleted, in the runtime's namespaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+}
+
+/// A program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hook {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Its arguments, its name first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Seconds that it may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
 }
 
 /// The root file system.
@@ -65,6 +109,12 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// Sets `no_new_privs`.
     pub no_new_privileges: bool,
+    /// SELinux label.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
+    /// AppArmor profile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub apparmor_profile: String,
     /// Written to `oom_score_adj`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
@@ -88,6 +138,9 @@ pub struct User {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// The file mode creation mask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
     /// Further groups.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_gids: Vec<u32>,
@@ -157,6 +210,12 @@ pub struct Linux {
     /// System call filter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<serde_json::Value>,
+    /// User ids of a user namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<serde_json::Value>,
+    /// SELinux label of mounts.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
     /// Kernel parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,

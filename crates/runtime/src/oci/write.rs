@@ -56,6 +56,7 @@ pub fn config(plan: &Plan, made: &Made<'_>, runtime: &OciRuntime) -> Result<mode
         domainname: plan.domainname.clone(),
         mounts,
         annotations: runtime.annotations.clone(),
+        hooks: None,
         linux: linux(plan, runtime),
     })
 }
@@ -77,6 +78,7 @@ pub fn process(process: &plan::Process, identity: &Identity) -> model::Process {
             uid: identity.uid,
             gid: identity.gid,
             additional_gids: identity.groups.clone(),
+            umask: None,
         },
         args: process.args.clone(),
         env: plan::environment(&process.env, &identity.home),
@@ -95,6 +97,7 @@ pub fn process(process: &plan::Process, identity: &Identity) -> model::Process {
             .collect(),
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
+        ..model::Process::default()
     }
 }
 
@@ -122,6 +125,7 @@ fn linux(plan: &Plan, runtime: &OciRuntime) -> model::Linux {
         sysctl: plan.sysctl.iter().map(|(path, value)| (key(path), value.clone())).collect(),
         masked_paths: plan.masked.clone(),
         readonly_paths: plan.readonly_paths.clone(),
+        ..model::Linux::default()
     }
 }
 

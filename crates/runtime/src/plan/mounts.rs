@@ -118,7 +118,7 @@ pub(super) fn plan(mount: &spec::Mount) -> Result<Mount> {
         }
     }
     let kind = match mount.kind.as_str() {
-        "overlay" => Kind::Overlay(overlay(mount, &own)?),
+        "overlay" if mount.overlay.is_some() => Kind::Overlay(overlay(mount, &own)?),
         _ if bind => {
             if let Some((key, _)) = own.first() {
                 return Err(Error::invalid(format!(
@@ -137,7 +137,8 @@ pub(super) fn plan(mount: &spec::Mount) -> Result<Mount> {
             Kind::Layers { lower, inner: below_source(&mount.inner)? }
         }
         "cgroup" | "cgroup2" => Kind::Cgroup,
-        fs @ ("tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts") => {
+        // Whether it knows the type is the kernel's to say.
+        fs if !fs.is_empty() && !fs.contains('\0') => {
             let source = match mount.source.as_os_str().is_empty() {
                 true => fs.to_owned(),
                 false => mount.source.to_string_lossy().into_owned(),

@@ -21,12 +21,42 @@ pub struct Process {
     pub console_size: Option<ConsoleSize>,
     /// Bit n is capability n.
     pub capabilities: u64,
+    /// The other sets, when they are not what follows from the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sets: Option<Sets>,
+    /// The file mode creation mask.
+    #[serde(default = "usual_umask", skip_serializing_if = "is_usual")]
+    pub umask: u32,
     /// Sets `no_new_privs`.
     pub no_new_privileges: bool,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
     /// Written to `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+}
+
+/// Sets of capabilities; bit n is capability n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sets {
+    /// In effect.
+    pub effective: u64,
+    /// May be put into effect.
+    pub permitted: u64,
+    /// Kept over execve by file capabilities.
+    pub inheritable: u64,
+    /// Kept over execve without them.
+    pub ambient: u64,
+}
+
+const UMASK: u32 = 0o022;
+
+fn usual_umask() -> u32 {
+    UMASK
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in so")]
+fn is_usual(umask: &u32) -> bool {
+    *umask == UMASK
 }
 
 /// A resource limit by number.
@@ -112,9 +142,20 @@ pub(super) fn plan(process: &spec::Process) -> Result<Process> {
         terminal: process.terminal,
         console_size: process.console_size,
         capabilities: capabilities(&process.capabilities)?,
+        sets: process.sets.as_ref().map(sets).transpose()?,
+        umask: process.umask.unwrap_or(UMASK) & 0o777,
         no_new_privileges: process.no_new_privileges,
         rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_>>()?,
         oom_score_adj: process.oom_score_adj,
+    })
+}
+
+fn sets(sets: &spec::CapabilitySets) -> Result<Sets> {
+    Ok(Sets {
+        effective: capabilities(&sets.effective)?,
+        permitted: capabilities(&sets.permitted)?,
+        inheritable: capabilities(&sets.inheritable)?,
+        ambient: capabilities(&sets.ambient)?,
     })
 }
 

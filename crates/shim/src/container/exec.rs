@@ -38,6 +38,8 @@ pub(crate) struct Joining<'a> {
     pub(crate) maps: Option<&'a Maps>,
     /// Its streams.
     pub(crate) ends: Ends,
+    /// No monitor stands by it: how many descriptors from 3 on it keeps.
+    pub(crate) alone: Option<i32>,
 }
 
 impl Joining<'_> {
@@ -56,7 +58,7 @@ impl Joining<'_> {
     }
 
     fn become_it(self, sync: &Sync) -> Step<Infallible> {
-        let Self { plan, first, maps, ends } = self;
+        let Self { plan, first, maps, ends, alone } = self;
         let process = &plan.process;
         kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
         sync.expect(|m| matches!(m, Message::Joined))?;
@@ -92,11 +94,13 @@ impl Joining<'_> {
         let found = program::lookup(&process.args[0], &process.env)?;
         let env = program::environment(&process.env, &who.home);
         let args = program::c_strings(&process.args);
-        rustix::process::umask(0o022.into());
+        rustix::process::umask(process.umask.into());
         // What is born into the container can be traced there by who may: it has nothing that leads outside,
         // and no right that the program will not have.
         let kept: Vec<_> = [Some(sync.as_fd()), stdio.terminal()].into_iter().flatten().collect();
-        kernel::close_all_but(&kept).tried(|| "close descriptors".into())?;
+        let preserved = alone.unwrap_or(0);
+        kernel::close_all_but(&kept, preserved.unsigned_abs())
+            .tried(|| "close descriptors".into())?;
         if plan.sealed_at_birth {
             confinement.seal()?;
         }
@@ -105,7 +109,9 @@ impl Joining<'_> {
             kernel::exit(0);
         }
         stdio.new_session()?;
-        kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        if alone.is_none() {
+            kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        }
         kernel::reset_signals();
         if plan.sealed_at_birth {
             let _ = sync.send(&Message::Started, None);
@@ -113,6 +119,7 @@ impl Joining<'_> {
             ready(sync, &confinement)?;
         }
         let _ = kernel::close_on_exec_from(3);
+        kernel::keep_over_exec(3, 3 + preserved);
         program::run(&found, &args, &env)
     }
 }

@@ -1,7 +1,7 @@
 //! The container's first process.
 
 use super::{
-    Prepared, Step, Tried, cwd, dev,
+    Alone, Prepared, Step, Tried, cwd, dev,
     identity::{self, Confinement},
     masks, mounts, program, root,
     stdio::{Ends, Stdio},
@@ -39,6 +39,8 @@ pub(crate) struct First<'a> {
     pub(crate) place: &'a Path,
     /// Its streams.
     pub(crate) ends: Ends,
+    /// No monitor stands by it.
+    pub(crate) alone: Option<Alone>,
 }
 
 impl First<'_> {
@@ -73,8 +75,10 @@ impl First<'_> {
     }
 
     fn become_it(self, sync: &Sync) -> Step<Infallible> {
-        let Self { plan, prepared, place, ends } = self;
-        kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        let Self { plan, prepared, place, ends, alone } = self;
+        if alone.is_none() {
+            kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+        }
         for (bit, space) in &prepared.joins {
             kernel::join(space, *bit).tried(|| "error joining namespace".into())?;
         }
@@ -84,8 +88,13 @@ impl First<'_> {
         if plan.namespaces.net == Namespace::New {
             kernel::loopback_up().tried(|| "error setting lo up".into())?;
         }
+        let state = alone.as_ref().map(|a| a.spaces(sync)).transpose()?.unwrap_or_default();
         rustix::process::umask(0.into());
-        let root = root::enter(&prepared.root, place, plan.propagation)?;
+        let how = match alone.as_ref().is_none_or(|a| a.pivot) {
+            true => root::Entry::Pivot,
+            false => root::Entry::Move,
+        };
+        let root = root::enter(&prepared.root, place, plan.propagation, how)?;
         if plan.namespaces.cgroup == Namespace::New {
             sync.expect(|m| matches!(m, Message::Joined))?;
             kernel::unshare(ns::CGROUP).tried(|| "error unsharing cgroup namespace".into())?;
@@ -119,7 +128,9 @@ impl First<'_> {
         }
         drop(prepared.root);
         let who = identity::resolve(&root, &plan.process)?;
-        new_keyring(&plan.id)?;
+        if alone.as_ref().is_none_or(|a| a.keyring) {
+            new_keyring(&plan.id)?;
+        }
         if plan.namespaces.cgroup != Namespace::New {
             sync.expect(|m| matches!(m, Message::Joined))?;
         }
@@ -127,7 +138,8 @@ impl First<'_> {
         if let Some(dir) = parameters {
             set_parameters(&dir, plan)?;
         }
-        run(plan, root, &stdio, &who, prepared.space, prepared.own_program, sync)
+        let told = (sync, alone.as_ref(), state.as_str());
+        run(plan, root, &stdio, &who, prepared.space, prepared.own_program, told)
     }
 }
 
@@ -189,7 +201,7 @@ fn run(
     who: &Identity,
     space: Option<users::Space>,
     own_program: Option<File>,
-    sync: &Sync,
+    (sync, alone, state): (&Sync, Option<&Alone>, &str),
 ) -> Step<Infallible> {
     let process = &plan.process;
     stdio.give(outside(who.uid, space.as_ref().map(|s| &s.maps)))?;
@@ -214,11 +226,15 @@ fn run(
     if own_program.is_some() {
         args.splice(0..0, [c"/sbin/docker-init".to_owned(), c"--".to_owned()]);
     }
-    rustix::process::umask(0o022.into());
+    rustix::process::umask(process.umask.into());
     kernel::reset_signals();
-    // Changing user forgot it.
-    kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
+    match alone {
+        // Changing user forgot it.
+        None => kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?,
+        Some(alone) => alone.wait(sync, state)?,
+    }
     let _ = kernel::close_on_exec_from(3);
+    kernel::keep_over_exec(3, 3 + alone.map_or(0, |a| a.preserve));
     ready(sync, &confinement)?;
     let Some(own) = own_program else { program::run(&found, &args, &env) };
     let err = kernel::exec_fd(own.as_fd(), &args, &env);

@@ -51,7 +51,8 @@ fn read(root: &Root, path: &str) -> Step<Vec<u8>> {
 /// What is left to do once the process is the user.
 #[derive(Debug)]
 pub(crate) struct Confinement {
-    caps: u64,
+    caps: caps::Sets,
+    ambient: u64,
     no_new_privs: bool,
     program: Option<Vec<seccomp::Instruction>>,
 }
@@ -68,19 +69,34 @@ impl Confinement {
         kernel::set_identity(who.uid, who.gid, &who.groups)
             .tried(|| format!("unable to become user {}:{}", who.uid, who.gid))?;
         let own = caps::current().tried(|| "unable to read capabilities".into())?;
-        // To match what execve does, only root has them in effect.
-        let caps = if who.uid == 0 { process.capabilities & own.permitted } else { 0 };
+        let (caps, ambient) = match &process.sets {
+            Some(sets) => {
+                let permitted = sets.permitted & own.permitted;
+                let (effective, inheritable) = (sets.effective & permitted, sets.inheritable);
+                let ambient = sets.ambient & permitted & inheritable;
+                (caps::Sets { effective, permitted, inheritable }, ambient)
+            }
+            None => {
+                // To match what execve does, only root has them in effect.
+                let all = if who.uid == 0 { process.capabilities & own.permitted } else { 0 };
+                (caps::Sets { effective: all, permitted: all, inheritable: 0 }, 0)
+            }
+        };
         let program = filter.map(|bytes| {
             bytes
                 .chunks_exact(8)
                 .map(|c| seccomp::Instruction::from_bytes(c.try_into().expect("chunks of 8")))
                 .collect()
         });
-        let this = Self { caps, no_new_privs: process.no_new_privileges, program };
-        let held =
-            if this.needs_admin() { caps | 1 << caps::SYS_ADMIN & own.permitted } else { caps };
-        caps::set(caps::Sets { effective: held, permitted: held, inheritable: 0 })
-            .tried(|| "unable to apply caps".into())?;
+        let this = Self { caps, ambient, no_new_privs: process.no_new_privileges, program };
+        let admin = if this.needs_admin() { 1 << caps::SYS_ADMIN & own.permitted } else { 0 };
+        let held = caps::Sets {
+            effective: caps.effective | admin,
+            permitted: caps.permitted | admin,
+            ..caps
+        };
+        caps::set(held).tried(|| "unable to apply caps".into())?;
+        caps::raise_ambient(this.ambient).tried(|| "unable to apply ambient caps".into())?;
         if this.no_new_privs {
             kernel::set_no_new_privs().tried(|| "unable to set no new privileges".into())?;
         }
@@ -97,8 +113,7 @@ impl Confinement {
             seccomp::load(program, SPEC_ALLOW).tried(|| "unable to init seccomp".into())?;
         }
         if self.needs_admin() {
-            caps::set(caps::Sets { effective: self.caps, permitted: self.caps, inheritable: 0 })
-                .tried(|| "unable to apply caps".into())?;
+            caps::set(self.caps).tried(|| "unable to apply caps".into())?;
         }
         Ok(())
     }

@@ -6,7 +6,9 @@
 //! Invariants: from [`root::enter`] on no path of the host can be reached; everything inside the root is
 //! opened through `sys::root`; the last steps are user namespace, user, capabilities, seccomp, execve, in that order.
 
+mod alone;
 mod cgroups;
+mod copyup;
 mod cwd;
 mod delegate;
 mod dev;
@@ -23,6 +25,7 @@ mod sync;
 mod terminal;
 mod users;
 
+pub(crate) use alone::{Alone, preserved};
 pub(crate) use delegate::{BUNDLE, Call, Command, Ground, call_file, last_error};
 pub(crate) use exec::Joining;
 pub(crate) use first::First;

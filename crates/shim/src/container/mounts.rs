@@ -5,7 +5,7 @@
 //! in the container's namespaces ([`attach_all`]).
 
 use super::{
-    Step, Tried, cgroups,
+    Step, Tried, cgroups, copyup,
     users::{self, Space},
 };
 use runtime::{
@@ -238,6 +238,11 @@ fn attach_one(
             if let Some(maps) = maps {
                 users::map_options(&mut options, maps);
             }
+            let copied = fs == "tmpfs" && copyup::asked(&mut options)?;
+            let covered = match copied {
+                true => Some(root.open_with(&mount.target, OFlags::RDONLY, 0).tried(what)?),
+                false => None,
+            };
             let tree = mount::new_fs(fs, source, &options, mount.attach.set).tried(what)?;
             if let ("mqueue", Some(maps)) = (fs.as_str(), maps) {
                 users::give_to_root(&tree, maps).tried(what)?;
@@ -245,10 +250,32 @@ fn attach_one(
             if mount.attach.propagation != 0 {
                 mount::set_attr(&tree, 0, 0, mount.attach.propagation, Depth::One).tried(what)?;
             }
-            mount::attach(&tree, &target).tried(what)
+            mount::attach(&tree, &target).tried(what)?;
+            match covered {
+                Some(covered) => fill(&tree, &covered, mount, what),
+                None => Ok(()),
+            }
         }
         (MountKind::Cgroup, _) => groups.attach(root, &mount.target, mount.attach.set),
     }
+}
+
+/// Copies what a new tmpfs covers into it, which may be read-only from then on.
+fn fill(tree: &OwnedFd, covered: &File, mount: &Mount, what: impl Fn() -> String) -> Step {
+    use sys::mount::attr::RDONLY;
+    let readonly = mount.attach.set & RDONLY;
+    if readonly != 0 {
+        mount::set_attr(tree, 0, RDONLY, 0, Depth::One).tried(&what)?;
+    }
+    let inner = rustix::fs::openat(
+        tree,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .tried(&what)?;
+    copyup::copy(covered, inner, &mount.target.display().to_string())?;
+    mount::set_attr(tree, readonly, 0, 0, Depth::One).tried(&what)
 }
 
 /// Attaches the source of `mount` at `place` below `root` instead of its own target.

@@ -40,17 +40,39 @@ pub(crate) fn make(source: &Rootfs, space: Option<&Space>, place: &Path) -> Step
     }
 }
 
+/// How a root is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// The old root is gone afterwards.
+    Pivot,
+    /// The new one covers it, where the kernel's first root cannot be left (`--no-pivot`).
+    Move,
+}
+
+fn move_into(tree: &OwnedFd) -> Step {
+    let what = || "error jailing process inside rootfs: moving it".to_owned();
+    rustix::process::fchdir(tree).tried(what)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = rustix::fs::open("/", flags, 0.into()).tried(what)?;
+    mount::attach(tree, &old).tried(what)?;
+    rustix::process::chroot(".").tried(what)?;
+    rustix::process::chdir("/").tried(what)
+}
+
 /// In the container's own mount namespace: makes `tree` its root and leaves the host's behind. `place`
 /// is any folder of the host; the root lies there for a moment.
-pub(crate) fn enter(tree: &OwnedFd, place: &Path, propagation: u64) -> Step<Root> {
+pub(crate) fn enter(tree: &OwnedFd, place: &Path, propagation: u64, how: Entry) -> Step<Root> {
     mount::set_propagation_of_all(propagation::SLAVE)
         .tried(|| "error making the mounts of the host slaves".into())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target =
         rustix::fs::open(place, flags, 0.into()).tried(|| format!("open {}", place.display()))?;
     mount::attach(tree, &target).tried(|| "error attaching root file system".into())?;
-    mount::pivot_into(tree.as_fd())
-        .tried(|| "error jailing process inside rootfs: pivot_root".into())?;
+    match how {
+        Entry::Pivot => mount::pivot_into(tree.as_fd())
+            .tried(|| "error jailing process inside rootfs: pivot_root".into())?,
+        Entry::Move => move_into(tree)?,
+    }
     mount::set_attr(tree, 0, 0, propagation, Depth::Recursive)
         .tried(|| "error setting propagation of /".into())?;
     Root::open(Path::new("/")).tried(|| "open the container's root".into())

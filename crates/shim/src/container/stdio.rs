@@ -84,9 +84,10 @@ impl Ends {
         match (self, terminal) {
             (Self::Pipes { stdin, stdout, stderr }, _) => {
                 let stdin = match stdin {
-                    Some(stdin) => stdin,
+                    Some(stdin) => own_null(root, stdin)?,
                     None => null(root)?,
                 };
+                let (stdout, stderr) = (own_null(root, stdout)?, own_null(root, stderr)?);
                 Ok(Stdio { stdin, stdout, stderr, terminal: None })
             }
             (Self::Terminal, Some(pair)) => {
@@ -147,6 +148,13 @@ impl Stdio {
 pub(crate) fn is_null(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3)
+}
+
+/// The container's null device in place of the host's, whose owner and mode are not the container's to change.
+fn own_null(root: &Root, fd: OwnedFd) -> Step<OwnedFd> {
+    let stat = rustix::fs::fstat(&fd).tried(|| "stat standard stream".into())?;
+    // A root without one keeps what it was given.
+    Ok(if is_null(&stat) { null(root).unwrap_or(fd) } else { fd })
 }
 
 /// Opens the container's null device, if it is one.

@@ -30,6 +30,12 @@ pub(crate) enum Message {
     Pid(u32),
     /// Child to shim: as good as started; what fails now the container itself prints.
     Started,
+    /// Child to its maker: its namespaces are there, and hooks may run.
+    Spaces,
+    /// Maker to child: they have run, and this is the state that further ones get.
+    Hooked(String),
+    /// Child to its maker: it waits at its gate.
+    Waiting,
     /// Child to shim: it does not start.
     Failed(StartError),
 }
@@ -59,7 +65,13 @@ impl Sync {
 
     /// Receives a message; `None` when the other end is closed.
     pub(crate) fn receive(&self) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
-        let (bytes, fd) = sys::fdpass::receive(&self.0, LIMIT)?;
+        // Told once when the other end was closed with something unread; what it said before comes after.
+        let (bytes, fd) = match sys::fdpass::receive(&self.0, LIMIT) {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                sys::fdpass::receive(&self.0, LIMIT)?
+            }
+            received => received?,
+        };
         if bytes.is_empty() {
             return Ok(None);
         }

@@ -115,7 +115,7 @@ impl Monitor {
             pipes(input).tried(|| "make standard streams".into())?
         };
         let sync = Sync::pair().tried(|| "make a socket".into())?;
-        let first = First { plan, prepared, place: path, ends };
+        let first = First { plan, prepared, place: path, ends, alone: None };
         let (child, sync) = first
             .start(sync, folder.as_ref().map(|f| f.as_fd()))
             .tried(|| "unable to clone the container's first process".into())?;
@@ -286,7 +286,7 @@ pub(super) fn cgroup_text(err: &sys::cgroup::Error) -> String {
     format!("unable to apply cgroup configuration: {}", base::error::chain(err))
 }
 
-pub(super) fn set_oom_score_adj(pid: u32, adj: i32) -> Step {
+pub(crate) fn set_oom_score_adj(pid: u32, adj: i32) -> Step {
     let path = format!("/proc/{pid}/oom_score_adj");
     let what = || format!("write oom_score_adj {adj}");
     let now = fs::read_to_string(&path).tried(what)?;

@@ -43,7 +43,7 @@ impl Monitor {
         };
         let sync = Sync::pair().tried(|| "make a socket".into())?;
         let maps = self.container.as_ref().and_then(|c| c.maps.as_ref());
-        let joining = Joining { plan, first, maps, ends };
+        let joining = Joining { plan, first, maps, ends, alone: None };
         let (helper, sync) = joining.start(sync).tried(|| "unable to clone a process".into())?;
         let mut process = Process::new(streams, terminal);
         process.helper = helper.pid;

@@ -19,6 +19,8 @@ mod process;
 mod requests;
 mod streams;
 
+pub(crate) use launch::set_oom_score_adj;
+
 use connection::{Connection, Incoming, Mode};
 use process::Process;
 use runtime::shim::{Stream, Target};

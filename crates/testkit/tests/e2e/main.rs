@@ -49,6 +49,7 @@ mod network_plugins;
 mod network_ports;
 mod networks;
 mod networks_ipv6;
+mod oci_runtime;
 mod pki;
 mod races;
 mod registry;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         names::CASES,
         live_restore::CASES,
         runtimes::CASES,
+        oci_runtime::CASES,
         bad_input::CASES,
         isolation::CASES,
         attacks::CASES,

@@ -1,6 +1,6 @@
 //! Containers that other OCI runtimes carry out: `--runtime`, `runtimes`, `default-runtime`.
 //!
-//! Debian's runc and crun are the runtimes; what a container sees under them is compared with what it sees
+//! Debian's runc and crun are the runtimes, and the shim called as one; what a container sees under them is compared with what it sees
 //! under the own one.
 
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = cases![
 ];
 
 /// Names of the runtimes under test.
-const OTHERS: [&str; 2] = ["other-runc", "crun"];
+const OTHERS: [&str; 3] = ["other-runc", "crun", "own-oci"];
 
 /// Where crun is. It refuses a hybrid hierarchy with controllers in its second half: there a script shows it
 /// the first half alone.
@@ -56,7 +56,8 @@ fn write_program(path: &std::path::Path, script: &str) {
 }
 
 fn options() -> Options {
-    let runtimes = json!({"other-runc": {"path": "runc"}, "crun": {"path": crun()}});
+    let runtimes = json!({"other-runc": {"path": "runc"}, "crun": {"path": crun()},
+        "own-oci": {"path": crate::oci_runtime::shim()}});
     Options { config: json!({ "runtimes": runtimes }).to_string(), ..Options::new() }
 }
 
