@@ -326,7 +326,8 @@ mod tests {
             ("/a/./b/.", "/a/b/.", "."),
             ("/", "/", "/"),
             ("../..", "/", "/"),
-            ("/.", "/", "/"),
+            ("/.", "/.", "."),
+            ("./", "/.", "."),
         ] {
             let asked = Asked::new(text).unwrap();
             assert_eq!((asked.whole.as_str(), asked.base()), (whole, base), "{text}");
