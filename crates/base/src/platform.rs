@@ -4,6 +4,35 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
+/// Operating systems that one word may name.
+const SYSTEMS: &[&str] = &[
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "macos",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+
+/// Architectures that one word may name, with the usual synonyms.
+const ARCHITECTURES: &[&str] = &[
+    "386", "aarch64", "amd64", "arm", "arm64", "arm64be", "armbe", "armel", "armhf", "i386",
+    "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc", "ppc64", "ppc64le", "riscv",
+    "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm", "x86-64", "x86_64",
+];
+
 /// An operating system and a processor architecture, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct Platform {
@@ -54,13 +83,24 @@ impl FromStr for Platform {
         let fine = |p: &String| {
             !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
         };
+        if !parts.first().is_some_and(fine) {
+            return Err(Error::invalid(format!(
+                "\"{}\" is an invalid OS component of \"{text}\": OSAndVersion specifier component must match \"^([A-Za-z0-9_-]+)(?:\\(([A-Za-z0-9_.-]*)\\))?$\"",
+                parts.first().map_or("", String::as_str)
+            )));
+        }
         if parts.len() > 3 || !parts.iter().all(fine) {
             return Err(bad());
         }
         let host = Self::host();
         let (os, arch, variant) = match parts.as_slice() {
-            [one] if matches!(one.as_str(), "linux" | "windows" | "darwin" | "freebsd") => {
+            [one] if SYSTEMS.contains(&one.as_str()) => {
                 (one.clone(), host.architecture, host.variant)
+            }
+            [one] if !ARCHITECTURES.contains(&one.as_str()) => {
+                return Err(Error::invalid(format!(
+                    "\"{text}\": unknown operating system or architecture: invalid argument"
+                )));
             }
             [one] => (host.os, one.clone(), String::new()),
             [os, arch] => (os.clone(), arch.clone(), String::new()),

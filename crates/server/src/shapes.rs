@@ -135,6 +135,14 @@ pub(crate) fn images(value: &mut Value, version: Version) {
 /// Information.
 pub(crate) fn info(value: &mut Value, version: Version) {
     let Some(info) = value.as_object_mut() else { return };
+    for bridge in ["BridgeNfIptables", "BridgeNfIp6tables"] {
+        // Gone since 1.50, and never true since Docker 28: the module is no longer asked for.
+        if version < Version(1, 50) {
+            info.insert(bridge.into(), false.into());
+        } else {
+            info.remove(bridge);
+        }
+    }
     if version < Version(1, 49) {
         info.remove("FirewallBackend");
         for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {

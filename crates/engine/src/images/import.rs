@@ -74,7 +74,10 @@ impl Images {
 fn import_config(options: &ImportOptions) -> Result<ImageConfig> {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     if platform.os != "linux" {
-        return Err(Error::invalid(format!("cannot import a {} image on linux", platform.os)));
+        return Err(Error::invalid(format!(
+            "operating system is not supported: cannot import a {} image on linux",
+            platform.os
+        )));
     }
     let mut config = ImageConfig::scratch(&platform);
     change::apply(&mut config.config, &options.changes)?;

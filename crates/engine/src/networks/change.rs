@@ -2,9 +2,12 @@
 
 use crate::Engine;
 use api::model;
-use base::{Error, Principal, Result, Timestamp, event::Event, filters::Filters, names};
+use base::{Error, Principal, Result, Timestamp, event::Event, filters::Filters};
 use network::{Network, Spec, spec};
 use std::{collections::BTreeMap, sync::Arc};
+
+/// Bytes of a network's name.
+const LONGEST_NAME: usize = 255;
 
 const PRUNE: &[&str] = &["label", "label!", "until"];
 
@@ -29,7 +32,12 @@ impl Engine {
                 format!("operation is not permitted on predefined {name} network"),
             ));
         }
-        names::check("network", &name)?;
+        // Docker takes any name here, "n" and "my net" among them.
+        if name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "invalid network name: {name:?} has control characters or more than {LONGEST_NAME} bytes"
+            )));
+        }
         let mut spec = spec_of(request)?;
         let defaults = self.config.networks.default_options.get(&spec.driver);
         for (key, value) in defaults.into_iter().flatten() {

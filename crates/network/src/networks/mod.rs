@@ -424,9 +424,9 @@ impl Networks {
     fn resolve(&self, name: &str) -> Result<Arc<Live>> {
         let name = if name == "default" { "bridge" } else { name };
         let all = self.all();
-        if let Some(live) =
-            all.iter().find(|l| l.network.name == name || l.network.id.as_str() == name)
-        {
+        // A network may be called as another one's id: the id is the stronger.
+        let by_id = all.iter().find(|l| l.network.id.as_str() == name);
+        if let Some(live) = by_id.or_else(|| all.iter().find(|l| l.network.name == name)) {
             return Ok(Arc::clone(live));
         }
         let mut matching =

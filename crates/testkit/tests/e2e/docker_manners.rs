@@ -15,6 +15,9 @@ pub const CASES: &[Case] = cases![
     old_versions_see_what_they_know,
     a_limit_of_processes_is_taken_away,
     paths_are_masked_as_asked,
+    an_id_is_stronger_than_a_name,
+    a_network_s_name_may_be_anything,
+    platforms_that_are_none_are_refused,
     malformed_bodies_are_told_in_go_s_words,
     restarts_follow_each_other_at_once,
 ];
@@ -230,4 +233,44 @@ fn restarts_follow_each_other_at_once(cx: &Cx<'_>) {
         cx.api().post(&format!("/containers/{name}/restart?t=10"), &Value::Null).expect(204);
     }
     assert_eq!(cx.docker(&["exec", &name, "echo", "in"]).ok(), "in");
+}
+
+fn an_id_is_stronger_than_a_name(cx: &Cx<'_>) {
+    let first = cx.name("n");
+    let id = cx.docker(&["network", "create", &first]).ok().to_owned();
+    let second = cx.docker(&["network", "create", &id]).ok().to_owned();
+    cx.docker(&["network", "rm", &id]).ok();
+    let left = cx.api().get(&format!("/networks/{second}")).expect(200);
+    assert_eq!((&left["Name"], &left["Id"]), (&json!(id), &json!(second)));
+    cx.api().get(&format!("/networks/{first}")).fails(404, &["not found"]);
+    cx.docker(&["network", "rm", &id]).ok();
+}
+
+fn platforms_that_are_none_are_refused(cx: &Cx<'_>) {
+    let pull = "/images/create?fromImage=127.0.0.1:1/none&tag=1&platform=nintendo64";
+    for path in [pull, "/build?platform=nintendo64"] {
+        cx.api()
+            .post(path, &Value::Null)
+            .fails(400, &["nintendo64", "unknown operating system or architecture"]);
+    }
+    let import = "/images/create?fromSrc=-&repo=x&platform=";
+    cx.api()
+        .post(&format!("{import}%2F"), &Value::Null)
+        .fails(400, &["is an invalid OS component"]);
+    cx.api()
+        .post(&format!("{import}macos"), &Value::Null)
+        .fails(400, &["operating system is not supported"]);
+}
+
+fn a_network_s_name_may_be_anything(cx: &Cx<'_>) {
+    for name in [cx.name("my net"), cx.name("é@1"), cx.name("x/y")] {
+        let id = cx.docker(&["network", "create", &name]).ok().to_owned();
+        cx.busybox(&["--network", &name], &["true"]);
+        assert_eq!(cx.docker(&["network", "inspect", "-f", "{{.Name}}", &id]).ok(), name);
+        cx.docker(&["network", "rm", &name]).ok();
+    }
+    let long = "x".repeat(256);
+    if cx.is_gantry() {
+        cx.docker(&["network", "create", &long]).fails_with(1, &["more than 255 bytes"]);
+    }
 }

@@ -45,6 +45,7 @@ mod logs;
 mod metrics;
 mod mounts;
 mod names;
+mod neighbours;
 mod network_plugins;
 mod network_ports;
 mod networks;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         sdk_testcontainers::CASES,
         clients::CASES,
         docker_manners::CASES,
+        neighbours::CASES,
         security::CASES,
         userns::CASES,
         authorization::CASES,
