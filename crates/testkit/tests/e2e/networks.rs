@@ -270,7 +270,9 @@ fn what_cannot_be_is_refused(cx: &Cx<'_>) {
     create(json!({"Name": "bridge"})).fails(403, &["predefined"]);
     create(json!({"Name": cx.name("x"), "Driver": "nope"})).fails(404, &["nope"]);
     create(json!({"Name": cx.name("x"), "Driver": "host"})).fails(403, &["host"]);
-    create(json!({"Name": "not/good"})).fails(400, &["not/good"]);
+    if cx.is_gantry() {
+        create(json!({"Name": "not\ngood"})).fails(400, &["control characters"]);
+    }
     for (config, word) in [
         (json!({"Subnet": "10.300.0.0/16"}), "10.300.0.0/16"),
         (json!({"Subnet": "10.107.0.1/16"}), "10.107.0.0/16"),
