@@ -39,6 +39,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod live_restore;
+mod load;
 mod log_drivers;
 mod log_plugins;
 mod logs;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         attacks_api::CASES,
         attacks_network::CASES,
         races::CASES,
+        load::CASES,
         cli_20_10::CASES,
         compose::CASES,
         gantry_compose::CASES,
