@@ -157,7 +157,7 @@ fn a_life_by_the_command_line(cx: &Cx<'_>) {
     assert_eq!(rig.run(&["exec", "ID", "sh", "-c", "cat /proc/1/comm; exit 5"]).code(5), "sh");
     rig.run(&["exec", "ID", "no-such"]).fails_with(1, &["executable file not found in $PATH"]);
     let pids = rig.run(&["ps", "--format", "json", "ID"]).json();
-    assert!(pids.as_array().unwrap().iter().any(|p| p.to_string() == pid), "{pids}");
+    assert!(pids.as_array().unwrap().iter().any(|p| *p == pid.parse::<u64>().unwrap()), "{pids}");
     assert!(rig.run(&["ps", "ID"]).ok().contains("trap 'exit 4'"));
     rig.run(&["pause", "ID"]).ok();
     assert_eq!(rig.status(), "paused");
