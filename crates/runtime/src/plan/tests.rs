@@ -281,7 +281,7 @@ fn nothing_may_cover_proc_or_sys() {
         invalid mount: destination can't be '/'
         "/proc" cannot be mounted because it is not of type proc
         invalid mount: source path "relative" must be absolute
-        unsupported type "ext4" of mount "/x"
+        /x set 0x0 clear 0x0 deep 0x0 prop 0x0
     "#]]
     .assert_eq(&(of.join("\n") + "\n"));
 }
