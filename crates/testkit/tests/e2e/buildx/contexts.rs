@@ -50,8 +50,10 @@ fn a_repository_is_a_context(cx: &Cx<'_>) {
     git(&repo, &["add", "."]);
     git(&repo, &["commit", "-q", "-m", "first"]);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut daemon = Command::new("git");
-    daemon.args(["daemon", "--export-all", "--listen=127.0.0.1", "--reuseaddr"]);
+    // `git daemon` would be a second process, which outlives the first.
+    let programs = command::run(Command::new("git").arg("--exec-path"), b"").ok().to_owned();
+    let mut daemon = Command::new(Path::new(&programs).join("git-daemon"));
+    daemon.args(["--export-all", "--listen=127.0.0.1", "--reuseaddr"]);
     daemon
         .arg(format!("--port={port}"))
         .arg(format!("--base-path={}", cx.dir().join("served").display()));
