@@ -336,11 +336,11 @@ fn namespaces(list: &[model::Namespace]) -> Result<spec::Namespaces> {
     if mount { Ok(spaces) } else { Err(Error::invalid("a container needs a mount namespace")) }
 }
 
-/// Relative ones, and none, are below the root of the hierarchy.
+/// Relative ones, and none, are below the root of the hierarchy, without a folder of ours that nobody would remove.
 fn group(id: &str, asked: Option<&Path>) -> PathBuf {
     match asked.filter(|p| !p.as_os_str().is_empty()) {
         Some(path) => Path::new("/").join(path),
-        None => Path::new("/gantry-shim").join(id),
+        None => Path::new("/").join(id),
     }
 }
 
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(spec.namespaces.pid, spec::Namespace::New);
         assert_eq!(spec.namespaces.net, spec::Namespace::Path("/run/netns/a".into()));
         assert_eq!(spec.namespaces.ipc, spec::Namespace::Host);
-        assert_eq!(spec.cgroup.as_ref().unwrap().path, Path::new("/gantry-shim/one"));
+        assert_eq!(spec.cgroup.as_ref().unwrap().path, Path::new("/one"));
         assert_eq!(spec.devices.len(), defaults::DEVICES.len());
         let rules = spec.cgroup.unwrap().resources["devices"].as_array().unwrap().len();
         assert!(rules > 5, "the usual devices can be used");

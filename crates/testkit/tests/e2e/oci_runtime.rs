@@ -119,7 +119,7 @@ impl<'c, 'd> Rig<'c, 'd> {
             .collect();
         assert!(left.is_empty(), "{left:?}");
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let group = hierarchy.path().join("gantry-shim").join(&self.id);
+            let group = hierarchy.path().join(&self.id);
             assert!(!group.exists(), "{}", group.display());
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -338,6 +338,8 @@ fn podman_uses_it(cx: &Cx<'_>) {
         skip("podman is not installed");
     }
     let (root, run) = (cx.dir().join("podman"), cx.dir().join("run"));
+    let parents = podmans_groups();
+    let others = parents.iter().any(|group| group.exists());
     let podman = |args: &[&str]| {
         let mut command = Command::new("/usr/bin/podman");
         command.arg("--root").arg(&root).arg("--runroot").arg(&run).arg("--runtime").arg(shim());
@@ -380,4 +382,28 @@ fn podman_uses_it(cx: &Cx<'_>) {
         [&head[..], &["--rm", "--tmpfs", "/bin:exec", "box", "sh", "-c", "echo copied"]].concat();
     assert_eq!(podman(&copied).ok(), "copied");
     podman(&["rmi", "-f", "box"]).ok();
+    // It leaves the folder of its groups to the next container.
+    if !others {
+        cx.until("podman's control groups are gone", || {
+            parents.iter().for_each(|group| remove_groups(group));
+            parents.iter().all(|group| !group.exists()).then_some(())
+        });
+    }
+}
+
+/// The control groups that podman puts its own into, in every hierarchy.
+fn podmans_groups() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
+    hierarchies.chain([root.to_owned()]).map(|folder| folder.join("libpod_parent")).collect()
+}
+
+/// Removes a control group with those below it, if they are empty.
+fn remove_groups(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    _ = std::fs::remove_dir(group);
 }
