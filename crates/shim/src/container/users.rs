@@ -265,7 +265,7 @@ fn mapped(path: &Path, space: &File) -> Step<OwnedFd> {
 pub(super) fn map(tree: &OwnedFd, space: &File, what: impl Fn() -> String) -> Step {
     match mount::set_idmap(tree, space) {
         Err(e) if e.raw_os_error() == Some(EINVAL) => Err(StartError::setup(format!(
-            "{}: its file system cannot map owners (hint: keep it on ext4, xfs, btrfs or tmpfs, or run with --userns=host)",
+            "{}: its file system cannot map owners (hint: keep it on ext4, xfs or btrfs, or run with --userns=host)",
             what()
         ))),
         done => done.tried(what),
