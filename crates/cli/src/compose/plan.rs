@@ -16,34 +16,8 @@ const FLAGS: &[Flag] = &[
         Kind::Bool,
         "Recreate dependent containers. Incompatible with --no-recreate.",
     ),
-    flag("build", Kind::Bool, "Build images before starting containers"),
     flag("detailed-exit-code", Kind::Bool, "End with 2 when something would change"),
-    flag(
-        "force-recreate",
-        Kind::Bool,
-        "Recreate containers even if their configuration and image haven't changed",
-    ),
     flag("format", Kind::Text, "Format the output. Values: [text | json]"),
-    flag(
-        "no-recreate",
-        Kind::Bool,
-        "If containers already exist, don't recreate them. Incompatible with --force-recreate.",
-    ),
-    flag(
-        "pull",
-        Kind::Text,
-        "Pull image before running (\"always\"|\"missing\"|\"never\"|\"build\")",
-    ),
-    flag(
-        "remove-orphans",
-        Kind::Bool,
-        "Remove containers for services not defined in the Compose file",
-    ),
-    flag(
-        "scale",
-        Kind::List,
-        "Scale SERVICE to NUM instances. Overrides the `scale` setting in the Compose file if present.",
-    ),
 ];
 
 pub(super) const PLAN: Sub = Sub {
@@ -52,7 +26,7 @@ pub(super) const PLAN: Sub = Sub {
     about: "Tell what `up` would change and why, and change nothing",
     words: Words::Anywhere,
     count: ANY,
-    flags: &[FLAGS],
+    flags: &[super::up::WISHES, FLAGS],
     run,
 };
 

@@ -18,14 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-const MAKING: &[Flag] = &[
+/// What decides which containers are to be made, for `plan` too.
+pub(super) const WISHES: &[Flag] = &[
     flag("build", Kind::Bool, "Build images before starting containers"),
     flag(
         "force-recreate",
         Kind::Bool,
         "Recreate containers even if their configuration and image haven't changed",
     ),
-    flag("no-build", Kind::Bool, "Don't build an image, even if it's policy"),
     flag(
         "no-recreate",
         Kind::Bool,
@@ -36,7 +36,6 @@ const MAKING: &[Flag] = &[
         Kind::Text,
         "Pull image before running (\"always\"|\"missing\"|\"never\"|\"build\")",
     ),
-    flag("quiet-pull", Kind::Bool, "Pull without printing progress information"),
     flag(
         "remove-orphans",
         Kind::Bool,
@@ -47,6 +46,11 @@ const MAKING: &[Flag] = &[
         Kind::List,
         "Scale SERVICE to NUM instances. Overrides the `scale` setting in the Compose file if present.",
     ),
+];
+
+const MAKING: &[Flag] = &[
+    flag("no-build", Kind::Bool, "Don't build an image, even if it's policy"),
+    flag("quiet-pull", Kind::Bool, "Pull without printing progress information"),
     short(
         'y',
         "yes",
@@ -120,7 +124,7 @@ pub(super) const UP: Sub = Sub {
     about: "Create and start containers",
     words: Words::Anywhere,
     count: ANY,
-    flags: &[MAKING, UP_FLAGS],
+    flags: &[WISHES, MAKING, UP_FLAGS],
     run: up,
 };
 
@@ -130,7 +134,7 @@ pub(super) const CREATE: Sub = Sub {
     about: "Creates containers for a service",
     words: Words::Anywhere,
     count: ANY,
-    flags: &[MAKING],
+    flags: &[WISHES, MAKING],
     run: create,
 };
 
