@@ -156,9 +156,12 @@ impl Shim {
         });
         match call(&mut stream, request).await.map_err(|e| lost("talk to", &e.chain()))? {
             Reply::Spawned(spawned) => {
-                let process = sys::process::open(spawned.shim).ok();
-                let launch = (launch.dir.to_owned(), Mutex::new(Some(stream)));
-                Ok((Self { dir: launch.0, launch: launch.1, process }, spawned))
+                let shim = Self {
+                    dir: launch.dir.to_owned(),
+                    launch: Mutex::new(Some(stream)),
+                    process: sys::process::open(spawned.shim).ok(),
+                };
+                Ok((shim, spawned))
             }
             Reply::Failed(err) => Err(err),
             other => Err(StartError::setup(unexpected(&other).chain())),

@@ -4,7 +4,6 @@
 //! out; depth and size are bounded by the tmpfs and [`DEPTH`].
 
 use super::{Step, Tried};
-use runtime::shim::StartError;
 use rustix::{
     fs::{self as files, AtFlags, FileType, Mode, OFlags},
     io::Errno,
@@ -74,8 +73,8 @@ fn own(fd: &OwnedFd, stat: &files::Stat) -> Result<(), Errno> {
 }
 
 /// Takes the word out of a mount's options; whether it was there.
-pub(super) fn asked(options: &mut Vec<(String, Option<String>)>) -> Result<bool, StartError> {
+pub(super) fn asked(options: &mut Vec<(String, Option<String>)>) -> bool {
     let before = options.len();
     options.retain(|(key, _)| key != "tmpcopyup");
-    Ok(options.len() != before)
+    options.len() != before
 }

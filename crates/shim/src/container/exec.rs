@@ -83,7 +83,7 @@ impl Joining<'_> {
         stdio.give(outside(who.uid, maps))?;
         stdio.install()?;
         if maps.is_some() {
-            users::set_limits(process)?;
+            identity::set_limits(process)?;
             kernel::join(first, ns::USER).tried(|| "error joining user namespace".into())?;
         }
         let entered = cwd::enter(&root, &process.cwd)?;

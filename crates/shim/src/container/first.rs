@@ -209,7 +209,7 @@ fn run(
     stdio.install()?;
     let root = match space {
         Some(space) => {
-            users::set_limits(process)?;
+            identity::set_limits(process)?;
             drop(root);
             space.enter()?
         }

@@ -57,13 +57,20 @@ pub(crate) struct Confinement {
     program: Option<Vec<seccomp::Instruction>>,
 }
 
+/// Sets the limits. Inside a user namespace none can be raised, so they are set before it is entered; to set them there
+/// again changes nothing.
+pub(super) fn set_limits(process: &Process) -> Step {
+    for limit in &process.rlimits {
+        kernel::set_rlimit(limit.resource, limit.soft, limit.hard)
+            .tried(|| format!("error setting rlimit {}", limit.resource))?;
+    }
+    Ok(())
+}
+
 impl Confinement {
     /// Becomes the user, with no more capabilities than `seal` needs.
     pub(crate) fn enter(process: &Process, filter: Option<&[u8]>, who: &Identity) -> Step<Self> {
-        for limit in &process.rlimits {
-            kernel::set_rlimit(limit.resource, limit.soft, limit.hard)
-                .tried(|| format!("error setting rlimit {}", limit.resource))?;
-        }
+        set_limits(process)?;
         caps::bound(process.capabilities).tried(|| "unable to apply bounding set".into())?;
         kernel::set_keep_caps().tried(|| "unable to set keep caps".into())?;
         kernel::set_identity(who.uid, who.gid, &who.groups)

@@ -238,7 +238,7 @@ fn attach_one(
             if let Some(maps) = maps {
                 users::map_options(&mut options, maps);
             }
-            let copied = fs == "tmpfs" && copyup::asked(&mut options)?;
+            let copied = fs == "tmpfs" && copyup::asked(&mut options);
             let covered = match copied {
                 true => Some(root.open_with(&mount.target, OFlags::RDONLY, 0).tried(what)?),
                 false => None,

@@ -16,7 +16,7 @@ use super::{
     sync::{Message, Sync},
 };
 use runtime::{
-    plan::{Plan, Process},
+    plan::Plan,
     shim::StartError,
     spec::{Maps, Namespace, UserNamespace},
 };
@@ -157,15 +157,6 @@ pub(super) fn give_to_root(tree: &OwnedFd, maps: &Maps) -> rustix::io::Result<()
     let user = maps.user_outside(0).map(rustix::fs::Uid::from_raw);
     let group = maps.group_outside(0).map(rustix::fs::Gid::from_raw);
     rustix::fs::chownat(tree, "", user, group, rustix::fs::AtFlags::EMPTY_PATH)
-}
-
-/// Sets the limits that cannot be raised any more inside; to set them there again changes nothing.
-pub(super) fn set_limits(process: &Process) -> Step {
-    for limit in &process.rlimits {
-        kernel::set_rlimit(limit.resource, limit.soft, limit.hard)
-            .tried(|| format!("error setting rlimit {}", limit.resource))?;
-    }
-    Ok(())
 }
 
 /// An overlay of mapped folders, attached nowhere. `place` is any folder of the host.
