@@ -62,6 +62,9 @@ pub fn normalise(value: &mut Value) {
             let old = std::mem::take(map);
             for (key, mut value) in old {
                 normalise(&mut value);
+                if let ("Binds" | "Mounts", Value::Array(list)) = (key.as_str(), &mut value) {
+                    list.sort_by_cached_key(place);
+                }
                 if is_time_key(&key) && value.is_number() {
                     value = Value::String("<time>".into());
                 }
@@ -72,6 +75,12 @@ pub fn normalise(value: &mut Value) {
         Value::String(text) => *text = normal_text(text),
         _ => {}
     }
+}
+
+/// The place of a mount. dockerd and its command line hold mounts in maps, so their order says nothing.
+fn place(mount: &Value) -> String {
+    let text = mount["Destination"].as_str().map(str::to_owned);
+    text.unwrap_or_else(|| mount.to_string())
 }
 
 fn is_time_key(key: &str) -> bool {

@@ -22,6 +22,9 @@ pub enum Version {
 pub struct Hierarchy {
     pub(super) version: Version,
     pub(super) mounts: Vec<Mount>,
+    /// Trees that limit nothing here, where other runtimes make groups of the same path all the same and
+    /// leave the parent.
+    pub(super) others: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ impl Hierarchy {
 
     pub(super) fn from_mountinfo(text: &str) -> Option<Self> {
         let mut v1: Vec<Mount> = Vec::new();
+        let mut others = Vec::new();
         let mut v2 = None;
         for line in text.lines() {
             let Some((front, back)) = line.split_once(" - ") else { continue };
@@ -109,8 +113,10 @@ impl Hierarchy {
                         .collect();
                     // A tree mounted twice is used once.
                     let known = v1.iter().any(|m| m.controllers == controllers);
-                    if !controllers.is_empty() && !known {
-                        v1.push(Mount { folder, controllers });
+                    match controllers.is_empty() {
+                        true => others.push(folder),
+                        false if known => {}
+                        false => v1.push(Mount { folder, controllers }),
                     }
                 }
                 Some("cgroup2") if v2.is_none() => v2 = Some(folder),
@@ -119,7 +125,8 @@ impl Hierarchy {
         }
         let holds = |name: &str| v1.iter().any(|m| m.controllers.iter().any(|c| c == name));
         if holds("memory") || holds("pids") || holds("cpu") {
-            return Some(Self { version: Version::V1, mounts: v1 });
+            others.extend(v2);
+            return Some(Self { version: Version::V1, mounts: v1, others });
         }
         v2.map(Self::v2_at)
     }
@@ -127,7 +134,11 @@ impl Hierarchy {
     pub(super) fn v2_at(folder: PathBuf) -> Self {
         let controllers = files::read(&folder, "cgroup.controllers").unwrap_or_default();
         let controllers = controllers.split_ascii_whitespace().map(str::to_owned).collect();
-        Self { version: Version::V2, mounts: vec![Mount { folder, controllers }] }
+        Self {
+            version: Version::V2,
+            mounts: vec![Mount { folder, controllers }],
+            others: Vec::new(),
+        }
     }
 
     /// The version in use.
@@ -211,7 +222,7 @@ impl Hierarchy {
     /// # Errors
     /// When a folder can be neither removed nor is in use.
     pub fn remove_parent(&self, path: &str) -> Result<()> {
-        for folder in self.folders(&relative(path)?) {
+        for folder in self.all_folders(&relative(path)?) {
             match fs::remove_dir(&folder) {
                 Ok(()) => {}
                 Err(e)
@@ -233,6 +244,12 @@ impl Hierarchy {
 
     pub(super) fn folders(&self, path: &Path) -> Vec<PathBuf> {
         self.mounts.iter().map(|m| m.folder.join(path)).collect()
+    }
+
+    /// Those of trees used by other runtimes alone, too.
+    pub(super) fn all_folders(&self, path: &Path) -> Vec<PathBuf> {
+        let others = self.others.iter().map(|m| m.join(path));
+        self.mounts.iter().map(|m| m.folder.join(path)).chain(others).collect()
     }
 }
 

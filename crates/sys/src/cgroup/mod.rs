@@ -275,7 +275,7 @@ impl Cgroup {
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(2);
         let mut first = None;
-        for folder in self.folders() {
+        for folder in self.hierarchy.all_folders(&self.path) {
             if let Err(err) = remove_tree(&folder, deadline) {
                 first.get_or_insert(err);
             }

@@ -21,6 +21,10 @@ fn trees_are_found_in_mountinfo() {
         ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/mem ory", "/sys/fs/cgroup/systemd"]
     );
     assert_eq!(found.mount("cpuacct"), found.mount("cpu"));
+    assert_eq!(
+        found.others,
+        [Path::new("/sys/fs/cgroup/perf_event"), Path::new("/sys/fs/cgroup/unified")]
+    );
     assert!(found.mount("pids").is_none());
     let pure = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
     assert_eq!(Hierarchy::from_mountinfo(pure).unwrap().version(), Version::V2);
