@@ -58,6 +58,15 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into(), variant: variant.into() }
     }
 
+    /// As containerd and BuildKit write it: without the one variant that arm64 has.
+    #[must_use]
+    pub fn short(mut self) -> Self {
+        if (self.architecture.as_str(), self.variant.as_str()) == ("arm64", "v8") {
+            self.variant.clear();
+        }
+        self
+    }
+
     /// Whether an image of `self` runs where `wanted` is asked for (an absent variant matches any).
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.os == wanted.os

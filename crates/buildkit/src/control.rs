@@ -45,7 +45,7 @@ impl Drop for Running {
 
 /// Platforms that images may be built for: this machine's.
 fn platforms() -> Vec<pb::Platform> {
-    let mut all = vec![proto::platform(&Platform::host())];
+    let mut all = vec![proto::platform(&Platform::host().short())];
     for (name, architecture, variant) in capabilities::EMULATORS {
         if capabilities::emulates(name) {
             let variant = (*variant).to_owned();

@@ -22,6 +22,40 @@ pub fn export_tree(root: &Root, out: &mut dyn Write) -> Result<()> {
     pack::end(&mut sink)
 }
 
+/// Something in an archive with others.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'p> {
+    /// All below a root, in a folder of this name; not in one when it is empty.
+    Tree(&'p OsStr, &'p Root),
+    /// A file of root's, and what is in it.
+    File(&'p OsStr, &'p [u8]),
+}
+
+/// Writes several things as one tar.
+///
+/// # Errors
+/// Of the disk and of `out`.
+pub fn export_parts(parts: &[Part<'_>], out: &mut dyn Write) -> Result<()> {
+    let mut sink = Stream(out);
+    for part in parts {
+        match part {
+            Part::Tree(name, root) => {
+                let dir = root.dir().map_err(|e| io("cannot read the tree", e))?;
+                let prefix = match name.as_bytes() {
+                    b"" => Vec::new(),
+                    name => {
+                        pack::pack_folder(&dir, name, None, &mut sink)?;
+                        [name, b"/"].concat()
+                    }
+                };
+                pack::pack(&dir, &prefix, Tree::Plain, None, &mut sink)?;
+            }
+            Part::File(name, content) => pack::pack_bytes(name.as_bytes(), content, &mut sink)?,
+        }
+    }
+    pack::end(&mut sink)
+}
+
 /// Writes what is at `path`, a folder with all in it, as a tar whose first entry is `name` (`/` puts a slash before
 /// all names). A symlink at `path` is written as such. `maps` are those of the container whose tree it is, when it
 /// is seen as the host sees it: the tar has the owners as they are inside. What the kernel makes up (`/proc` and its kin) is left out.
@@ -82,6 +116,18 @@ mod tests {
         assert_eq!(names("a/s", "s"), ["s"]);
         let none = export_path(&view, Path::new("/no"), OsStr::new("no"), None, &mut Vec::new());
         assert_eq!(none.unwrap_err().kind(), base::Kind::NotFound);
+        let mut several = Vec::new();
+        let name = OsStr::new("x");
+        let parts =
+            [Part::Tree(name, &view), Part::Tree(OsStr::new(""), &view), Part::File(name, b"1")];
+        export_parts(&parts, &mut several).unwrap();
+        let file = host.dir.path().join("several.tar");
+        std::fs::write(&file, several).unwrap();
+        let list = gnu_tar(host.dir.path(), &["-tf", file.to_str().unwrap()]);
+        let list = String::from_utf8(list).unwrap();
+        for want in ["x/", "x/a/b/f", "a/b/g", "x"] {
+            assert_eq!(list.lines().filter(|l| *l == want).count(), 1, "{want}: {list}");
+        }
         let mut whole = Vec::new();
         export_tree(&view, &mut whole).unwrap();
         assert_eq!(host.layer(&[], &whole), base::Digest::sha256(&whole));

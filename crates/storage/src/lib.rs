@@ -20,6 +20,7 @@ mod extract;
 mod folders;
 mod layers;
 mod pack;
+mod pipe;
 mod place;
 mod snapshots;
 mod tar;
@@ -31,10 +32,12 @@ mod walk;
 #[cfg(test)]
 mod testing;
 
-pub use export::{export_path, export_tree};
+pub use export::{Part, export_parts, export_path, export_tree};
 pub use extract::{Manner, extract_beside, extract_into};
 pub use layers::{Applied, Layers, Limits};
+pub use pipe::through;
 pub use snapshots::{Active, Change, ChangeKind, Commit, Snapshots};
+pub use tar::times::{Times, retime};
 pub use trash::Trash;
 pub use usage::Usage;
 pub use volumes::{Device, Volumes, fill_empty};

@@ -270,6 +270,29 @@ pub(crate) fn pack_folder(
         .head(&entry)
 }
 
+/// A file of root's that is on no disk; nothing says when it was made.
+pub(crate) fn pack_bytes(name: &[u8], content: &[u8], sink: &mut dyn Sink) -> Result<()> {
+    let head = writer::head(&Entry {
+        kind: EntryKind::File,
+        name: name.to_vec(),
+        link: Vec::new(),
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        mtime: root::Time { seconds: 0, nanos: 0 },
+        size: content.len() as u64,
+        sparse: None,
+        xattrs: Vec::new(),
+    });
+    if let Some((block, records)) = &head.extended {
+        sink.header(block)?;
+        sink.bytes(records)?;
+    }
+    sink.header(&head.block.0)?;
+    sink.bytes(content)?;
+    sink.bytes(&[0; BLOCK][..padding(content.len() as u64)])
+}
+
 /// Whether a folder's file system is the kernel's own account of something, not anybody's files.
 fn is_made_up(dir: &Dir) -> bool {
     const CGROUP: i64 = 0x27_e0eb;

@@ -23,6 +23,8 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) const STATEMENT: &str = "application/vnd.in-toto+json";
 /// Annotation that says what a statement is about.
 pub(crate) const PREDICATE: &str = "in-toto.io/predicate-type";
+/// The kind of what says what is in a result.
+const SPDX: &str = "https://spdx.dev/Document";
 /// What the built-in generator calls itself.
 const TOOL: &str = concat!("gantry-", env!("CARGO_PKG_VERSION"));
 
@@ -106,6 +108,14 @@ impl Request {
     }
 }
 
+impl Request {
+    /// What of it goes beside files, which have no place for what nobody asked for.
+    pub(crate) fn in_files(&self) -> Self {
+        let provenance = self.provenance.clone().filter(|p| !p.inline_only);
+        Self { provenance, sbom: self.sbom }
+    }
+}
+
 /// What a source turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Material {
@@ -128,6 +138,14 @@ pub(crate) struct Predicate {
 }
 
 impl Predicate {
+    /// What a file with it is called: name and ending.
+    pub(crate) fn file(&self) -> (&'static str, &'static str) {
+        match self.kind {
+            SPDX => ("sbom", ".spdx.json"),
+            _ => ("provenance", ".json"),
+        }
+    }
+
     /// As a statement about `subjects`.
     pub(crate) fn statement(&self, subjects: &[(String, Digest)]) -> Vec<u8> {
         let subjects: Vec<Value> = subjects
@@ -165,7 +183,7 @@ pub(crate) async fn predicates(
         let task = job.progress.task(&format!("[{shown}] generating sbom"), None);
         let found = inventory(job, product).await;
         task.end(&found);
-        all.push(Predicate { kind: "https://spdx.dev/Document", value: found? });
+        all.push(Predicate { kind: SPDX, value: found? });
     }
     if let Some(wanted) = &request.provenance {
         all.push(provenance::predicate(job, product, wanted)?);
@@ -206,12 +224,7 @@ pub(crate) fn image_purl(kind: &'static str, name: &str, platform: Option<&Platf
         qualifiers.push(("digest", digest.to_string()));
     }
     if let Some(platform) = platform {
-        let mut platform = platform.clone();
-        if (platform.architecture.as_str(), platform.variant.as_str()) == ("arm64", "v8") {
-            // The one variant there is goes without saying.
-            platform.variant.clear();
-        }
-        qualifiers.push(("platform", platform.to_string()));
+        qualifiers.push(("platform", platform.clone().short().to_string()));
     }
     let tag = match (reference.tag(), reference.digest()) {
         (Some(tag), _) => tag,

@@ -1,12 +1,12 @@
 //! Images as archives that the client writes to its disk: `-o type=docker`, `-o type=oci`.
 
 use super::{
-    Product, image,
-    local::Sending,
+    Epoch, Product, by_digest, image,
     release::{self, Plan},
+    sending::Sending,
     store::names,
 };
-use crate::{job::Job, progress::Task};
+use crate::{cache, job::Job, progress::Task};
 use base::{Error, Reference, Result};
 use image::{
     archive::SavedImage,
@@ -27,7 +27,7 @@ pub(super) async fn archive(
     kind: &str,
     attrs: &BTreeMap<String, String>,
     index: usize,
-    epoch: Option<i64>,
+    times: Epoch,
 ) -> Result<HashMap<String, String>> {
     if kind == "docker" && products.len() > 1 {
         return Err(Error::invalid(
@@ -35,7 +35,7 @@ pub(super) async fn archive(
         ));
     }
     let task = job.progress.task(&format!("exporting to {kind} image format"), None);
-    let done = sent(job, products, kind, attrs, index, epoch, &task).await;
+    let done = sent(job, products, kind, attrs, index, times, &task).await;
     if done.is_ok() {
         task.item("sending tarball", 0, 0, true);
     }
@@ -49,7 +49,7 @@ async fn sent(
     kind: &str,
     attrs: &BTreeMap<String, String>,
     index: usize,
-    epoch: Option<i64>,
+    times: Epoch,
     task: &Task,
 ) -> Result<HashMap<String, String>> {
     let names = names(attrs)?;
@@ -59,11 +59,17 @@ async fn sent(
         told.insert("image.name".to_owned(), all.join(","));
     }
     let plan = Plan::read(attrs, &job.attest, kind == "oci")?;
-    if kind == "oci" && plan.is_needed(products) {
-        let made = release::make(job, products, &plan.in_oci(), &names, epoch, task).await?;
+    let map = attrs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let folder = !cache::on(&map, "tar")?.unwrap_or(true);
+    if folder || (kind == "oci" && plan.is_needed(products)) {
+        let made = release::make(job, products, &plan.in_oci(), &names, times, task).await?;
         super::store::tell(&mut told, &made.top);
         if let [one] = made.release.images.as_slice() {
             told.insert("containerimage.config.digest".into(), one.config.id().to_string());
+        }
+        if folder {
+            by_digest::into_client(job, &made.top, task).await?;
+            return Ok(told);
         }
         let listing = listing(&made.top, &names);
         let sending = Sending::open(job, index, &told).await?;
@@ -74,7 +80,7 @@ async fn sent(
     }
     let mut images = Vec::new();
     for product in products {
-        let (config, state) = image(job, product, epoch).await?;
+        let (config, state) = image(job, product, times).await?;
         let layers = match &state.image {
             Some(image) => job.host.image_layers(image)?,
             None => Vec::new(),

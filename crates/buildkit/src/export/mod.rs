@@ -5,9 +5,12 @@
 
 mod annotations;
 mod archive;
+mod by_digest;
 mod local;
 mod release;
+mod sending;
 mod store;
+mod tree;
 
 use crate::{
     attest, cache,
@@ -27,6 +30,8 @@ use std::{
 /// Where a front end tells what a result stands on.
 pub(crate) const BASE_NAME: &str = "gantry.base.name";
 pub(crate) const BASE_DIGEST: &str = "gantry.base.digest";
+/// Where front ends tell the config of what a result stands on.
+pub(crate) const BASE_CONFIG: &str = "containerimage.base.config";
 
 /// A result that is ready to go somewhere.
 #[derive(Clone, Debug)]
@@ -41,6 +46,17 @@ pub(crate) struct Product {
     pub(crate) definition: Option<pb::Definition>,
     /// What it stands on.
     pub(crate) base: Base,
+    /// How many of its layers are that image's.
+    pub(crate) base_layers: usize,
+}
+
+/// The time that stands for others in an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Epoch {
+    /// Seconds since 1970.
+    pub(crate) seconds: Option<i64>,
+    /// No file above the base image is later (`rewrite-timestamp`).
+    pub(crate) files: bool,
 }
 
 /// The image that a result stands on; empty where nothing is known.
@@ -66,13 +82,17 @@ pub(crate) async fn export(
     for (index, exporter) in exporters.iter().enumerate() {
         let attrs: BTreeMap<String, String> =
             exporter.attrs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let files = cache::on(&exporter.attrs, "rewrite-timestamp")
+            .map_err(|e| Arc::new(Failure::from(e)))?
+            .unwrap_or(false);
+        let times = Epoch { seconds: epoch, files };
         let done = match exporter.r#type.as_str() {
-            "moby" | "image" => store::store(job, &products, &attrs, epoch).await,
+            "moby" | "image" => store::store(job, &products, &attrs, times).await,
             "docker" | "oci" => {
-                archive::archive(job, &products, &exporter.r#type, &attrs, index, epoch).await
+                archive::archive(job, &products, &exporter.r#type, &attrs, index, times).await
             }
-            "tar" => local::tar(job, &products, index).await,
-            "local" => local::local(job, &products, &attrs, index).await,
+            "tar" => local::tar(job, &products, &attrs, index, epoch).await,
+            "local" => local::local(job, &products, &attrs, index, epoch).await,
             other => Err(Error::invalid(format!("exporter {other:?} could not be found"))),
         };
         told.extend(done.map_err(|e| Arc::new(Failure::from(e)))?);
@@ -126,7 +146,10 @@ async fn products(job: &Arc<Job>, outcome: &Outcome) -> Result<Vec<Product>, Arc
         let base = Base { name: text(BASE_NAME, &name), digest: text(BASE_DIGEST, &name) };
         let config = known("containerimage.config", &name);
         let definition = reference.definition.clone();
-        products.push(Product { config, name, out, definition, base });
+        let base_layers = known(BASE_CONFIG, &name)
+            .and_then(|json| serde_json::from_slice::<ImageConfig>(&json).ok())
+            .map_or(0, |config| config.rootfs.diff_ids.len());
+        products.push(Product { config, name, out, definition, base, base_layers });
     }
     Ok(products)
 }
@@ -138,15 +161,16 @@ async fn products(job: &Arc<Job>, outcome: &Outcome) -> Result<Vec<Product>, Arc
 pub(crate) async fn image(
     job: &Arc<Job>,
     product: &Product,
-    epoch: Option<i64>,
+    times: Epoch,
 ) -> Result<(ConfigBlob, State)> {
-    let state = match &product.out {
+    let epoch = times.seconds;
+    let mut state = match &product.out {
         None => State::scratch(),
         Some(Out::State(state)) => state.clone(),
         Some(Out::Folder(folder)) => layered(job, folder).await?,
     };
     let platform = match product.name.as_str() {
-        "" => Platform::host(),
+        "" => Platform::host().short(),
         name => name.parse()?,
     };
     let mut config = match &product.config {
@@ -165,6 +189,16 @@ pub(crate) async fn image(
         && let Some(records) = cache::inline(job, &layers, epoch)?
     {
         config.rest.insert(cache::INLINE.into(), records.into());
+    }
+    // The cache above names the layers by where they are, which stays.
+    let mut layers = layers;
+    if let (Some(image), Some(epoch), true) = (&state.image, epoch, times.files) {
+        let changed = job.host.retimed(image, product.base_layers, epoch).await?;
+        state = State::of(&changed);
+        layers = match &state.image {
+            Some(image) => job.host.image_layers(image)?,
+            None => Vec::new(),
+        };
     }
     config.rootfs.kind = "layers".into();
     config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();

@@ -3,7 +3,7 @@
 //!
 //! Source: BuildKit `exporter/containerimage/writer.go` for the shape of attestations in an index.
 
-use super::{Product, annotations::Annotations, image};
+use super::{Epoch, Product, annotations::Annotations, image};
 use crate::{
     attest::{self, PREDICATE, Predicate, STATEMENT},
     cache,
@@ -95,7 +95,7 @@ pub(super) async fn make(
     products: &[Product],
     plan: &Plan,
     names: &[Reference],
-    epoch: Option<i64>,
+    times: Epoch,
     task: &Task,
 ) -> Result<Made> {
     let mut blobs = BTreeSet::new();
@@ -106,7 +106,7 @@ pub(super) async fn make(
     let mut small = Vec::new();
     task.item("exporting layers", 0, 0, false);
     for product in products {
-        let (image, mut entry) = one(job, product, plan, epoch, &mut blobs).await?;
+        let (image, mut entry) = one(job, product, plan, times, &mut blobs).await?;
         let platform = image.config.config().platform();
         if products.len() > 1 || plan.attest || !product.name.is_empty() {
             entry.platform = Some(platform.clone());
@@ -174,10 +174,10 @@ async fn one(
     job: &Arc<Job>,
     product: &Product,
     plan: &Plan,
-    epoch: Option<i64>,
+    times: Epoch,
     blobs: &mut BTreeSet<Digest>,
 ) -> Result<(ReleaseImage, Descriptor)> {
-    let (config, state) = image(job, product, epoch).await?;
+    let (config, state) = image(job, product, times).await?;
     let layers = match &state.image {
         Some(image) => job.host.image_layers(image)?,
         None => Vec::new(),

@@ -1,7 +1,7 @@
 //! Images into the engine's own store, with names, and from there to registries.
 
 use super::{
-    Product, image,
+    Epoch, Product, by_digest, image,
     release::{self, Plan},
 };
 use crate::{job::Job, progress::Task, solve::source::authorise};
@@ -14,18 +14,21 @@ use std::{
     sync::Arc,
 };
 
-/// The names in an exporter's `name`.
+/// The names in an exporter's `name`; without a tag they mean the latest.
 ///
 /// # Errors
-/// `Invalid` for a malformed one, or one with a digest.
+/// `Invalid` for a malformed one.
 pub(super) fn names(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
+    Ok(written(attrs)?.into_iter().map(|name| name.or_latest()).collect())
+}
+
+fn written(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
     let list = attrs.get("name").map_or("", String::as_str);
     let mut names = Vec::new();
     for text in list.split(',').map(str::trim).filter(|n| !n.is_empty() && *n != "*") {
         let reference: Reference = text
             .parse()
             .map_err(|e: Error| Error::invalid(format!("failed to parse {text}")).caused_by(e))?;
-        let reference = reference.or_latest();
         if !names.contains(&reference) {
             names.push(reference);
         }
@@ -45,10 +48,10 @@ pub(super) async fn store(
     job: &Arc<Job>,
     products: &[Product],
     attrs: &BTreeMap<String, String>,
-    epoch: Option<i64>,
+    times: Epoch,
 ) -> Result<HashMap<String, String>> {
     let task = job.progress.task("exporting to image", None);
-    let done = stored(job, products, attrs, epoch, &task).await;
+    let done = stored(job, products, attrs, times, &task).await;
     task.end(&done);
     done
 }
@@ -57,21 +60,24 @@ async fn stored(
     job: &Arc<Job>,
     products: &[Product],
     attrs: &BTreeMap<String, String>,
-    epoch: Option<i64>,
+    times: Epoch,
     task: &Task,
 ) -> Result<HashMap<String, String>> {
-    let names = names(attrs)?;
     let push = on(attrs, "push");
     let plan = Plan::read(attrs, &job.attest, push)?;
     let mut told = HashMap::new();
+    if push && on(attrs, "push-by-digest") {
+        return untagged(job, products, &plan, attrs, times, task).await;
+    }
+    let names = names(attrs)?;
     if !names.is_empty() {
         let all: Vec<String> = names.iter().map(ToString::to_string).collect();
         told.insert("image.name".into(), all.join(","));
     }
     if plan.is_needed(products) {
-        released(job, products, &plan, &names, epoch, task, &mut told).await?;
+        released(job, products, &plan, &names, times, task, &mut told).await?;
     } else {
-        bare(job, products, &names, epoch, task, &mut told).await?;
+        bare(job, products, &names, times, task, &mut told).await?;
     }
     job.host.settle().await?;
     if push {
@@ -93,6 +99,29 @@ async fn stored(
     Ok(told)
 }
 
+/// Makes the result and pushes it without a tag; it gets no name here either.
+async fn untagged(
+    job: &Arc<Job>,
+    products: &[Product],
+    plan: &Plan,
+    attrs: &BTreeMap<String, String>,
+    times: Epoch,
+    task: &Task,
+) -> Result<HashMap<String, String>> {
+    let (names, mut told) = (written(attrs)?, HashMap::new());
+    if names.is_empty() {
+        return Err(Error::invalid("a push by digest needs the name of a repository"));
+    }
+    let all: Vec<String> = names.iter().map(ToString::to_string).collect();
+    told.insert("image.name".into(), all.join(","));
+    let top = released(job, products, plan, &[], times, task, &mut told).await?;
+    job.host.settle().await?;
+    for name in &names {
+        by_digest::push(job, &top, name, task).await?;
+    }
+    Ok(told)
+}
+
 /// Tells the client which manifest stands for the result.
 pub(super) fn tell(told: &mut HashMap<String, String>, top: &Descriptor) {
     use base64::Engine as _;
@@ -106,13 +135,13 @@ async fn bare(
     job: &Arc<Job>,
     products: &[Product],
     names: &[Reference],
-    epoch: Option<i64>,
+    times: Epoch,
     task: &Task,
     told: &mut HashMap<String, String>,
 ) -> Result<()> {
     task.item("exporting layers", 0, 0, true);
     for product in products {
-        let (config, state) = image(job, product, epoch).await?;
+        let (config, state) = image(job, product, times).await?;
         let id = config.id().clone();
         let what = format!("writing image {id}");
         task.item(&what, 0, 0, false);
@@ -131,18 +160,18 @@ async fn released(
     products: &[Product],
     plan: &Plan,
     names: &[Reference],
-    epoch: Option<i64>,
+    times: Epoch,
     task: &Task,
     told: &mut HashMap<String, String>,
-) -> Result<()> {
-    let made = release::make(job, products, plan, names, epoch, task).await?;
+) -> Result<Descriptor> {
+    let made = release::make(job, products, plan, names, times, task).await?;
     job.host.release(&made.release)?;
     named(names, task);
     tell(told, &made.top);
     if let [one] = made.release.images.as_slice() {
         told.insert("containerimage.config.digest".into(), one.config.id().to_string());
     }
-    Ok(())
+    Ok(made.top)
 }
 
 fn named(names: &[Reference], task: &Task) {

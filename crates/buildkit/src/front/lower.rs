@@ -51,8 +51,8 @@ pub(super) struct Lowering<'l> {
     pub(super) graph: Graph,
     /// Paths of the context that were asked for.
     pub(super) asked: BTreeSet<String>,
-    /// Variables that are used and not set: where, and what it may mean.
-    undefined: Vec<Warning>,
+    /// Variables that are used and not set, images of another platform: where, and what it may mean.
+    warnings: Vec<Warning>,
     now: Timestamp,
     info: pb::SourceInfo,
     stages: Vec<Option<Stage>>,
@@ -67,7 +67,7 @@ pub(super) struct Stage {
     pub(super) draft: Draft,
     pub(super) platform: Platform,
     pub(super) index: usize,
-    base: Option<String>,
+    below: Option<Below>,
     label: String,
     number: usize,
     total: usize,
@@ -79,10 +79,18 @@ pub(super) struct Lowered {
     pub(super) image: ImageConfig,
     /// Arguments that stages declared.
     pub(super) declared: BTreeSet<String>,
-    /// The whole name of the image that it stands on.
-    pub(super) base: Option<String>,
-    /// Variables that are used and not set.
-    pub(super) undefined: Vec<Warning>,
+    /// The image that it stands on.
+    pub(super) below: Option<Below>,
+    /// Variables that are used and not set, and images of another platform.
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// An image that a stage stands on.
+#[derive(Clone, Debug)]
+pub(super) struct Below {
+    /// Its whole name; none when it is in a layout of the client.
+    pub(super) name: Option<String>,
+    pub(super) config: Arc<ImageConfig>,
 }
 
 /// Where a stage starts.
@@ -118,7 +126,7 @@ impl<'l> Lowering<'l> {
             follow: Vec::new(),
             graph: Graph::of(info.clone()),
             asked: BTreeSet::new(),
-            undefined: Vec::new(),
+            warnings: Vec::new(),
             now,
             info: info.clone(),
             stages: file.stages.iter().map(|_| None).collect(),
@@ -160,7 +168,7 @@ impl<'l> Lowering<'l> {
                 let text = word(text).map_err(|cause| {
                     Error::invalid("failed to process arguments for platform").caused_by(cause)
                 })?;
-                text.parse().map_err(|cause: Error| {
+                text.parse().map(Platform::short).map_err(|cause: Error| {
                     Error::invalid(format!("failed to parse platform {text}")).caused_by(cause)
                 })?
             }
@@ -227,8 +235,8 @@ impl<'l> Lowering<'l> {
         image.docker_version = String::new();
         image.comment = String::new();
         let definition = stage.node.as_ref().map(|node| self.graph.definition(node));
-        let (base, undefined) = (stage.base, self.undefined);
-        Ok((Lowered { definition, image, declared, base, undefined }, self.asked))
+        let (below, warnings) = (stage.below, self.warnings);
+        Ok((Lowered { definition, image, declared, below, warnings }, self.asked))
     }
 
     /// Lowers one stage, once.
@@ -252,7 +260,7 @@ impl<'l> Lowering<'l> {
             draft: Draft::new(image::RunConfig::default(), self.args.stage(), file.escape),
             platform,
             index,
-            base: None,
+            below: None,
             label,
             number: 1,
             total: counted + 1,
@@ -299,7 +307,7 @@ impl<'l> Lowering<'l> {
                 stage.draft = Draft::new(from.draft.config.clone(), args, self.file.escape);
                 stage.draft.author.clone_from(&from.draft.author);
                 stage.platform = from.platform.clone();
-                stage.base.clone_from(&from.base);
+                stage.below.clone_from(&from.below);
                 return Ok(());
             }
             Base::Context(name, place) if place.starts_with("input:") => {
@@ -315,6 +323,7 @@ impl<'l> Lowering<'l> {
                     Error::internal(format!("nothing is known of the image {place}"))
                 })?;
                 stage.node = Some(self.layout(&name, &place, &stage.platform.clone(), lines)?);
+                stage.below = Some(Below { name: None, config: Arc::clone(&config) });
                 self.configure(stage, ImageConfig::clone(&config));
             }
             Base::Context(name, place) => match place.strip_prefix("docker-image://") {
@@ -337,13 +346,33 @@ impl<'l> Lowering<'l> {
             .get(&key)
             .ok_or_else(|| Error::internal(format!("nothing is known of the image {name}")))?;
         let full = full_name(name)?;
-        stage.base = Some(full.clone());
+        stage.below = Some(Below { name: Some(full.clone()), config: Arc::clone(image) });
         let meta = named(format!("[{}1/{}] FROM {full}", stage.label, stage.total));
         let op = image_op(&full, &stage.platform, self.options.pull);
         stage.node = Some(self.graph.add(&op, meta, Some(lines)));
         let config = ImageConfig::clone(image);
+        self.note_platform(name, &config.platform(), &stage.platform, lines);
         self.configure(stage, config);
         Ok(())
+    }
+
+    /// Warns of an image that is for another platform than the stage.
+    fn note_platform(
+        &mut self,
+        name: &str,
+        found: &Platform,
+        wanted: &Platform,
+        lines: (usize, usize),
+    ) {
+        let found = found.clone().short();
+        if (&found.os, &found.architecture) == (&wanted.os, &wanted.architecture) {
+            return;
+        }
+        let detail = format!(
+            "Base image {name} was pulled with platform \"{found}\", expected \"{wanted}\" for current build"
+        );
+        let rule = &lint::BASE_PLATFORM;
+        self.warnings.push(Warning { rule, detail, lines: lines.0..=lines.1 });
     }
 
     /// Lets a stage stand on an image with this config.
@@ -502,8 +531,8 @@ impl<'l> Lowering<'l> {
             let near = lint::near(&name, known.iter().map(String::as_str));
             let detail = format!("Usage of undefined variable '${name}'{}", lint::hint(near, "$"));
             let warning = Warning { rule: &lint::UNDEFINED_VAR, detail, lines: lines.0..=lines.1 };
-            if !self.undefined.contains(&warning) {
-                self.undefined.push(warning);
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
             }
         }
     }
@@ -512,10 +541,10 @@ impl<'l> Lowering<'l> {
     pub(super) fn survey(mut self) -> (Vec<Warning>, Option<Failure>) {
         for index in 0..self.file.stages.len() {
             if let Err(failure) = self.stage(index) {
-                return (self.undefined, Some(failure));
+                return (self.warnings, Some(failure));
             }
         }
-        (self.undefined, None)
+        (self.warnings, None)
     }
 
     pub(super) fn history(&self, stage: &mut Stage, created_by: String, empty_layer: bool) {
@@ -664,7 +693,7 @@ fn is_counted(code: &str) -> bool {
 /// Arguments before the first `FROM`.
 fn globals(options: &Options, file: &Dockerfile, platform: &Platform) -> BuildArgs {
     let mut args = BuildArgs::new(options.args.clone());
-    args.describe(&Platform::host(), platform);
+    args.describe(&Platform::host().short(), platform);
     let stage = if options.target.is_empty() { "default" } else { &options.target };
     args.predefine(BTreeMap::from([("TARGETSTAGE".to_owned(), stage.to_owned())]));
     for (name, default) in file.args.iter().flat_map(|s| s.instruction.declares()) {

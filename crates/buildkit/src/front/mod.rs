@@ -22,7 +22,7 @@ use build::{
     lint::{self, Config, Warning},
 };
 use futures_util::future::try_join_all;
-use lower::{Base, Images, Lowered, Lowering, full_name};
+use lower::{Base, Below, Images, Lowered, Lowering, full_name};
 use options::Options;
 pub(crate) use options::csv;
 use std::{
@@ -99,7 +99,7 @@ async fn dockerfile(
     }
     let check = checks(&options, &file).map_err(failed)?;
     let platforms = match options.platforms.is_empty() {
-        true => vec![Platform::host()],
+        true => vec![Platform::host().short()],
         false => options.platforms.clone(),
     };
     let plan = Plan {
@@ -121,13 +121,19 @@ async fn dockerfile(
     });
     let all = try_join_all(each).await?;
     let mut outcome = Outcome::default();
-    for (platform, Made { reference, config, base }) in platforms.iter().zip(all) {
+    for (platform, Made { reference, config, below }) in platforms.iter().zip(all) {
         let config = serde_json::to_vec(&config).map_err(|e| {
             failed(Error::internal("cannot encode the image's config").caused_by(e))
         })?;
         let id = if options.multi { platform.to_string() } else { String::new() };
-        if let Some(name) = base {
-            let key = |what: &str| if id.is_empty() { what.into() } else { format!("{what}/{id}") };
+        let key = |what: &str| if id.is_empty() { what.into() } else { format!("{what}/{id}") };
+        if let Some(below) = &below {
+            let json = serde_json::to_vec(&*below.config).map_err(|e| {
+                failed(Error::internal("cannot encode the base image's config").caused_by(e))
+            })?;
+            outcome.metadata.insert(key(export::BASE_CONFIG), json);
+        }
+        if let Some(name) = below.and_then(|b| b.name) {
             let digest = name.parse().and_then(|r| job.host.digest_of(&r)).map_err(failed)?;
             if let Some(digest) = digest {
                 let bytes = digest.to_string().into_bytes();
@@ -248,8 +254,8 @@ impl Plan<'_> {
 struct Made {
     reference: Reference,
     config: image::ImageConfig,
-    /// The whole name of the image that it stands on.
-    base: Option<String>,
+    /// The image that it stands on.
+    below: Option<Below>,
 }
 
 /// Builds for one platform: the state, solved, and the config of its image.
@@ -273,7 +279,7 @@ async fn one(
     let (_, asked) = lower(Vec::new())?;
     let (lowered, _) = lower(paths(&asked))?;
     if let Some(before) = warnings {
-        let found = plan.counting(lowered.undefined.clone());
+        let found = plan.counting(lowered.warnings.clone());
         plan.warn(job, &found);
         plan.check.enforce(&[before, &found].concat()).map_err(failed)?;
     }
@@ -283,7 +289,7 @@ async fn one(
     };
     warn_of_unused(job, options, &lowered.declared);
     let reference = Reference { out, definition: lowered.definition };
-    Ok(Made { reference, config: lowered.image, base: lowered.base })
+    Ok(Made { reference, config: lowered.image, below: lowered.below })
 }
 
 /// Paths of the context to be asked for; nothing means all.

@@ -80,7 +80,9 @@ impl Options {
         let arg = |name: &str| args.get(name).cloned().flatten().unwrap_or_default();
         let platforms = text("platform");
         let platforms = platforms.split(',').filter(|p| !p.trim().is_empty());
-        let platforms = platforms.map(|p| p.trim().parse()).collect::<Result<Vec<Platform>>>()?;
+        let platforms = platforms
+            .map(|p| p.trim().parse().map(Platform::short))
+            .collect::<Result<Vec<Platform>>>()?;
         let epoch = arg("SOURCE_DATE_EPOCH");
         let multi = [text("multi-platform"), arg("BUILDKIT_MULTI_PLATFORM")];
         let shm = text("shm-size");

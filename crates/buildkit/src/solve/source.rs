@@ -238,8 +238,25 @@ pub(crate) async fn image(
     }
     let reference: Reference = name.parse()?;
     authorise(job, reference.domain()).await;
-    let lookup = Lookup { platform, pull: true, local: false };
-    job.host.image(&reference.or_latest().familiar(), &lookup, output).await
+    let reference = reference.or_latest();
+    let name = reference.familiar();
+    let lookup = Lookup { platform: platform.clone(), pull: true, local: false };
+    match job.host.image(&name, &lookup, output).await {
+        Err(err) if err.kind() == base::Kind::NotFound => {
+            // compat(buildkit): a name that stands for one image means that, whatever it is for.
+            let Some(wanted) = platform else { return Err(err) };
+            let Ok(config) = job.host.remote_config(&reference, &wanted).await else {
+                return Err(err);
+            };
+            let found = config.config().platform();
+            if found.satisfies(&wanted) {
+                return Err(err);
+            }
+            let lookup = Lookup { platform: Some(found), pull: false, local: true };
+            job.host.image(&name, &lookup, output).await
+        }
+        found => found,
+    }
 }
 
 /// The image that is here, if it is.

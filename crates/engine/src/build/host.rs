@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     fs::File,
+    io::Write,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -432,30 +433,54 @@ impl BuildHost {
         let layers = blocking(move || {
             for layer in &upper {
                 let parents: Vec<Digest> = layers.iter().map(|l| l.layer.clone()).collect();
-                let (mut reader, mut writer) =
-                    std::io::pipe().map_err(|e| Error::io("cannot make a pipe", e))?;
-                let source = layer.id.clone();
-                let engine = Arc::clone(&host.engine);
-                let made = std::thread::scope(|scope| {
-                    let write = scope.spawn(move || {
-                        let done = engine.layers.write_tar(&source, &mut writer);
-                        drop(writer);
-                        done
-                    });
-                    let made = host.hold.apply(&parents, &mut reader);
-                    drop(reader);
-                    match (write.join(), made) {
-                        (Ok(Ok(())), Ok(made)) => Ok(made),
-                        (_, Err(err)) | (Ok(Err(err)), _) => Err(err),
-                        (Err(_), _) => Err(Error::internal("the writer of a layer panicked")),
-                    }
-                })?;
+                let made =
+                    host.piped(&parents, |out| host.engine.layers.write_tar(&layer.id, out))?;
                 layers.push(made);
             }
             Ok(layers)
         })
         .await?;
         self.state_of(lower, layers)
+    }
+
+    /// The layers of `state` with no time later than `epoch`, in seconds since 1970; the lowest `keep` stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// Of storage.
+    pub async fn retimed(
+        self: &Arc<Self>,
+        state: &ImageId,
+        keep: usize,
+        epoch: i64,
+    ) -> Result<Image> {
+        let (host, old) = (Arc::clone(self), self.layers(state)?);
+        let layers = blocking(move || {
+            let mut layers: Vec<NewLayer> = old.iter().take(keep).cloned().collect();
+            for layer in old.iter().skip(keep) {
+                let parents: Vec<Digest> = layers.iter().map(|l| l.layer.clone()).collect();
+                let made = host.piped(&parents, |out| {
+                    let times = storage::Times::NotAfter(epoch);
+                    storage::through(
+                        |tar| host.engine.layers.write_tar(&layer.layer, tar),
+                        |tar| storage::retime(tar, times, out),
+                    )
+                })?;
+                layers.push(made);
+            }
+            Ok(layers)
+        })
+        .await?;
+        self.state_of(None, layers)
+    }
+
+    /// The layer over `parents` of the tar that `write` writes.
+    fn piped(
+        &self,
+        parents: &[Digest],
+        write: impl FnOnce(&mut dyn Write) -> Result<()> + Send,
+    ) -> Result<NewLayer> {
+        storage::through(write, |tar| self.hold.apply(parents, tar))
     }
 
     /// The layers of an image, lowest first.

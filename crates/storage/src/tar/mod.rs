@@ -11,6 +11,7 @@ pub(crate) mod header;
 pub(crate) mod pax;
 pub(crate) mod reader;
 pub(crate) mod sparse;
+pub(crate) mod times;
 pub(crate) mod writer;
 
 #[cfg(test)]

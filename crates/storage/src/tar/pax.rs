@@ -123,7 +123,7 @@ impl Pax {
 }
 
 /// Splits the first record off; without its length and newline.
-fn record(data: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn record(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = data.iter().take(20).position(|b| *b == b' ')?;
     let length = usize::try_from(decimal(&data[..space])?).ok()?;
     if length <= space + 1 || length > data.len() || data[length - 1] != b'\n' {
@@ -141,7 +141,7 @@ pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// `-?digits(.digits)?`, rounded down to the nanosecond.
-fn time(text: &[u8]) -> Option<Time> {
+pub(super) fn time(text: &[u8]) -> Option<Time> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
         None => (false, text),

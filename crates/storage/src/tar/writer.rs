@@ -127,16 +127,37 @@ impl Fields<'_> {
         text(116, 124, format!("{:07o}", self.gid).as_bytes());
         text(124, 136, format!("{:011o}", self.size).as_bytes());
         text(136, 148, format!("{:011o}", self.mtime).as_bytes());
-        text(148, 156, b"        ");
         text(156, 157, &[self.flag]);
         text(157, 257, self.link);
         text(257, 265, b"ustar\x0000");
         text(329, 337, format!("{:07o}", self.device.0).as_bytes());
         text(337, 345, format!("{:07o}", self.device.1).as_bytes());
-        let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        sum(&mut block);
         block
     }
+}
+
+/// Writes the checksum of a block that is otherwise whole.
+pub(super) fn sum(block: &mut [u8; BLOCK]) {
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+/// A time in seconds as a header's field: octal, or GNU's base-256 where that does not hold it.
+pub(super) fn time_field(seconds: i64) -> [u8; 12] {
+    let mut field = [0; 12];
+    match u64::try_from(seconds) {
+        Ok(seconds) if seconds <= OCTAL_11 => {
+            field[..11].copy_from_slice(format!("{seconds:011o}").as_bytes());
+        }
+        _ => {
+            field.fill(if seconds < 0 { 0xff } else { 0 });
+            field[4..].copy_from_slice(&seconds.to_be_bytes());
+            field[0] |= 0x80;
+        }
+    }
+    field
 }
 
 fn sparse_map(segments: &[Segment]) -> Vec<u8> {

@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         buildx::checks::CASES,
         buildx::contexts::CASES,
         buildx::history::CASES,
+        buildx::outputs::CASES,
         registry::CASES,
         containers::CASES,
         run_options::CASES,

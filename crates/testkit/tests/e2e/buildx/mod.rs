@@ -5,6 +5,7 @@ pub mod cache;
 pub mod checks;
 pub mod contexts;
 pub mod history;
+pub mod outputs;
 
 use std::{path::PathBuf, process::Command};
 use testkit::{Cx, Output, cases, command, cx::skip, suite::Case};
