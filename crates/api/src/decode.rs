@@ -2,10 +2,12 @@
 //!
 //! Keys of structs match without regard to case, unknown keys are skipped, `null` anywhere is the zero
 //! value, fixed arrays may be short or long, and the fields of [`STRING_LISTS`] take one string for a list
-//! of one. Keys of maps (labels, options) stay as they are.
+//! of one. A field that comes twice counts as it came last (docker-java sends `enableIPv6` beside
+//! `EnableIPv6`). Keys of maps (labels, options) stay as they are.
 //!
 //! Flow: [`Lenient`] wraps any serde deserializer and hands itself down to every value; nothing is
-//! buffered, so memory is that of the decoded type.
+//! buffered, so memory is that of the decoded type. Only a document with a repeated field is read again,
+//! object by object.
 //! Invariant: types still matter. A string for a number is an error, as in Go.
 //! Not here: `#[serde(flatten)]`, which hides a struct's field list and with it the case folding; a body
 //! made of two structs is decoded twice instead.
@@ -13,8 +15,9 @@
 use base::{Error, Result};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
-    Visitor,
+    Visitor, value::MapDeserializer,
 };
+use serde_json::Value;
 use std::fmt;
 
 /// Go's `strslice.StrSlice` fields: a string stands for a list of one.
@@ -25,11 +28,19 @@ const STRING_LISTS: &[&str] = &["Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop
 /// # Errors
 /// `Invalid` with docker's wording for malformed JSON, wrong types, and more than one document.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = T::deserialize(Lenient::new(&mut json)).map_err(|err| malformed(err, bytes))?;
-    match json.end() {
-        Ok(()) => Ok(value),
-        Err(_) => Err(Error::invalid("unexpected content after JSON")),
+    let read = |repeats| {
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        T::deserialize(Lenient::new(&mut json, repeats)).map(|value| (value, json.end()))
+    };
+    // What serde's derived visitors say of a field that comes again.
+    let repeated = |err: &serde_json::Error| err.to_string().contains("duplicate field");
+    let read = match read(Repeats::Refused) {
+        Err(err) if repeated(&err) => read(Repeats::LastCounts),
+        read => read,
+    };
+    match read.map_err(|err| malformed(err, bytes))? {
+        (value, Ok(())) => Ok(value),
+        (_, Err(_)) => Err(Error::invalid("unexpected content after JSON")),
     }
 }
 
@@ -37,8 +48,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 ///
 /// # Errors
 /// `Invalid` for wrong types.
-pub fn decode_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T> {
-    T::deserialize(Lenient::new(value)).map_err(invalid)
+pub fn decode_value<T: DeserializeOwned>(value: Value) -> Result<T> {
+    T::deserialize(Lenient::new(value, Repeats::LastCounts)).map_err(invalid)
 }
 
 /// What is wrong with the form of `bytes`, in the words of Go's decoder, which clients look for.
@@ -75,22 +86,33 @@ fn invalid(err: serde_json::Error) -> Error {
     Error::invalid("invalid JSON").caused_by(err)
 }
 
-/// A deserializer with Go's manners over another one.
-#[derive(Debug)]
-pub struct Lenient<D> {
-    inner: D,
+/// What becomes of a field that an object has twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// An error: values are handed on while they are read.
+    Refused,
+    /// The last one counts: an object is read whole before its values are handed on.
+    LastCounts,
+}
+
+/// How one value is decoded.
+#[derive(Debug, Clone, Copy)]
+struct Manners {
     /// Whether a string may stand for a list.
     string_list: bool,
+    repeats: Repeats,
+}
+
+/// A deserializer with Go's manners over another one.
+#[derive(Debug)]
+struct Lenient<D> {
+    inner: D,
+    manners: Manners,
 }
 
 impl<D> Lenient<D> {
-    /// Wraps `inner`.
-    pub fn new(inner: D) -> Self {
-        Self { inner, string_list: false }
-    }
-
-    fn field(inner: D, string_list: bool) -> Self {
-        Self { inner, string_list }
+    fn new(inner: D, repeats: Repeats) -> Self {
+        Self { inner, manners: Manners { string_list: false, repeats } }
     }
 }
 
@@ -112,7 +134,7 @@ struct NotNull<V> {
     visitor: V,
     zero: Zero,
     fields: Option<&'static [&'static str]>,
-    string_list: bool,
+    manners: Manners,
 }
 
 macro_rules! values {
@@ -130,8 +152,8 @@ impl<'de, D: Deserializer<'de>> Lenient<D> {
         zero: Zero,
         fields: Option<&'static [&'static str]>,
     ) -> Result<V::Value, D::Error> {
-        let string_list = self.string_list;
-        self.inner.deserialize_option(NotNull { visitor, zero, fields, string_list })
+        let manners = self.manners;
+        self.inner.deserialize_option(NotNull { visitor, zero, fields, manners })
     }
 }
 
@@ -181,7 +203,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lenient<D> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_option(Optional { visitor, string_list: self.string_list })
+        self.inner.deserialize_option(Optional { visitor, manners: self.manners })
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -258,9 +280,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NotNull<V> {
             Zero::Array(left) => {
                 self.visitor.visit_seq(Zeros { left, error: std::marker::PhantomData })
             }
-            Zero::Map => self.visitor.visit_map(serde::de::value::MapDeserializer::new(
-                std::iter::empty::<(&str, &str)>(),
-            )),
+            Zero::Map => {
+                self.visitor.visit_map(MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+            }
         }
     }
 
@@ -269,14 +291,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NotNull<V> {
             Zero::Array(length) => Shape::Array(length),
             _ => Shape::Other,
         };
-        let (zero, fields, string_list) = (self.zero, self.fields, self.string_list);
-        let within = Within { visitor: self.visitor, fields, shape, string_list };
+        let (zero, fields, manners) = (self.zero, self.fields, self.manners);
+        let within = Within { visitor: self.visitor, fields, shape, manners };
         match zero {
             Zero::Bool => inner.deserialize_bool(within),
             Zero::Number => inner.deserialize_any(within),
             Zero::Text => inner.deserialize_str(within),
             Zero::Bytes => inner.deserialize_byte_buf(within),
-            Zero::List if string_list => inner.deserialize_any(within),
+            Zero::List if manners.string_list => inner.deserialize_any(within),
             Zero::List | Zero::Array(_) => inner.deserialize_seq(within),
             Zero::Map => inner.deserialize_map(within),
         }
@@ -286,7 +308,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NotNull<V> {
 /// Passes `Some` on with a lenient deserializer inside.
 struct Optional<V> {
     visitor: V,
-    string_list: bool,
+    manners: Manners,
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Optional<V> {
@@ -305,7 +327,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Optional<V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.visitor.visit_some(Lenient::field(inner, self.string_list))
+        self.visitor.visit_some(Lenient { inner, manners: self.manners })
     }
 }
 
@@ -320,7 +342,7 @@ struct Within<V> {
     visitor: V,
     fields: Option<&'static [&'static str]>,
     shape: Shape,
-    string_list: bool,
+    manners: Manners,
 }
 
 macro_rules! scalars {
@@ -343,7 +365,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<V::Value, E> {
-        if self.string_list {
+        if self.manners.string_list {
             let one = std::iter::once(value.to_owned());
             return self.visitor.visit_seq(serde::de::value::SeqDeserializer::new(one));
         }
@@ -355,15 +377,50 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
             Shape::Array(length) => Some(length),
             Shape::Other => None,
         };
-        let mut elements = Elements { list, taken: 0, length };
+        let repeats = self.manners.repeats;
+        let mut elements = Elements { list, taken: 0, length, repeats };
         let value = self.visitor.visit_seq(&mut elements)?;
         while elements.list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(value)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_map(Entries { map, fields: self.fields, field: None })
+        let (fields, repeats) = (self.fields, self.manners.repeats);
+        if let (Some(known), Repeats::LastCounts) = (fields, repeats) {
+            let map = MapDeserializer::new(last_of_each(map, known)?.into_iter());
+            let entries = Entries { map, fields, field: None, repeats };
+            return self.visitor.visit_map(entries).map_err(A::Error::custom);
+        }
+        self.visitor.visit_map(Entries { map, fields, field: None, repeats })
     }
+}
+
+/// The fields of an object as they came last; an object that comes again is laid over the one before, as in Go.
+fn last_of_each<'de, A: MapAccess<'de>>(
+    mut map: A,
+    fields: &'static [&'static str],
+) -> Result<serde_json::Map<String, Value>, A::Error> {
+    let mut last = serde_json::Map::new();
+    while let Some((key, value)) = map.next_entry::<String, Value>()? {
+        let Some(field) = field_of(fields, &key) else { continue };
+        match (last.get_mut(field), value) {
+            (Some(Value::Object(before)), Value::Object(again)) => {
+                for (key, value) in again {
+                    // Behind all others: its name may be there in another case.
+                    before.shift_remove(&key);
+                    before.insert(key, value);
+                }
+            }
+            (_, value) => drop(last.insert(field.to_owned(), value)),
+        }
+    }
+    Ok(last)
+}
+
+/// The field that `key` means: by its very name, else without regard to case.
+fn field_of(fields: &'static [&'static str], key: &str) -> Option<&'static str> {
+    let exact = fields.iter().find(|f| **f == key);
+    exact.or_else(|| fields.iter().find(|f| f.eq_ignore_ascii_case(key))).copied()
 }
 
 /// Elements of a list; a fixed array is filled up with zero values.
@@ -371,6 +428,7 @@ struct Elements<A> {
     list: A,
     taken: usize,
     length: Option<usize>,
+    repeats: Repeats,
 }
 
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for &mut Elements<A> {
@@ -381,13 +439,13 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for &mut Elements<A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let mut seed = Some(seed);
-        let found = self.list.next_element_seed(Once(&mut seed))?;
+        let found = self.list.next_element_seed(Once(&mut seed, self.repeats))?;
         self.taken += 1;
         match (found, seed, self.length) {
             (Some(value), ..) => Ok(Some(value)),
             (None, Some(seed), Some(length)) if self.taken <= length => {
                 let null = serde::de::value::UnitDeserializer::new();
-                seed.deserialize(Lenient::new(null)).map(Some)
+                seed.deserialize(Lenient::new(null, self.repeats)).map(Some)
             }
             (None, ..) => Ok(None),
         }
@@ -400,14 +458,14 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for &mut Elements<A> {
 }
 
 /// A seed that is taken only when there is an element.
-struct Once<'s, S>(&'s mut Option<S>);
+struct Once<'s, S>(&'s mut Option<S>, Repeats);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Once<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         match self.0.take() {
-            Some(seed) => seed.deserialize(Lenient::new(inner)),
+            Some(seed) => seed.deserialize(Lenient::new(inner, self.1)),
             None => Err(D::Error::custom("a list element was asked for twice")),
         }
     }
@@ -430,7 +488,8 @@ impl<'de, E: serde::de::Error> SeqAccess<'de> for Zeros<E> {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(Lenient::new(serde::de::value::UnitDeserializer::new())).map(Some)
+        let null = serde::de::value::UnitDeserializer::new();
+        seed.deserialize(Lenient::new(null, Repeats::Refused)).map(Some)
     }
 }
 
@@ -439,6 +498,7 @@ struct Entries<A> {
     map: A,
     fields: Option<&'static [&'static str]>,
     field: Option<&'static str>,
+    repeats: Repeats,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<A> {
@@ -453,9 +513,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<A> {
             let Some(key) = self.map.next_key::<std::borrow::Cow<'de, str>>()? else {
                 return Ok(None);
             };
-            let exact = fields.iter().find(|f| **f == key);
-            let folded = || fields.iter().find(|f| f.eq_ignore_ascii_case(&key));
-            match exact.or_else(folded) {
+            match field_of(fields, &key) {
                 Some(field) => {
                     self.field = Some(field);
                     let name = serde::de::value::BorrowedStrDeserializer::new(field);
@@ -469,7 +527,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<A> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let field = self.field.take();
         let string_list = field.is_some_and(|f| STRING_LISTS.contains(&f));
-        self.map.next_value_seed(Value { seed, string_list }).map_err(|err| match field {
+        let manners = Manners { string_list, repeats: self.repeats };
+        self.map.next_value_seed(Politely { seed, manners }).map_err(|err| match field {
             Some(field) => A::Error::custom(format_args!("{field}: {err}")),
             None => err,
         })
@@ -477,16 +536,16 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<A> {
 }
 
 /// A seed whose value is decoded leniently.
-struct Value<S> {
+struct Politely<S> {
     seed: S,
-    string_list: bool,
+    manners: Manners,
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Value<S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Politely<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        self.seed.deserialize(Lenient::field(inner, self.string_list))
+        self.seed.deserialize(Lenient { inner, manners: self.manners })
     }
 }
 

@@ -23,6 +23,28 @@ fn keys_of_maps_stay_as_they_are() {
 }
 
 #[test]
+fn a_field_that_comes_twice_counts_as_it_came_last() {
+    let text = r#"{"tty":true,"Cmd":"a","Tty":false,"Labels":{"A":"1","a":"2"},"cmd":["b"],"Env":null,"Image":"x","image":"y"}"#;
+    let check = |got: ContainerConfig| {
+        assert!(!got.tty);
+        assert_eq!(got.image, "y");
+        assert_eq!(got.cmd, Some(vec!["b".to_owned()]));
+        assert_eq!(got.labels.unwrap().len(), 2, "labels are no fields");
+    };
+    check(config(text).unwrap());
+    check(decode_value(serde_json::from_str(text).unwrap()).unwrap());
+    let host: HostConfig = decode(
+        br#"{"Memory":1,"LogConfig":{"Type":"a","Config":{"x":"1"}},"logconfig":{"type":"b"},"memory":2}"#,
+    )
+    .unwrap();
+    assert_eq!(host.memory, 2);
+    assert_eq!(host.log_config.r#type, "b");
+    assert_eq!(host.log_config.config.unwrap()["x"], "1", "an object is laid over the one before");
+    let err = config(r#"{"Tty":true,"tty":"yes"}"#).unwrap_err().chain();
+    assert!(err.contains("Tty"), "{err}");
+}
+
+#[test]
 fn null_is_the_zero_value_everywhere() {
     assert_eq!(config("null").unwrap(), ContainerConfig::default());
     let all = serde_json::to_value(HostConfig::default()).unwrap();
