@@ -174,6 +174,9 @@ pub struct Networking {
 /// Version of this engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The version that clients of Docker's API are told: Docker's whose manners these are, and ours behind it (ADR 27).
+pub const DOCKER_VERSION: &str = concat!("28.5.2+gantry", env!("CARGO_PKG_VERSION"));
+
 impl Config {
     /// Settings as far as they need no decision: folders below `dir`, no network, Docker's defaults. What
     /// tests start from; the daemon decides every field by itself.

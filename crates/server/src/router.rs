@@ -11,11 +11,18 @@ use crate::{
 use base::{Error, Principal};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 /// The command line reads the system from the parenthesis.
-const SERVER: &str = concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)");
+static SERVER: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let name = format!("Docker/{} (linux)", engine::config::DOCKER_VERSION);
+    HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("Docker (linux)"))
+});
 /// Content type of a body that is merged into the query.
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 
@@ -220,7 +227,7 @@ fn decorate(mut reply: Reply) -> Reply {
     // What Docker calls experimental (`build --squash`) works here always, and the CLI asks this header.
     headers.insert("docker-experimental", HeaderValue::from_static("true"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    headers.insert(header::SERVER, SERVER.clone());
     reply
 }
 

@@ -1,6 +1,12 @@
 //! `GET /version` and `GET /info`.
 
-use crate::{Engine, config::VERSION, containers::Status, runtimes::Runtimes, system};
+use crate::{
+    Engine,
+    config::{DOCKER_VERSION, VERSION},
+    containers::Status,
+    runtimes::Runtimes,
+    system,
+};
 use api::model;
 use base::{Platform, Result, Timestamp};
 use std::collections::BTreeMap;
@@ -38,18 +44,18 @@ impl Engine {
         .into_iter()
         .map(|(k, v)| (k.to_owned(), v))
         .collect();
-        let component = |name: &str, details| model::VersionComponent {
+        let component = |name: &str, version: &str, details| model::VersionComponent {
             name: name.into(),
-            version: VERSION.into(),
+            version: version.into(),
             details,
         };
         model::Version {
             platform: model::VersionPlatform { name: "Gantry".into() },
             components: vec![
-                component("Engine", details),
-                component("gantry-shim", BTreeMap::new()),
+                component("Engine", DOCKER_VERSION, details),
+                component("gantry-shim", VERSION, BTreeMap::new()),
             ],
-            version: VERSION.into(),
+            version: DOCKER_VERSION.into(),
             api_version: API_VERSION.into(),
             min_api_version: self.oldest_api().into(),
             git_commit: String::new(),
@@ -184,7 +190,7 @@ impl Engine {
             name: system::hostname(),
             labels: Some(now.labels.clone()),
             experimental_build: config.experimental,
-            server_version: VERSION.into(),
+            server_version: DOCKER_VERSION.into(),
             runtimes,
             default_runtime: now.runtimes.default_name().to_owned(),
             swarm: model::SwarmInfo {

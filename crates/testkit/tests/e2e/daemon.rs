@@ -63,6 +63,10 @@ fn version_names_engine_and_components(cx: &Cx<'_>) {
     }
     let engine = &v["Components"][0];
     assert_eq!(engine["Name"], "Engine");
+    assert_eq!(engine["Version"], v["Version"]);
+    // testcontainers for Java refuses anything below 1.6.
+    let major = v["Version"].as_str().unwrap().split('.').next().unwrap();
+    assert!(major.parse::<u32>().unwrap() >= 20, "{v}");
     assert_eq!(engine["Details"]["Os"], "linux");
     for key in ["ApiVersion", "Arch", "Experimental", "KernelVersion", "MinAPIVersion"] {
         assert!(engine["Details"][key].is_string(), "Details.{key} in {v}");
