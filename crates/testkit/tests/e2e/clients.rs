@@ -17,8 +17,15 @@ use testkit::{
     suite::Case,
 };
 
-pub const CASES: &[Case] =
-    cases![dockerode, testcontainers_for_node, docker_s_client_for_go, testcontainers_for_go,];
+pub const CASES: &[Case] = cases![
+    dockerode,
+    testcontainers_for_node,
+    docker_s_client_for_go,
+    testcontainers_for_go,
+    docker_java,
+    testcontainers_for_java,
+    testcontainers_for_java_that_is_old,
+];
 
 /// A file of `crates/testkit/clients/`.
 fn program(file: &str) -> PathBuf {
@@ -77,4 +84,27 @@ fn docker_s_client_for_go(cx: &Cx<'_>) {
 
 fn testcontainers_for_go(cx: &Cx<'_>) {
     run(cx, &mut Command::new(installed("bin/client-testcontainers")));
+}
+
+/// Runs a program from its source, beside the jars of a folder.
+fn java(cx: &Cx<'_>, file: &str, jars: &str) {
+    let home = format!("-Duser.home={}", cx.dir().display());
+    let class_path = installed(&format!("java/{jars}")).join("*");
+    let mut command = Command::new("java");
+    // With this image testcontainers finds out whether files can be mounted; its own is on a registry.
+    command.env("TESTCONTAINERS_TINYIMAGE_CONTAINER_IMAGE", "busybox:latest");
+    command.arg(home).arg("-cp").arg(class_path).arg(program(&format!("java/{file}")));
+    run(cx, &mut command);
+}
+
+fn docker_java(cx: &Cx<'_>) {
+    java(cx, "DockerJava.java", "lib");
+}
+
+fn testcontainers_for_java(cx: &Cx<'_>) {
+    java(cx, "Testcontainers.java", "lib");
+}
+
+fn testcontainers_for_java_that_is_old(cx: &Cx<'_>) {
+    java(cx, "Testcontainers.java", "old");
 }
