@@ -114,7 +114,7 @@ async fn content(
                 tracing::error!(digest = %blob.digest, err = err.chain(), "a blob cannot be read");
                 Fail::unavailable("the blob cannot be read from storage at the moment")
             })?;
-            Ok(Body::content(content, length))
+            Ok(Body::content(content, length, cx.outbox()))
         }
     }
 }

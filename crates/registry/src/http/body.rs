@@ -1,14 +1,19 @@
 //! Bodies of answers: nothing, bytes, a file, a stream.
 
-use super::Room;
+use super::{
+    Room,
+    outbox::{self, Outbox},
+};
 use crate::storage::Content;
 use base::{Error, Result};
 use bytes::Bytes;
 use futures_util::{Stream as _, stream::BoxStream};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use rustix::io::{ReadWriteFlags, preadv2};
 use std::{
     fmt,
     fs::File,
+    io::IoSliceMut,
     ops::Range,
     os::unix::fs::FileExt as _,
     pin::Pin,
@@ -19,6 +24,8 @@ use tokio::task::JoinHandle;
 
 /// Bytes read from a file at once. One such piece is read while another is sent.
 const PIECE: u64 = 256 << 10;
+/// A file is looked at once in this many bytes to tell whether it is in memory.
+const PROBED: u64 = 128 << 10;
 
 /// The body of an answer.
 pub(crate) enum Body {
@@ -46,10 +53,10 @@ impl Body {
         Self::Whole(Some(Bytes::from_owner(Held { bytes, _room: room })))
     }
 
-    /// Of `length` bytes.
-    pub(crate) fn content(content: Content, length: u64) -> Self {
+    /// Of `length` bytes; a file's go through `outbox`, where there is one.
+    pub(crate) fn content(content: Content, length: u64, outbox: Option<Outbox>) -> Self {
         match content {
-            Content::File(file, range) => Self::File(Pieces::new(file, range)),
+            Content::File(file, range) => Self::File(Pieces::new(file, range, outbox)),
             Content::Stream(stream) => Self::Stream(stream, length),
         }
     }
@@ -85,9 +92,11 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// A range of a file, one piece read ahead.
+/// A range of a file. What is in memory is left to the kernel to send; else one piece is read while another is sent, by a
+/// thread that may wait for the disk.
 pub(crate) struct Pieces {
     file: Arc<File>,
+    outbox: Option<Outbox>,
     /// Not asked for yet.
     rest: Range<u64>,
     reading: Option<JoinHandle<Result<Bytes>>>,
@@ -96,11 +105,17 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    fn new(file: Arc<File>, range: Range<u64>) -> Self {
+    fn new(file: Arc<File>, range: Range<u64>, outbox: Option<Outbox>) -> Self {
         let left = range.end - range.start;
-        let mut pieces = Self { file, rest: range, reading: None, left };
-        pieces.read_ahead();
-        pieces
+        Self { file, outbox, rest: range, reading: None, left }
+    }
+
+    /// The next piece that the kernel can send, when all of it seems to be in memory.
+    fn ready(&self) -> Option<(&Outbox, Range<u64>)> {
+        let outbox = self.outbox.as_ref()?;
+        let length = outbox::PIECE.min(self.rest.end - self.rest.start);
+        let piece = self.rest.start..self.rest.start + length;
+        (length > 0 && in_memory(&self.file, piece.clone())).then_some((outbox, piece))
     }
 
     fn read_ahead(&mut self) {
@@ -117,6 +132,40 @@ impl Pieces {
             Ok(bytes.into())
         }));
     }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if self.reading.is_none() {
+            if let Some((outbox, piece)) = self.ready() {
+                let posted = outbox.post(Arc::clone(&self.file), piece.clone());
+                self.rest.start = piece.end;
+                self.left -= posted.len() as u64;
+                return Poll::Ready(Some(Ok(posted)));
+            }
+            self.read_ahead();
+        }
+        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        let read = ready!(Pin::new(reading).poll(cx));
+        self.reading = None;
+        let ended = |e| Error::internal("reading a blob ended early").caused_by(e);
+        let read = read.map_err(ended).flatten();
+        if let Ok(bytes) = &read {
+            self.left -= bytes.len() as u64;
+            if self.ready().is_none() {
+                self.read_ahead();
+            }
+        }
+        Poll::Ready(Some(read))
+    }
+}
+
+/// Whether a range of a file that is not empty can be had without waiting for the disk, as far as a look at some of
+/// its bytes tells.
+fn in_memory(file: &File, range: Range<u64>) -> bool {
+    let mut probes = range.clone().step_by(PROBED as usize).chain([range.end - 1]);
+    probes.all(|at| {
+        let mut byte = [0];
+        preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT) == Ok(1)
+    })
 }
 
 impl HttpBody for Body {
@@ -127,41 +176,21 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::File(pieces) => {
-                let Some(reading) = &mut pieces.reading else { return Poll::Ready(None) };
-                let read = ready!(Pin::new(reading).poll(cx));
-                pieces.reading = None;
-                let ended = |e| Error::internal("reading a blob ended early").caused_by(e);
-                match read.map_err(ended).flatten() {
-                    Ok(bytes) => {
-                        pieces.left -= bytes.len() as u64;
-                        pieces.read_ahead();
-                        Poll::Ready(Some(Ok(Frame::data(bytes))))
-                    }
-                    Err(err) => {
-                        tracing::error!(err = err.chain(), "an answer broke off");
-                        Poll::Ready(Some(Err(err)))
-                    }
-                }
-            }
+        let next = match &mut *self {
+            Self::Whole(bytes) => bytes.take().map(Ok),
+            Self::File(pieces) => ready!(pieces.poll_read(cx)),
             Self::Stream(stream, left) => {
-                let Some(next) = ready!(Pin::new(stream).poll_next(cx)) else {
-                    return Poll::Ready(None);
-                };
-                match next {
-                    Ok(bytes) => {
-                        *left = left.saturating_sub(bytes.len() as u64);
-                        Poll::Ready(Some(Ok(Frame::data(bytes))))
-                    }
-                    Err(err) => {
-                        tracing::error!(err = err.chain(), "an answer broke off");
-                        Poll::Ready(Some(Err(err)))
-                    }
+                let next = ready!(Pin::new(stream).poll_next(cx));
+                if let Some(Ok(bytes)) = &next {
+                    *left = left.saturating_sub(bytes.len() as u64);
                 }
+                next
             }
+        };
+        if let Some(Err(err)) = &next {
+            tracing::error!(err = err.chain(), "an answer broke off");
         }
+        Poll::Ready(next.map(|next| next.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -178,5 +207,43 @@ impl HttpBody for Body {
             Self::File(pieces) => pieces.left,
             Self::Stream(_, left) => *left,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use std::io::Write as _;
+
+    fn file(bytes: &[u8]) -> Arc<File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Arc::new(file)
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_where_its_bytes_must_be_seen() {
+        let bytes: Vec<u8> = (0..PIECE as u32).flat_map(u32::to_le_bytes).collect();
+        let range = 3..bytes.len() as u64 - 3;
+        let content = Content::File(file(&bytes), range.clone());
+        let body = Body::content(content, range.end - range.start, None);
+        let got = body.collect().await.unwrap().to_bytes();
+        assert!(got == bytes[range.start as usize..range.end as usize]);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_is_left_to_the_kernel() {
+        let length = outbox::PIECE * 2 + 10;
+        let content = Content::File(file(&vec![7; length as usize]), 0..length);
+        let mut body = Body::content(content, length, Some(Outbox::default()));
+        let mut pieces = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let bytes = frame.unwrap().into_data().unwrap();
+            assert!(bytes.iter().all(|b| *b == 0), "the file itself was read");
+            pieces.push(bytes.len() as u64);
+        }
+        assert_eq!(pieces, [outbox::PIECE, outbox::PIECE, 10]);
+        assert!(body.is_end_stream());
     }
 }

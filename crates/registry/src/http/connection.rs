@@ -4,7 +4,10 @@
 //! [`IDLE`]; a client that does not read what it asked for, [`STUCK`]; bodies are timed where they are read.
 //! A client that has said nothing yet, or half a head, costs a socket and a small task.
 
-use super::{Site, answer};
+use super::{
+    Peer, Site, answer,
+    outbox::{Outbox, Socket},
+};
 use crate::tls::Certificates;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -126,11 +129,17 @@ async fn connection(
         return;
     }
     let Some(tls) = tls else {
-        return Box::pin(speak(site, Watched::new(stream, STUCK), peer, false)).await;
+        let outbox = Outbox::default();
+        let stream = Watched::new(Socket::new(stream, outbox.clone()), STUCK);
+        let peer = Peer { address: peer, outbox: Some(outbox) };
+        return Box::pin(speak(site, stream, peer)).await;
     };
     let shake = Box::pin(tls.acceptor().accept(stream));
     match tokio::time::timeout(HEAD, shake).await {
-        Ok(Ok(stream)) => Box::pin(speak(site, Watched::new(stream, STUCK), peer, true)).await,
+        Ok(Ok(stream)) => {
+            let peer = Peer { address: peer, outbox: None };
+            Box::pin(speak(site, Watched::new(stream, STUCK), peer)).await;
+        }
         Ok(Err(err)) => tracing::debug!(address = %peer.ip(), err = err.to_string(), "no TLS"),
         Err(_) => {}
     }
@@ -177,13 +186,12 @@ async fn speaks(stream: &TcpStream) -> bool {
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     site: Arc<Site>,
     stream: S,
-    peer: SocketAddr,
-    secure: bool,
+    peer: Peer,
 ) {
-    let stop = site.stop.clone();
+    let (stop, address) = (site.stop.clone(), peer.address.ip());
     let service = service_fn(move |request: Request<Incoming>| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(answer(site, request, peer, secure).await) }
+        let (site, peer) = (Arc::clone(&site), peer.clone());
+        async move { Ok::<_, Infallible>(answer(site, request, peer).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -214,7 +222,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     if let Err(err) = outcome {
-        tracing::debug!(address = %peer.ip(), err = err.to_string(), "connection ended");
+        tracing::debug!(%address, err = err.to_string(), "connection ended");
     }
 }
 

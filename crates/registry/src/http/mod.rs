@@ -14,6 +14,7 @@ mod catalog;
 mod connection;
 mod fail;
 mod manifests;
+mod outbox;
 mod page;
 mod peer;
 mod range;
@@ -44,10 +45,11 @@ use bytes::Bytes;
 use fail::Fail;
 use futures_util::FutureExt as _;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+use outbox::Outbox;
 use route::{Kind, Need, Path, ROUTES, Route, Wrong};
 use std::{
     fmt::Write as _,
@@ -123,6 +125,14 @@ pub(crate) type Room = Option<OwnedSemaphorePermit>;
 
 pub(crate) type Reply = Result<Response<Body>, Fail>;
 
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+struct Peer {
+    address: SocketAddr,
+    /// Files that go out without TLS.
+    outbox: Option<Outbox>,
+}
+
 /// One request on its way to its handler.
 pub(crate) struct Cx {
     site: Arc<Site>,
@@ -135,8 +145,7 @@ pub(crate) struct Cx {
     address: String,
     /// The client's address is in the log, the records and the notifications under this id.
     id: String,
-    /// `https` or `http`.
-    scheme: &'static str,
+    peer: Peer,
     /// Path of the request.
     path: String,
 }
@@ -162,6 +171,11 @@ impl Cx {
 
     fn is_head(&self) -> bool {
         self.parts.method == Method::HEAD
+    }
+
+    /// Where pieces of files may go that this process need not see: HTTP/2 cuts them up itself.
+    fn outbox(&self) -> Option<Outbox> {
+        self.peer.outbox.clone().filter(|_| self.parts.version <= Version::HTTP_11)
     }
 
     fn client(&self) -> &str {
@@ -233,6 +247,7 @@ impl Cx {
         }
         let proxy = self.site.settings.behind_proxy;
         let said = |name: &str| self.header(name).filter(|_| proxy);
+        let own = if self.peer.outbox.is_some() { "http" } else { "https" };
         let scheme = said("x-forwarded-proto").filter(|s| matches!(*s, "http" | "https"));
         let host = said("x-forwarded-host").or_else(|| self.header(header::HOST));
         let host = host.or_else(|| self.parts.uri.authority().map(|a| a.as_str()));
@@ -240,7 +255,7 @@ impl Cx {
         let fine = |h: &&str| {
             h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b)) && !h.is_empty()
         };
-        format!("{}://{}", scheme.unwrap_or(self.scheme), host.filter(fine).unwrap_or("localhost"))
+        format!("{}://{}", scheme.unwrap_or(own), host.filter(fine).unwrap_or("localhost"))
     }
 }
 
@@ -263,24 +278,20 @@ fn set(reply: &mut Response<Body>, name: HeaderName, value: &str) {
 }
 
 /// Answers one request that came from `peer`.
-pub(crate) async fn answer(
-    site: Arc<Site>,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    secure: bool,
-) -> Response<Body> {
+async fn answer(site: Arc<Site>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let address = peer.address.ip();
     let number = site.requests.fetch_add(1, Ordering::Relaxed);
     let id = format!("{}{number:08x}", site.events.instance());
     let label = route::parse(&path).map_or("none", |p| name_of(p.kind));
-    let guarded = AssertUnwindSafe(routed(&site, parts, body, peer, secure, id.clone()));
+    let guarded = AssertUnwindSafe(routed(&site, parts, body, peer, id.clone()));
     let mut reply = match guarded.catch_unwind().await {
         Ok(Ok(reply)) => reply,
         Ok(Err(fail)) => {
             if fail.status == StatusCode::FORBIDDEN {
-                tracing::info!(req = id, address = %peer.ip(), path, "access denied");
+                tracing::info!(req = id, %address, path, "access denied");
             }
             fail.reply()
         }
@@ -316,14 +327,7 @@ fn name_of(kind: Kind) -> &'static str {
     }
 }
 
-async fn routed(
-    site: &Arc<Site>,
-    parts: Parts,
-    body: Incoming,
-    peer: SocketAddr,
-    secure: bool,
-    id: String,
-) -> Reply {
+async fn routed(site: &Arc<Site>, parts: Parts, body: Incoming, peer: Peer, id: String) -> Reply {
     let path = parts.uri.path().to_owned();
     let Path { kind, repository, rest } = match route::parse(&path) {
         Ok(found) => found,
@@ -334,15 +338,14 @@ async fn routed(
     };
     let route = find(kind, &parts.method)?;
     let address = if site.settings.behind_proxy {
-        peer::forwarded(&parts.headers).unwrap_or(peer.ip())
+        peer::forwarded(&parts.headers).unwrap_or(peer.address.ip())
     } else {
-        peer.ip()
+        peer.address.ip()
     };
     let shown =
         parts.headers.get(header::AUTHORIZATION).map(|v| v.to_str().unwrap_or("?").to_owned());
     let shown = shown.filter(|_| route.need != Need::Nothing);
     let caller = site.access.identify(shown.as_deref(), address).await;
-    let scheme = if secure { "https" } else { "http" };
     let (caller, refused) = match caller {
         Ok(caller) => (caller, None),
         Err(err) => (site.access.identify(None, address).await?, Some(err)),
@@ -356,7 +359,7 @@ async fn routed(
         body,
         address: address.to_string(),
         id,
-        scheme,
+        peer,
         path,
     };
     let entered = match refused {

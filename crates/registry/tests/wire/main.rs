@@ -14,5 +14,6 @@ mod faults;
 mod hostile;
 mod http;
 mod image;
+mod large;
 mod objects;
 mod server;

@@ -2,17 +2,20 @@
 //!
 //! Each server works on a folder of its own on the same disk; rounds are interleaved. The load is made here, by threads that
 //! keep a connection each and speak HTTP with as little work as can be, because clients and server share the
-//! machine. A push is what docker sends: for config and layer POST, PATCH, PUT, then PUT of the manifest. Options:
+//! machine: the bytes of large answers are thrown away by the kernel. A push is what docker sends: for config and layer POST, PATCH, PUT, then PUT of the manifest. Options:
 //! `--rounds N`, `--seconds N`, `--row WORD`, `--gc` (collection among 100,000 manifests, ours alone), `--write`.
+
+mod bare;
 
 use super::report;
 use crate::shell::{number, project, say, target, value};
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::net::{RecvFlags, recv};
 use serde_json::json;
 use std::{
     fmt::Write as _,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -44,6 +47,9 @@ struct Row {
     clients: usize,
     run: fn(&Contestant, usize, Duration) -> Result<f64>,
 }
+
+/// Rows in which less is better.
+const LESS: &[&str] = &["MB", "ms/GB"];
 
 static ROWS: &[Row] = &[
     Row { name: "small pushes, 1 client", unit: "/s", wanted: "", clients: 1, run: small_pushes },
@@ -83,6 +89,13 @@ static ROWS: &[Row] = &[
         run: large_pulls,
     },
     Row {
+        name: "pull of 32 MiB blobs, 16 clients, processor time of the server",
+        unit: "ms/GB",
+        wanted: "",
+        clients: 16,
+        run: large_pulls_time,
+    },
+    Row {
         name: "private memory afterwards",
         unit: "MB",
         wanted: "100 MB",
@@ -115,7 +128,7 @@ pub(super) fn run(args: &[String]) -> Result<()> {
             let value = report::median(samples);
             _ = write!(line, " {}", report::number(value, row.unit));
             if let (true, Some(ours), Some(value)) = (n > 0, ours, value) {
-                let better = if row.unit == "MB" { value / ours } else { ours / value };
+                let better = if LESS.contains(&row.unit) { value / ours } else { ours / value };
                 _ = write!(line, " ({better:.1})");
             }
             line.push_str(" |");
@@ -128,6 +141,11 @@ pub(super) fn run(args: &[String]) -> Result<()> {
     _ = writeln!(page, "\n## The machine\n\n{}", report::machine());
     for contestant in &contestants {
         _ = writeln!(page, "- {}: {}", contestant.name, contestant.version);
+    }
+    if "a bare loop of sendfile".contains(word) || word.contains("pull") {
+        let line = bare::measure(16, seconds)?;
+        say(&line);
+        _ = writeln!(page, "- {line}");
     }
     page.push_str(
         "\n## The table\n\nMedians; in brackets how many times Gantry is better.\n\n| row |",
@@ -243,7 +261,7 @@ impl Link {
     fn new(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).context("connect")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::with_capacity(256 << 10, stream), piece: vec![0; 256 << 10] })
+        Ok(Self { stream: BufReader::with_capacity(256 << 10, stream), piece: vec![0; 1 << 20] })
     }
 
     fn ask(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Answer> {
@@ -280,14 +298,24 @@ impl Link {
                 answer.length = value.trim().parse()?;
             }
         }
-        let mut left = if method == "HEAD" { 0 } else { answer.length };
+        self.skip(if method == "HEAD" { 0 } else { answer.length })
+            .with_context(|| format!("{method} {path}"))?;
+        Ok(answer)
+    }
+
+    /// Takes `left` bytes from the connection and has the kernel throw away what is not here yet: reading them would cost the
+    /// machine more than sending them costs a server.
+    fn skip(&mut self, mut left: usize) -> Result<()> {
+        let here = left.min(self.stream.buffer().len());
+        self.stream.consume(here);
+        left -= here;
         while left > 0 {
             let want = left.min(self.piece.len());
-            let got = self.stream.read(&mut self.piece[..want])?;
-            ensure!(got > 0, "{method} {path}: the body broke off");
+            let (_, got) = recv(self.stream.get_ref(), &mut self.piece[..want], RecvFlags::TRUNC)?;
+            ensure!(got > 0, "the body broke off");
             left -= got;
         }
-        Ok(answer)
+        Ok(())
     }
 
     fn push_blob(&mut self, name: &str, bytes: &[u8], digest: &str) -> Result<()> {
@@ -459,12 +487,33 @@ fn large_pushes(contestant: &Contestant, clients: usize, time: Duration) -> Resu
 }
 
 fn large_pulls(contestant: &Contestant, clients: usize, time: Duration) -> Result<f64> {
+    Ok(pull_large(contestant, clients, time)?.0)
+}
+
+/// Milliseconds of processor time that the server needs for a GB.
+fn large_pulls_time(contestant: &Contestant, clients: usize, time: Duration) -> Result<f64> {
+    Ok(pull_large(contestant, clients, time)?.1)
+}
+
+/// MB per second, and the server's milliseconds for a GB.
+fn pull_large(contestant: &Contestant, clients: usize, time: Duration) -> Result<(f64, f64)> {
     let bytes = fresh(9, LARGE);
     let name = digest(&bytes);
     Link::new(contestant.address)?.push_blob("large/pulled", &bytes, &name)?;
     let path = format!("/v2/large/pulled/blobs/{name}");
-    let rate = load(contestant, clients, time, |link, _| Ok(link.get(&path)? as u64))?;
-    Ok(rate / 1e6)
+    let (began, before) = (Instant::now(), processor_time(contestant)?);
+    let rate = load(contestant, clients, time, |link, _| Ok(link.get(&path)? as u64))? / 1e6;
+    let gigabytes = rate * began.elapsed().as_secs_f64() / 1000.0;
+    Ok((rate, (processor_time(contestant)? - before) / gigabytes))
+}
+
+/// Milliseconds since the server started.
+fn processor_time(contestant: &Contestant) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{}/stat", contestant.child.id()))?;
+    // After the name in brackets; utime and stime are fields 14 and 15.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|f| f.parse::<f64>().ok()).sum();
+    Ok(ticks * 1000.0 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 fn memory(contestant: &Contestant, _: usize, _: Duration) -> Result<f64> {
