@@ -139,6 +139,27 @@ impl Request {
         Self::new(message.with_u32(libc::RTA_OIF, link), format!("add route to {to}/{prefix}"))
     }
 
+    /// Lets packets to `::1` in by a link, next to the loopback link: only those that were sent to another address and were
+    /// translated, because the kernel drops the others before it asks for a route. Goes with the link.
+    pub fn set_loopback_route(link: u32) -> Self {
+        const METRIC: u32 = 1 << 16;
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        let mut fixed = [0; ROUTE];
+        fixed[..2].copy_from_slice(&[IPV6, 128]);
+        fixed[4..8].copy_from_slice(&[
+            libc::RT_TABLE_LOCAL,
+            libc::RTPROT_BOOT,
+            libc::RT_SCOPE_UNIVERSE,
+            libc::RTN_LOCAL,
+        ]);
+        // Routes to one destination are told apart by their metric alone.
+        let message = Message::new(libc::RTM_NEWROUTE, flags, &fixed)
+            .with(libc::RTA_DST, &Ipv6Addr::LOCALHOST.octets())
+            .with_u32(libc::RTA_OIF, link)
+            .with_u32(libc::RTA_PRIORITY, METRIC + link);
+        Self::new(message, format!("let ::1 in by link {link}"))
+    }
+
     /// Removes the default route of a family, whatever it leads to.
     pub fn delete_default_route(ipv6: bool) -> Self {
         let message = route(libc::RTM_DELROUTE, 0, ipv6, libc::RT_SCOPE_NOWHERE);

@@ -8,8 +8,7 @@
 //! that comes in by a link and says 127.0.0.0/8 is never translated and never enters from the bridge.
 //! The verdict "accept" binds this table alone: a `DROP` in another table of the same hook (the policy that
 //! a second engine sets on `FORWARD`, say) still holds.
-//! One table per family; both have the same rules, but for what only IPv4 knows: loopback addresses that leave
-//! the machine.
+//! One table per family; both have the same rules.
 //! Not here: which ports are taken (`ports.rs`).
 
 use super::kernel;
@@ -17,7 +16,7 @@ use crate::{BridgeConfig, GatewayMode, Published, Repair, Subnet, subnet::octets
 use base::{Error, Result};
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 use sys::nft::{
     Batch, Chain, Cmp, Ct, Element, Expr, Family, Hook, Map, Meta, Nft, Register, Set, Verdict,
@@ -348,19 +347,32 @@ impl Shape {
         Expr::destination(&octets(self.subnet.first()), &octets(self.subnet.mask()))
     }
 
+    /// Loopback addresses of the family and their mask.
+    fn loopback(&self) -> [Vec<u8>; 2] {
+        match self.family {
+            Family::Ipv4 | Family::Inet => [vec![127, 0, 0, 0], vec![255, 0, 0, 0]],
+            Family::Ipv6 => [Ipv6Addr::LOCALHOST.octets().to_vec(), vec![255; 16]],
+        }
+    }
+
+    fn loopback_destination(&self) -> [Expr; 3] {
+        let [network, mask] = self.loopback();
+        Expr::destination(&network, &mask)
+    }
+
+    fn loopback_source(&self) -> [Expr; 3] {
+        let [network, mask] = self.loopback();
+        Expr::source(&network, &mask)
+    }
+
     /// The bridge may carry loopback addresses (for the host's own connections), so containers must be kept
     /// from using them to reach what listens on the host's loopback.
     fn guard_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
-        if self.family == Family::Ipv6 {
-            return Vec::new();
-        }
-        vec![
-            ("guard", rule([self.in_by_bridge().to_vec(), to_loopback().to_vec()], Verdict::Drop)),
-            (
-                "guard",
-                rule([self.in_by_bridge().to_vec(), from_loopback().to_vec()], Verdict::Drop),
-            ),
-        ]
+        [self.loopback_destination(), self.loopback_source()]
+            .map(|loopback| {
+                ("guard", rule([self.in_by_bridge().to_vec(), loopback.to_vec()], Verdict::Drop))
+            })
+            .to_vec()
     }
 
     fn publish_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
@@ -376,11 +388,8 @@ impl Shape {
         let port = |cell| Expr::TransportHeader(2, 2, r(cell));
         let dnat = || Expr::Dnat(r(8), r(8 + cells));
         let destination = if self.family == Family::Ipv6 { 24 } else { 16 };
-        let mut all = Vec::new();
-        if self.family == Family::Ipv4 {
-            all.push(("prerouting", rule([to_loopback().to_vec()], Verdict::Return)));
-        }
-        all.extend([
+        vec![
+            ("prerouting", rule([self.loopback_destination().to_vec()], Verdict::Return)),
             ("prerouting", rule([local().to_vec()], publish())),
             ("output", rule([local().to_vec()], publish())),
             (
@@ -402,8 +411,7 @@ impl Shape {
                     dnat(),
                 ],
             ),
-        ]);
-        all
+        ]
     }
 
     fn forward_rules(&self) -> Vec<(&'static str, Vec<Expr>)> {
@@ -476,17 +484,16 @@ impl Shape {
             ("postrouting", conditions.into_iter().flatten().chain(how).collect())
         };
         let masquerade = || vec![Expr::Masquerade];
-        let mut all = Vec::new();
-        if self.family == Family::Ipv4 {
-            all.push(translate(
-                vec![self.out_by_bridge().to_vec(), from_loopback().to_vec()],
+        let mut all = vec![
+            translate(
+                vec![self.out_by_bridge().to_vec(), self.loopback_source().to_vec()],
                 masquerade(),
-            ));
-        }
-        all.push(translate(
-            vec![self.source_inside().to_vec(), self.destination_inside().to_vec(), changed],
-            masquerade(),
-        ));
+            ),
+            translate(
+                vec![self.source_inside().to_vec(), self.destination_inside().to_vec(), changed],
+                masquerade(),
+            ),
+        ];
         if self.masquerade {
             let outward = Expr::output(&self.bridge, Cmp::Ne).to_vec();
             let how = match self.source {
@@ -509,12 +516,4 @@ fn control(number: u8) -> Vec<Expr> {
 
 fn rule<const N: usize>(conditions: [Vec<Expr>; N], verdict: Verdict) -> Vec<Expr> {
     conditions.into_iter().flatten().chain([Expr::Verdict(verdict)]).collect()
-}
-
-fn to_loopback() -> [Expr; 3] {
-    Expr::destination(&[127, 0, 0, 0], &[255, 0, 0, 0])
-}
-
-fn from_loopback() -> [Expr; 3] {
-    Expr::source(&[127, 0, 0, 0], &[255, 0, 0, 0])
 }

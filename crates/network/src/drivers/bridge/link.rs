@@ -75,6 +75,9 @@ pub(super) fn open(route: &mut Route, config: &BridgeConfig) -> Result<Bridge> {
     if config.mtu_bytes != 0 {
         requests.push(Request::set_mtu(index, config.mtu_bytes));
     }
+    if config.ipv6 && config.modes[1].translates() {
+        requests.push(Request::set_loopback_route(index));
+    }
     route.run(&requests).map_err(kernel)?;
     // A packet from 127.0.0.1 to a published port leaves by the bridge; without this the kernel drops it.
     set_sysctl(&format!("ipv4/conf/{}/route_localnet", config.name), "1").map_err(|e| {

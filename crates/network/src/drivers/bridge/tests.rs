@@ -1,3 +1,5 @@
+mod loopback;
+
 use super::*;
 use crate::{Config, Network, Networks, Publish};
 use base::Kind;
