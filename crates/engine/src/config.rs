@@ -4,6 +4,9 @@ pub use image::compress::form as push_form;
 pub use image::registry::{Mirror, Proxies, Settings as Registries};
 use std::path::PathBuf;
 
+/// What held a removal up may take its time to go.
+pub const RETRY_DEAD: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Settings of one engine. Paths are absolute.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,6 +54,10 @@ pub struct Config {
     pub default_ulimits: Vec<(String, i64, i64)>,
     /// Bytes of `/dev/shm` when a container names none.
     pub default_shm_bytes: i64,
+    /// Most bytes of a container's writable layer when it names no bound.
+    pub default_writable_bytes: Option<u64>,
+    /// How long a container whose removal failed waits for the next try.
+    pub retry_dead_every: std::time::Duration,
     /// Whether every container gets an init.
     pub init: bool,
     /// Who the users of containers are on the host, when they have a user namespace.
@@ -218,6 +225,8 @@ impl Config {
             cdi_spec_dirs: Vec::new(),
             labels: Vec::new(),
             experimental: false,
+            default_writable_bytes: None,
+            retry_dead_every: RETRY_DEAD,
             debug: false,
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),

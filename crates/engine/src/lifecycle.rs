@@ -163,6 +163,11 @@ impl Engine {
         let (layers, trash) = open_layers(root)?;
         let snapshots = Snapshots::open(root, &layers, &trash)?;
         let volumes = Volumes::open(root, &trash)?;
+        if config.default_writable_bytes.is_some() && !snapshots.can_bound() {
+            return Err(Error::invalid(
+                "Storage option overlay2.size not supported. Filesystem does not support Project Quota",
+            ));
+        }
         let content = Content::open(&root.join("content"))?;
         let images = Arc::new(Images::open(Arc::clone(&store), content, Arc::new(layers.clone()))?);
         let id = identity(root)?;
@@ -192,6 +197,7 @@ impl Engine {
             tasks.clone(),
         ));
         let reloadable = RwLock::new(Arc::new(Reloadable::of(&config)));
+        let can_bound = snapshots.can_bound();
         let engine = Arc::new(Self {
             config,
             id,
@@ -213,7 +219,7 @@ impl Engine {
             containers: Registry::default(),
             execs: Mutex::default(),
             builds: crate::build::Running::default(),
-            kernel: Kernel::of(&hierarchy),
+            kernel: Kernel::of(&hierarchy, can_bound),
             hierarchy,
             confinement: Confinement::default(),
             features,
@@ -326,10 +332,12 @@ impl Engine {
         let engine = Arc::clone(self);
         self.tasks.spawn(async move {
             let mut trim = tokio::time::interval(TRIM_EVERY);
+            let mut dead = tokio::time::interval(engine.config.retry_dead_every);
             loop {
                 tokio::select! {
                     () = engine.stop.cancelled() => return,
                     _ = trim.tick() => engine.trim_events(),
+                    _ = dead.tick() => engine.remove_the_dead().await,
                 }
             }
         });

@@ -4,30 +4,20 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod rig;
+
 use api::model::{ContainerConfig, HostConfig, NetworkConnect, NetworkCreate};
 use base::Principal;
-use futures_util::StreamExt as _;
 use gantry_engine::{
     Config, Engine,
     containers::{Create, RemoveOptions},
-    images::LoadOptions,
     networks::STEPS,
 };
-use std::{collections::BTreeSet, fs, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 use testkit::Census;
 
 const BRIDGE: &str = "gtdeath0";
 const OWN: &str = "gtdeath1";
-
-fn shim() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(3).unwrap().join("libexec/gantry-shim")
-    };
-    let path = std::env::var_os("GANTRY_SHIM").map_or_else(beside, PathBuf::from);
-    assert!(path.exists(), "{} is missing: scripts/build makes it", path.display());
-    path
-}
 
 async fn open(dir: &Path) -> Arc<Engine> {
     let config = Config {
@@ -37,7 +27,7 @@ async fn open(dir: &Path) -> Arc<Engine> {
         default_address_pools: vec![("10.211.96.0/24".into(), 28)],
         iptables: true,
         ip_masquerade: true,
-        ..Config::bare(dir, shim())
+        ..Config::bare(dir, rig::shim())
     };
     Engine::open(config).await.unwrap()
 }
@@ -91,12 +81,7 @@ async fn an_engine_that_died_at_any_step_is_followed_by_one_that_agrees_with_the
     let dir = tempfile::Builder::new().prefix("gtk-death-").tempdir().unwrap();
     let mut engine = open(dir.path()).await;
     let by = Principal::default();
-    let archive = bytes::Bytes::from_static(testkit::image::busybox());
-    let body = futures_util::stream::iter([Ok(archive)]).boxed();
-    let mut told = engine.images_load(body, LoadOptions::default(), &by).await;
-    while let Some(line) = told.recv().await {
-        line.unwrap();
-    }
+    rig::load_busybox(&engine).await;
     let create = Create {
         name: Some("death".into()),
         config: ContainerConfig {

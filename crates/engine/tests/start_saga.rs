@@ -4,28 +4,18 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod rig;
+
 use api::model::{ContainerConfig, HostConfig, PortBinding};
 use base::Principal;
-use futures_util::StreamExt as _;
 use gantry_engine::{
     Config, Engine,
     containers::{Create, RemoveOptions, step_names},
-    images::LoadOptions,
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use testkit::Census;
 
 const BRIDGE: &str = "gtsaga0";
-
-fn shim() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(3).unwrap().join("libexec/gantry-shim")
-    };
-    let path = std::env::var_os("GANTRY_SHIM").map_or_else(beside, PathBuf::from);
-    assert!(path.exists(), "{} is missing: scripts/build makes it", path.display());
-    path
-}
 
 async fn open(dir: &std::path::Path) -> Arc<Engine> {
     let config = Config {
@@ -34,15 +24,10 @@ async fn open(dir: &std::path::Path) -> Arc<Engine> {
         bip: Some("10.211.98.1/24".into()),
         iptables: true,
         ip_masquerade: true,
-        ..Config::bare(dir, shim())
+        ..Config::bare(dir, rig::shim())
     };
     let engine = Engine::open(config).await.unwrap();
-    let archive = bytes::Bytes::from_static(testkit::image::busybox());
-    let body = futures_util::stream::iter([Ok(archive)]).boxed();
-    let mut told = engine.images_load(body, LoadOptions::default(), &Principal::default()).await;
-    while let Some(line) = told.recv().await {
-        line.unwrap();
-    }
+    rig::load_busybox(&engine).await;
     engine
 }
 

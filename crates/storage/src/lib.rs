@@ -22,6 +22,7 @@ mod layers;
 mod pack;
 mod pipe;
 mod place;
+mod projects;
 mod snapshots;
 mod tar;
 mod trash;

@@ -19,6 +19,7 @@ pub mod overlay;
 pub mod port;
 pub mod process;
 pub mod pty;
+pub mod quota;
 mod remove;
 pub mod root;
 pub mod seccomp;

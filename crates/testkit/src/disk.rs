@@ -18,6 +18,8 @@ pub struct Disk {
     dir: TempDir,
     /// The file behind ext4.
     image: Option<PathBuf>,
+    /// What `mount -o` is told of it.
+    options: String,
     mounted: bool,
 }
 
@@ -51,11 +53,30 @@ impl Disk {
         Ok(disk)
     }
 
+    /// A file system of so many MiB in a file, which holds projects to their quotas: `xfs` or `ext4`.
+    ///
+    /// # Errors
+    /// This machine has no loop device left, no tool to make it, or a kernel without such quotas.
+    pub fn with_projects(kind: &str, mib: u64) -> Result<Self> {
+        let mut disk = Self::new(Some("image"))?;
+        let image = disk.image.clone().context("an image was asked for")?;
+        fs::File::create(&image)?.set_len(mib << 20)?;
+        let mut make = Command::new(format!("mkfs.{kind}"));
+        match kind {
+            "xfs" => make.arg("-q"),
+            _ => make.args(["-q", "-F", "-O", "project,quota", "-E", "quotatype=prjquota"]),
+        };
+        run(make.arg(&image))?;
+        disk.options = "loop,prjquota".to_owned();
+        disk.mount()?;
+        Ok(disk)
+    }
+
     fn new(image: Option<&str>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("gtk-disk-").tempdir()?;
         fs::create_dir(dir.path().join("mnt"))?;
         let image = image.map(|name| dir.path().join(name));
-        Ok(Self { dir, image, mounted: false })
+        Ok(Self { dir, image, options: "loop".to_owned(), mounted: false })
     }
 
     /// Where it is mounted.
@@ -69,7 +90,7 @@ impl Disk {
     /// Of the kernel.
     pub fn mount(&mut self) -> Result<()> {
         let image = self.image.clone().context("mount a disk of memory again")?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(self.root()))?;
+        run(Command::new("mount").args(["-o", &self.options]).arg(image).arg(self.root()))?;
         self.mounted = true;
         Ok(())
     }

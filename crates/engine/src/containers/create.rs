@@ -150,7 +150,8 @@ impl Engine {
         (hidden, secret_env): (bool, Vec<String>),
     ) -> Result<()> {
         crate::lifecycle::private_dir(&places.data)?;
-        let active = self.snapshots.prepare(id.as_str(), layers)?;
+        let bound = settle::writable_bound(&host, &self.config, &self.kernel)?;
+        let active = self.snapshots.prepare(id.as_str(), layers, bound)?;
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             // One network, one name. Whether the other is there is asked at the start, as docker does.
             if let Ok(other) = self.containers.find(other) {

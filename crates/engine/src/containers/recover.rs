@@ -138,18 +138,16 @@ impl Engine {
             let rest = record.hidden && !record.state.status.alive();
             if !gone
                 && ((stopped && record.host.auto_remove)
-                    || record.state.status == Status::Removing
+                    || matches!(record.state.status, Status::Dead | Status::Removing)
                     || rest)
             {
                 let _ops = container.ops.lock().await;
-                if let Err(err) = self
-                    .forget(container, record.host.auto_remove || rest, &Principal::daemon())
-                    .await
-                {
+                let volumes = record.host.auto_remove || rest || record.state.volumes_go;
+                if let Err(err) = self.forget(container, volumes, &Principal::daemon()).await {
                     tracing::error!(
                         ctr = container.id().short(),
                         err = err.chain(),
-                        "an --rm container stays"
+                        "a container that was to be removed stays"
                     );
                 }
             }

@@ -1,5 +1,8 @@
-//! `DELETE /containers/{id}` and what `--rm` does: the row and the name go first, in one commit with the
-//! event; the files are moved to the trash and deleted in the background.
+//! `DELETE /containers/{id}` and what `--rm` does: what is to be removed is marked; the files are moved to the trash, to
+//! be deleted in the background; then row and name go, in one commit with the event.
+//!
+//! A container whose files cannot be moved is dead: it keeps its name, is never started again, and its removal is
+//! tried again from time to time and at the next start, which finishes also what the daemon's death broke off.
 
 use super::{Container, Places, Record, Status};
 use crate::Engine;
@@ -103,38 +106,89 @@ impl Engine {
     }
 
     /// Removes a stopped container; callers hold its operation lock.
+    ///
+    /// # Errors
+    /// Of the disk and the store: it is dead then.
     pub(crate) async fn forget(
         &self,
         container: &Arc<Container>,
         volumes: bool,
         by: &Principal,
     ) -> Result<()> {
-        container.erase(&self.store, |tx, r| {
-            if !r.hidden {
-                tx.emit(r.event("destroy").by(by));
-            }
-            Ok(())
-        })?;
-        let record = container.record();
-        let places = Places::of(&self.config, &record.id);
-        self.containers.remove(&record.id, &record.name);
-        container.mark_removed();
-        // From here on a failure leaves only files, which the next start sweeps.
-        if let Err(err) = self.discard(&places) {
-            tracing::warn!(
-                ctr = record.id.short(),
-                err = err.chain(),
-                "container files stay until the next start"
+        let removed = self.erase(container, volumes, by);
+        if let Err(err) = &removed {
+            let text = err.chain();
+            let dead = container.change(
+                &self.store,
+                |r| {
+                    r.state.status = Status::Dead;
+                    r.state.error.clone_from(&text);
+                },
+                |_, _| Ok(()),
             );
+            if let Err(err) = dead {
+                tracing::error!(
+                    ctr = container.id().short(),
+                    err = err.chain(),
+                    "a dead container is not noted as such"
+                );
+            }
         }
+        removed?;
         if volumes {
-            for mount in record.mounts.iter().filter(|m| m.anonymous) {
+            for mount in container.record().mounts.iter().filter(|m| m.anonymous) {
                 if let Err(err) = self.volume_remove_anonymous(&mount.name, by).await {
                     tracing::debug!(vol = mount.name, err = err.chain(), "anonymous volume kept");
                 }
             }
         }
         Ok(())
+    }
+
+    fn erase(&self, container: &Arc<Container>, volumes: bool, by: &Principal) -> Result<()> {
+        let record = container.change(
+            &self.store,
+            |r| {
+                r.state.status = Status::Removing;
+                r.state.volumes_go |= volumes;
+            },
+            |_, _| Ok(()),
+        )?;
+        let places = Places::of(&self.config, &record.id);
+        self.discard(&places).map_err(|err| {
+            Error::wrap(format!("container {}: cannot remove its files", record.id), err)
+        })?;
+        container.erase(&self.store, |tx, r| {
+            if !r.hidden {
+                tx.emit(r.event("destroy").by(by));
+            }
+            Ok(())
+        })?;
+        self.containers.remove(&record.id, &record.name);
+        container.mark_removed();
+        Ok(())
+    }
+
+    /// Tries once more to remove what is dead.
+    pub(crate) async fn remove_the_dead(&self) {
+        for container in self.containers.all() {
+            if container.status() != Status::Dead {
+                continue;
+            }
+            let _ops = container.ops.lock().await;
+            let record = container.record();
+            if record.state.status != Status::Dead || container.watch().borrow().removed {
+                continue;
+            }
+            let volumes = record.state.volumes_go;
+            if let Err(err) = self.forget(&container, volumes, &Principal::daemon()).await {
+                tracing::warn!(
+                    ctr = record.id.short(),
+                    err = err.chain(),
+                    "a dead container stays: it is tried again"
+                );
+            }
+        }
     }
 
     /// Moves a folder to the trash; a missing one is fine.
@@ -151,6 +205,9 @@ impl Engine {
 
     /// Moves a container's folders to the trash.
     pub(crate) fn discard(&self, places: &Places) -> Result<()> {
+        if let Some(id) = places.data.file_name().and_then(|n| n.to_str()) {
+            self.snapshots.unbound(id);
+        }
         self.trash_path(&places.data)?;
         match std::fs::remove_dir_all(&places.exec) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -57,11 +57,7 @@ pub(crate) fn settle(
             host.runtime
         )));
     }
-    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
-        return Err(Error::invalid(
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-        ));
-    }
+    writable_bound(&host, config, kernel)?;
     capabilities(&host)?;
     for device in host.devices.iter().flatten() {
         devices::asked(&device.path_on_host, &device.path_on_host, &device.cgroup_permissions)?;
@@ -86,6 +82,30 @@ pub(crate) fn settle(
     Ok((host, warnings))
 }
 
+/// Most bytes that a container's writable layer may take: `--storage-opt size=`, or the daemon's default.
+///
+/// # Errors
+/// `Invalid` for other options, a bad size, and where the file system cannot; in docker's words.
+pub(super) fn writable_bound(
+    host: &HostConfig,
+    config: &Config,
+    kernel: &Kernel,
+) -> Result<Option<u64>> {
+    let mut bound = config.default_writable_bytes.filter(|_| kernel.project_quota);
+    for (key, value) in host.storage_opt.iter().flatten() {
+        if !kernel.project_quota {
+            return Err(Error::invalid(
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option: the data root's file system has no project quota that is enforced (xfs with pquota; ext4 with the features project and quota, and prjquota)",
+            ));
+        }
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Error::invalid(format!("Unknown option {key}")));
+        }
+        bound = Some(base::units::parse_bytes(value)?.unsigned_abs());
+    }
+    Ok(bound.filter(|bytes| *bytes > 0))
+}
+
 /// What the kernel can limit, and where.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kernel {
@@ -94,17 +114,20 @@ pub(crate) struct Kernel {
     /// Processors and memory nodes, `0-3`.
     pub(crate) cpus: String,
     pub(crate) mems: String,
+    /// What is written to the data root can be bounded.
+    pub(crate) project_quota: bool,
 }
 
 impl Kernel {
     /// Asks once; it does not change.
-    pub(crate) fn of(hierarchy: &sys::cgroup::Hierarchy) -> Self {
+    pub(crate) fn of(hierarchy: &sys::cgroup::Hierarchy, project_quota: bool) -> Self {
         let (cpus, mems) = hierarchy.places();
         Self {
             v2: hierarchy.version() == sys::cgroup::Version::V2,
             features: hierarchy.features(),
             cpus,
             mems,
+            project_quota,
         }
     }
 }

@@ -68,6 +68,9 @@ pub struct State {
     pub restarts: u32,
     /// Stopped or killed on request: the restart policy keeps still.
     pub stopped_by_hand: bool,
+    /// Its removal, which failed, was to take its anonymous volumes too.
+    #[serde(default)]
+    pub volumes_go: bool,
     /// Health at the last change of its status; absent without a check.
     #[serde(default)]
     pub(crate) health: Option<Health>,

@@ -48,8 +48,10 @@ impl Engine {
         let draft = base::id::random_hex();
         let copied = {
             let (engine, from, into) = (Arc::clone(self), name.to_owned(), draft.clone());
+            let options = row.doc.options.clone().unwrap_or_default();
             blocking(move || {
-                engine.volumes.create(&into)?;
+                let bound = engine.volume_bound(&from, &options)?;
+                engine.volumes.create(&into, bound)?;
                 engine.volumes.copy(&from, &into)
             })
             .await
@@ -71,6 +73,7 @@ impl Engine {
         let doc = Record {
             driver: row.doc.driver,
             labels: Some(labels),
+            options: row.doc.options,
             created_by: by.clone(),
             last_used: now,
             ..Record::default()

@@ -86,6 +86,7 @@ impl Engine {
             }
             if row.doc.is_local() {
                 device(&name, &wanted.options)?;
+                self.volume_bound(&name, &wanted.options)?;
             }
             return Ok(row);
         }
@@ -95,7 +96,8 @@ impl Engine {
         }
         let made = if driver == LOCAL {
             device(&name, &wanted.options)?;
-            self.volumes.create(&name)?;
+            let bound = self.volume_bound(&name, &wanted.options)?;
+            self.volumes.create(&name, bound)?;
             true
         } else {
             let plugin = self.volume_driver(&driver).await.map_err(failed)?;

@@ -96,6 +96,22 @@ impl Engine {
         }
     }
 
+    /// Most bytes of a local volume, by its option `size`.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad size, and where the file system cannot; in docker's words.
+    fn volume_bound(&self, name: &str, options: &BTreeMap<String, String>) -> Result<Option<u64>> {
+        let failed = |why: String| Error::invalid(format!("create {name}: {why}"));
+        let Some(text) = options.get("size") else { return Ok(None) };
+        let bytes = base::units::parse_bytes(text).map_err(|e| failed(e.to_string()))?;
+        if bytes > 0 && !self.volumes.can_bound() {
+            return Err(failed(
+                "quota size requested but no quota support: give the volume a file system of its own (type=tmpfs with o=size=...), or a data root with project quota (xfs with pquota; ext4 with the features project and quota, and prjquota)".into(),
+            ));
+        }
+        Ok(Some(bytes.unsigned_abs()).filter(|bytes| *bytes > 0))
+    }
+
     fn volume_row(&self, name: &str) -> Result<Volume<Record>> {
         self.store
             .read(|tx| tx.volume::<Record>(name))?

@@ -318,7 +318,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Seconds that an ordered stop gives containers",
     ),
     short('s', flag("storage-driver", "storage-driver", Text, "Storage driver to use (overlay2)")),
-    ignored("storage-opt", "storage-opts", List, "overlay has no options here"),
+    flag("storage-opt", "storage-opts", List, "Storage driver options (overlay2.size)"),
     ignored("swarm-default-advertise-addr", "swarm-default-advertise-addr", Text, NO_SWARM),
     ignored("swarm-raft-election-tick", "swarm-raft-election-tick", Number, NO_SWARM),
     ignored("swarm-raft-heartbeat-tick", "swarm-raft-heartbeat-tick", Number, NO_SWARM),

@@ -197,6 +197,23 @@ impl Given<'_> {
     }
 }
 
+/// The bound of containers' writable layers, of `--storage-opt`.
+fn writable_bytes(options: &[String]) -> Result<Option<u64>> {
+    let mut bytes = None;
+    for option in options {
+        let (key, value) = option.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("unable to parse key/value option: {option:?}"))
+        })?;
+        match key.to_ascii_lowercase().as_str() {
+            "overlay2.size" => bytes = Some(units::parse_bytes(value)?.unsigned_abs()),
+            // compat(docker 28): without effect there too.
+            "overlay2.override_kernel_check" => {}
+            _ => return Err(Error::invalid(format!("overlay2: unknown option {key}"))),
+        }
+    }
+    Ok(bytes.filter(|bytes| *bytes > 0))
+}
+
 fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::Config> {
     given.one_of("storage-driver", &["overlay2", "overlay", "overlayfs"])?;
     given.one_of("firewall-backend", &["nftables"])?;
@@ -234,6 +251,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         .map_err(|err| Error::invalid("failed to set log opts").caused_by(err.chain()))?;
     let timeout = given.number("shutdown-timeout", SHUTDOWN_SECONDS);
     Ok(engine::Config {
+        default_writable_bytes: writable_bytes(&given.list("storage-opt"))?,
         data_root: given.path("data-root").unwrap_or_else(|| "/var/lib/gantry".into()),
         exec_root: given.path("exec-root").unwrap_or_else(|| "/run/gantry".into()),
         shim: shim(),
@@ -297,6 +315,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         shutdown_timeout: u64::try_from(timeout).unwrap_or(u64::MAX),
         live_restore: given.switch("live-restore", false),
         event_retention: EVENT_RETENTION,
+        retry_dead_every: engine::config::RETRY_DEAD,
     })
 }
 
@@ -462,6 +481,7 @@ mod tests {
     fn what_cannot_be_meant_is_an_error() {
         for (line, want) in [
             ("--log-level loud", "invalid logging level: loud"),
+            ("--storage-opt dm.basesize=20G", "overlay2: unknown option dm.basesize"),
             (
                 "--storage-driver zfs",
                 "invalid --storage-driver: \"zfs\": want one of overlay2, overlay, overlayfs",

@@ -10,6 +10,7 @@ use crate::{
     error::io,
     layers::private_dir,
     pack::{self, Stream, Tree},
+    projects::Projects,
 };
 use base::{Digest, Error, Result};
 use std::{
@@ -75,6 +76,7 @@ pub struct Snapshots {
     root: PathBuf,
     layers: Layers,
     trash: Trash,
+    projects: Projects,
 }
 
 impl Snapshots {
@@ -86,15 +88,26 @@ impl Snapshots {
         for dir in [CONTAINERS, BUILDS] {
             private_dir(&data_root.join(dir))?;
         }
-        Ok(Self { root: data_root.to_owned(), layers: layers.clone(), trash: trash.clone() })
+        Ok(Self {
+            root: data_root.to_owned(),
+            layers: layers.clone(),
+            trash: trash.clone(),
+            projects: Projects::of(&data_root.join(CONTAINERS)),
+        })
     }
 
-    /// Makes `containers/<id>/rw` over `layers` (lowest first).
+    /// Whether trees can be bounded: by a project quota of the file system that is enforced.
+    pub fn can_bound(&self) -> bool {
+        self.projects.are_there()
+    }
+
+    /// Makes `containers/<id>/rw` over `layers` (lowest first), which may take at most `bound` bytes.
     ///
     /// # Errors
-    /// `NotFound` when a layer is missing, `Conflict` when the tree exists; of the disk.
-    pub fn prepare(&self, id: &str, layers: &[Digest]) -> Result<Active> {
-        self.make(CONTAINERS, id, layers)
+    /// `NotFound` when a layer is missing, `Conflict` when the tree exists, `Invalid` for a bound where there can
+    /// be none; of the disk.
+    pub fn prepare(&self, id: &str, layers: &[Digest], bound: Option<u64>) -> Result<Active> {
+        self.make(CONTAINERS, id, layers, bound)
     }
 
     /// Makes `builds/<id>/rw` over `layers`, for a build's file operations and `RUN`s.
@@ -102,7 +115,7 @@ impl Snapshots {
     /// # Errors
     /// As [`Self::prepare`].
     pub fn prepare_build(&self, id: &str, layers: &[Digest]) -> Result<Active> {
-        self.make(BUILDS, id, layers)
+        self.make(BUILDS, id, layers, None)
     }
 
     /// The tree of a container made before.
@@ -117,6 +130,13 @@ impl Snapshots {
                 Err(Error::not_found(format!("the container {id} has no writable layer")))
             }
             Err(e) => Err(io(format!("cannot open the writable layer of {id}"), e)),
+        }
+    }
+
+    /// Takes the bound of a container's tree away, which is going to be deleted. A missing one is fine.
+    pub fn unbound(&self, id: &str) {
+        if let Ok(rw) = Dir::open(&self.root.join(CONTAINERS).join(id).join("rw")) {
+            self.projects.forget(&rw);
         }
     }
 
@@ -254,7 +274,7 @@ impl Snapshots {
         })
     }
 
-    fn make(&self, room: &str, id: &str, layers: &[Digest]) -> Result<Active> {
+    fn make(&self, room: &str, id: &str, layers: &[Digest], bound: Option<u64>) -> Result<Active> {
         let active = self.describe(room, id, layers)?;
         let tried = |e| io(format!("cannot make the writable layer of {id}"), e);
         let all = Dir::open(&self.root.join(room)).map_err(tried)?;
@@ -269,26 +289,32 @@ impl Snapshots {
             }
             done => done.map_err(tried)?,
         }
-        let fill = || -> sys::root::Result<()> {
-            let rw = own.open_dir("rw")?;
-            rw.mkdir("work", 0o700)?;
-            rw.mkdir("upper", 0o755)?;
-            let upper = rw.open_dir("upper")?;
-            // In the merged tree the upper folder's own owner and mode are the root's.
-            match self.layers.root_folder(layers) {
-                Ok(Some(root)) => {
-                    let model = Dir::open(&root)?;
-                    copy::dress(&model, &upper, b"")?.settle(&upper)
-                }
-                _ => upper.set_self((0, 0), 0o755, None),
+        let fill = || -> Result<()> {
+            let rw = own.open_dir("rw").map_err(tried)?;
+            if let Some(bytes) = bound {
+                self.projects.bound(&rw, "the writable layer", bytes)?;
             }
+            self.fill(&rw, layers).map_err(tried)
         };
-        fill().map_err(|e| {
+        fill().inspect_err(|_| {
             if let Err(left) = self.trash.put(&own, "rw") {
                 tracing::warn!(err = %left.chain(), "cannot drop an unfinished writable layer");
             }
-            tried(e)
         })?;
         Ok(active)
+    }
+
+    fn fill(&self, rw: &Dir, layers: &[Digest]) -> sys::root::Result<()> {
+        rw.mkdir("work", 0o700)?;
+        rw.mkdir("upper", 0o755)?;
+        let upper = rw.open_dir("upper")?;
+        // In the merged tree the upper folder's own owner and mode are the root's.
+        match self.layers.root_folder(layers) {
+            Ok(Some(root)) => {
+                let model = Dir::open(&root)?;
+                copy::dress(&model, &upper, b"")?.settle(&upper)
+            }
+            _ => upper.set_self((0, 0), 0o755, None),
+        }
     }
 }

@@ -29,7 +29,7 @@ fn base(host: &Host) -> Digest {
 
 fn active(host: &Host) -> Active {
     let base = base(host);
-    host.snapshots.prepare("c1", &[base]).unwrap()
+    host.snapshots.prepare("c1", &[base], None).unwrap()
 }
 
 fn write(root: &Root, path: &str, content: &[u8]) {
@@ -152,7 +152,7 @@ fn mount_points_lie_below_the_image_and_never_count() {
     let host = Host::new();
     let tar = Smith::default().dir("etc").symlink("etc/resolv.conf", b"../run/r").end();
     let layer = host.layer(&[], &tar);
-    let active = host.snapshots.prepare("c", std::slice::from_ref(&layer)).unwrap();
+    let active = host.snapshots.prepare("c", std::slice::from_ref(&layer), None).unwrap();
     let root = host.snapshots.mount(&active).unwrap();
     for path in ["/proc", "/sys", "/dev/pts", "/dev/shm", "/etc/hosts", "/etc/hostname"] {
         assert!(root.exists(path).unwrap(), "{path}");
@@ -174,7 +174,7 @@ fn the_root_folder_is_as_the_topmost_layer_that_lists_it_says() {
     (dir.mode, dir.uid) = (0o701, 33);
     let low = host.layer(&[], &Smith::default().add(&dir, b"").end());
     let top = host.layer(&[], &Smith::default().dir("d").end());
-    let active = host.snapshots.prepare("c", &[low, top]).unwrap();
+    let active = host.snapshots.prepare("c", &[low, top], None).unwrap();
     let stat = host.snapshots.mount(&active).unwrap().stat("/").unwrap();
     assert_eq!((stat.mode, stat.uid), (0o701, 33));
 }
@@ -183,17 +183,21 @@ fn the_root_folder_is_as_the_topmost_layer_that_lists_it_says() {
 fn preparing_and_removing_can_be_repeated() {
     let host = Host::new();
     let active = active(&host);
-    let again = host.snapshots.prepare("c1", &active.layers).unwrap_err();
+    let again = host.snapshots.prepare("c1", &active.layers, None).unwrap_err();
     assert_eq!(again.kind(), Kind::Conflict);
     assert_eq!(host.snapshots.get("c1", &active.layers).unwrap().upper, active.upper);
     host.snapshots.remove(&active).unwrap();
     host.snapshots.remove(&active).unwrap();
     assert_eq!(host.snapshots.get("c1", &active.layers).unwrap_err().kind(), Kind::NotFound);
     for bad in ["", ".", "..", "../x", "a/b", "x\0y"] {
-        assert_eq!(host.snapshots.prepare(bad, &[]).unwrap_err().kind(), Kind::Invalid, "{bad}");
+        assert_eq!(
+            host.snapshots.prepare(bad, &[], None).unwrap_err().kind(),
+            Kind::Invalid,
+            "{bad}"
+        );
     }
     let none = Digest::sha256(b"no such layer");
-    assert_eq!(host.snapshots.prepare("c2", &[none]).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(host.snapshots.prepare("c2", &[none], None).unwrap_err().kind(), Kind::NotFound);
     let build = host.snapshots.prepare_build("b1", &[]).unwrap();
     host.snapshots.remove(&build).unwrap();
     host.snapshots.prepare_build("b2", &[]).unwrap();
@@ -205,7 +209,7 @@ fn preparing_and_removing_can_be_repeated() {
 #[test]
 fn a_tree_deeper_than_any_path_is_measured_packed_and_deleted() {
     let host = Host::new();
-    let active = host.snapshots.prepare("deep", &[]).unwrap();
+    let active = host.snapshots.prepare("deep", &[], None).unwrap();
     let name = "n".repeat(100);
     let mut dir = sys::root::Dir::open(&active.upper).unwrap();
     for _ in 0..300 {
@@ -226,7 +230,7 @@ fn many_layers_stack() {
     let layers: Vec<_> = (0..200)
         .map(|n| host.layer(&[], &Smith::default().file(format!("f{n}"), b"").end()))
         .collect();
-    let active = host.snapshots.prepare("many", &layers).unwrap();
+    let active = host.snapshots.prepare("many", &layers, None).unwrap();
     let root = host.snapshots.mount(&active).unwrap();
     assert!(root.exists("f0").unwrap() && root.exists("f199").unwrap());
     assert_eq!(host.snapshots.view(&layers).unwrap().read_dir("/").unwrap().len(), 200);

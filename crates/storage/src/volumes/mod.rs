@@ -3,7 +3,7 @@
 //! Invariant: a folder that something is mounted on is never deleted or moved.
 //! Not here: rows, labels, who uses which volume (engine).
 
-use crate::{Trash, Usage, copy, error::io, layers::private_dir};
+use crate::{Trash, Usage, copy, error::io, layers::private_dir, projects::Projects};
 use base::{Error, Result};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ const COPY: &str = ".gantry-copy";
 pub struct Volumes {
     path: PathBuf,
     trash: Trash,
+    projects: Projects,
 }
 
 impl Volumes {
@@ -31,7 +32,8 @@ impl Volumes {
     pub fn open(data_root: &Path, trash: &Trash) -> Result<Self> {
         let path = data_root.join("volumes");
         private_dir(&path)?;
-        Ok(Self { path, trash: trash.clone() })
+        let projects = Projects::of(&path);
+        Ok(Self { path, trash: trash.clone(), projects })
     }
 
     fn dir(&self) -> Result<Dir> {
@@ -47,26 +49,40 @@ impl Volumes {
         Ok(self.path.join(name).join("_data"))
     }
 
-    /// Makes the volume's folder; one that is there stays.
+    /// Whether volumes can be bounded: by a project quota of the file system that is enforced.
+    pub fn can_bound(&self) -> bool {
+        self.projects.are_there()
+    }
+
+    /// Makes the volume's folder, which may take at most `bound` bytes; one that is there stays as it is.
     ///
     /// # Errors
-    /// `Invalid` for a bad name; of the disk.
-    pub fn create(&self, name: &str) -> Result<PathBuf> {
+    /// `Invalid` for a bad name, and for a bound where there can be none; of the disk.
+    pub fn create(&self, name: &str, bound: Option<u64>) -> Result<PathBuf> {
         let data = self.mountpoint(name)?;
         let tried = |e| io(format!("cannot create the volume {name}"), e);
         let all = self.dir()?;
-        for step in [all.mkdir(name, 0o710)] {
-            match step {
-                Err(e) if !e.is_taken() => return Err(tried(e)),
-                _ => {}
-            }
-        }
-        let own = all.open_dir(name).map_err(tried)?;
-        match own.mkdir("_data", 0o755) {
-            Ok(()) => own.chmod("_data", 0o755).map_err(tried)?,
-            Err(e) if e.is_taken() => {}
+        let new = match all.mkdir(name, 0o710) {
+            Ok(()) => true,
+            Err(e) if e.is_taken() => false,
             Err(e) => return Err(tried(e)),
-        }
+        };
+        let fill = || {
+            let own = all.open_dir(name).map_err(tried)?;
+            if let Some(bytes) = bound.filter(|_| new) {
+                self.projects.bound(&own, &format!("the volume {name}"), bytes)?;
+            }
+            match own.mkdir("_data", 0o755) {
+                Ok(()) => own.chmod("_data", 0o755).map_err(tried),
+                Err(e) if e.is_taken() => Ok(()),
+                Err(e) => Err(tried(e)),
+            }
+        };
+        fill().inspect_err(|_| {
+            if new && let Err(left) = self.trash.put(&all, name) {
+                tracing::warn!(vol = name, err = %left.chain(), "cannot drop an unfinished volume");
+            }
+        })?;
         Ok(data)
     }
 
@@ -76,7 +92,11 @@ impl Volumes {
     /// `Invalid` for a bad name; of the disk.
     pub fn remove(&self, name: &str) -> Result<()> {
         self.unmount(name)?;
-        self.trash.put(&self.dir()?, name)
+        let all = self.dir()?;
+        if let Ok(own) = all.open_dir(name) {
+            self.projects.forget(&own);
+        }
+        self.trash.put(&all, name)
     }
 
     /// Whether a file system is mounted on the volume's folder.
@@ -255,14 +275,14 @@ mod tests {
         for bad in
             ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-x", ".x", "a b", "é", "x", "a\n"]
         {
-            let err = volumes.create(bad).unwrap_err();
+            let err = volumes.create(bad, None).unwrap_err();
             assert_eq!(err.kind(), Kind::Invalid, "{bad:?}");
             assert_eq!(volumes.remove(bad).unwrap_err().kind(), Kind::Invalid, "{bad:?}");
         }
         assert!(volumes.list().unwrap().is_empty());
-        let data = volumes.create("good").unwrap();
+        let data = volumes.create("good", None).unwrap();
         fs::write(data.join("f"), b"12345").unwrap();
-        volumes.create("good").unwrap();
+        volumes.create("good", None).unwrap();
         assert_eq!(volumes.usage("good").unwrap(), Usage { bytes: 5, inodes: 1 });
         volumes.remove("good").unwrap();
         volumes.remove("good").unwrap();
@@ -284,7 +304,7 @@ mod tests {
             .symlink("to", b"/data")
             .end();
         let image = host.snapshots.view(&[host.layer(&[], &tar)]).unwrap();
-        let data = volumes.create("one").unwrap();
+        let data = volumes.create("one", None).unwrap();
         volumes.copy_up("one", &image, Path::new("/to")).unwrap();
         let folder = fs::metadata(&data).unwrap();
         assert_eq!((folder.mode() & 0o7777, folder.uid(), folder.gid()), (0o1770, 5, 6));
@@ -294,7 +314,7 @@ mod tests {
         fs::remove_file(data.join("f")).unwrap();
         volumes.copy_up("one", &image, Path::new("/data")).unwrap();
         assert!(!data.join("f").exists());
-        let plain = volumes.create("two").unwrap();
+        let plain = volumes.create("two", None).unwrap();
         volumes.copy_up("two", &image, Path::new("/nothing")).unwrap();
         assert_eq!(fs::metadata(plain).unwrap().permissions().mode() & 0o7777, 0o755);
         assert_eq!(fs::read_dir(host.root().join("volumes/one")).unwrap().count(), 1);

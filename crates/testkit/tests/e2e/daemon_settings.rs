@@ -8,6 +8,8 @@ pub const CASES: &[Case] = cases![
     an_own_seccomp_profile_is_the_default,
     older_versions_are_refused_when_asked,
     a_reload_tells_what_it_changed,
+    a_signal_writes_what_the_daemon_holds,
+    its_own_log_is_json_when_asked,
 ];
 
 fn daemon(cx: &Cx<'_>, args: &[&str]) -> Daemon {
@@ -97,5 +99,35 @@ fn a_reload_tells_what_it_changed(cx: &Cx<'_>) {
         ("default-shm-size", "67108864"),
     ] {
         assert_eq!(told[key], want, "{key}");
+    }
+}
+
+fn a_signal_writes_what_the_daemon_holds(cx: &Cx<'_>) {
+    let daemon = daemon(cx, &[]);
+    daemon.signal(rustix::process::Signal::USR1).unwrap();
+    let dump = cx.until("the dump is written", || {
+        let entries = std::fs::read_dir(daemon.path("exec")).ok()?;
+        let is_dump = |name: &str| name.starts_with("dump-") && name.ends_with(".txt");
+        let mut all = entries.flatten().filter(|e| is_dump(&e.file_name().to_string_lossy()));
+        // Its last lines are those of the threads.
+        let text = std::fs::read_to_string(all.next()?.path()).ok()?;
+        text.contains("\nthread ").then_some(text)
+    });
+    assert!(dump.contains("VmRSS:") && dump.contains("open descriptors: "), "{dump}");
+    assert!(dump.contains(&format!("thread {} ", daemon.pid().unwrap())), "{dump}");
+    assert!(daemon.answers(), "the signal ends nothing");
+}
+
+fn its_own_log_is_json_when_asked(cx: &Cx<'_>) {
+    let daemon = daemon(cx, &["--log-format", "json", "--debug"]);
+    daemon.api().get("/containers/no\"quote/json").expect(404);
+    assert_eq!(daemon.stop().unwrap(), 0);
+    let log = std::fs::read_to_string(daemon.path("daemon.log")).unwrap();
+    assert!(log.lines().count() > 1, "{log}");
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        for key in ["time", "level", "msg"] {
+            assert!(entry[key].is_string(), "{key} in {line}");
+        }
     }
 }

@@ -53,6 +53,7 @@ mod networks;
 mod networks_ipv6;
 mod oci_runtime;
 mod pki;
+mod quotas;
 mod races;
 mod registry;
 mod run_options;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         attacks_bombs::CASES,
         attacks_api::CASES,
         attacks_network::CASES,
+        quotas::CASES,
         races::CASES,
         load::CASES,
         cli_20_10::CASES,

@@ -22,6 +22,8 @@ mount -t tmpfs tmpfs run
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mkdir -p "lib/modules/$(uname -r)"
 mount --bind "/host/$MODULES" "lib/modules/$(uname -r)"
+# Nothing makes its device node when it is wanted.
+chroot . /sbin/modprobe loop
 ip link set lo up
 hostname gantry-vm
 # The kernel starts modprobe where its first process has its root.
