@@ -23,6 +23,7 @@ mod buildx;
 mod cli_20_10;
 mod clients;
 mod compose;
+mod compose_python;
 mod containers;
 mod daemon;
 mod daemon_settings;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         load::CASES,
         cli_20_10::CASES,
         compose::CASES,
+        compose_python::CASES,
         gantry_compose::CASES,
         gantry_compose_work::CASES,
         sdk_docker_py::CASES,
