@@ -103,12 +103,20 @@ pub(crate) fn image(value: &mut Value, version: Version) {
         config.retain(|key, value| IMAGE_CONFIG.contains(&key.as_str()) && !is_unset(value));
     }
     if version < Version(1, 45) {
-        for key in ["Container", "ContainerConfig"] {
-            image
-                .entry(key)
-                .or_insert_with(|| if key == "Container" { "".into() } else { Value::Null });
-        }
+        image.entry("Container").or_insert_with(|| "".into());
+        let none =
+            || serde_json::to_value(api::model::ContainerConfig::default()).unwrap_or_default();
+        image.entry("ContainerConfig").or_insert_with(none);
+    } else {
+        image.remove("Container");
+        image.remove("ContainerConfig");
     }
+}
+
+/// The version that an image is shown to `client` in: docker-compose of before 2.0 asks for the newest one, and fails when it
+/// makes a container again without what only older ones hold (ADR 28).
+pub(crate) fn image_version(client: &str, asked: Version) -> Version {
+    if client.starts_with("docker-compose/1.") { asked.min(Version(1, 44)) } else { asked }
 }
 
 /// Image list.
@@ -248,6 +256,24 @@ mod tests {
         let mut new = whole;
         image(&mut new, Version(1, 50));
         assert_eq!(new["Config"], json!({"Env": ["A=b"]}));
+    }
+
+    #[test]
+    fn an_image_s_container_is_told_to_old_clients_alone() {
+        let loaded = json!({"Id": "x"});
+        let mut old = loaded.clone();
+        image(&mut old, Version(1, 44));
+        assert_eq!(old["Container"], "");
+        assert!(old["ContainerConfig"]["Cmd"].is_null() && old["ContainerConfig"]["Tty"] == false);
+        let mut built = json!({"Id": "x", "Container": "y", "ContainerConfig": {"Cmd": ["z"]}});
+        image(&mut built, Version(1, 44));
+        assert_eq!(built["ContainerConfig"]["Cmd"], json!(["z"]));
+        image(&mut built, Version(1, 45));
+        assert_eq!(built, json!({"Id": "x"}));
+        let newest = Version(1, 51);
+        assert_eq!(image_version("docker-compose/1.29.2 docker-py/5.0.3", newest), Version(1, 44));
+        assert_eq!(image_version("docker-compose/1.29.2", Version(1, 35)), Version(1, 35));
+        assert_eq!(image_version("Docker-Client/28.2.2 (linux)", newest), newest);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
     let mut value =
         serde_json::to_value(call.engine.image_inspect(call.name(0), platform(&call)?).await?)
             .map_err(|e| Error::internal("cannot encode the image").caused_by(e))?;
-    shapes::image(&mut value, call.version);
+    shapes::image(&mut value, shapes::image_version(&call.by.client, call.version));
     Ok(reply::ok(&value))
 }
 
