@@ -25,6 +25,8 @@ pub const CASES: &[Case] = cases![
     docker_java,
     testcontainers_for_java,
     testcontainers_for_java_that_is_old,
+    bollard,
+    testcontainers_for_rust,
 ];
 
 /// A file of `crates/testkit/clients/`.
@@ -107,4 +109,12 @@ fn testcontainers_for_java(cx: &Cx<'_>) {
 
 fn testcontainers_for_java_that_is_old(cx: &Cx<'_>) {
     java(cx, "Testcontainers.java", "old");
+}
+
+fn bollard(cx: &Cx<'_>) {
+    run(cx, &mut Command::new(installed("rust/debug/bollard")));
+}
+
+fn testcontainers_for_rust(cx: &Cx<'_>) {
+    run(cx, &mut Command::new(installed("rust/debug/testcontainers")));
 }
