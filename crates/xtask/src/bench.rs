@@ -13,6 +13,7 @@ mod registry;
 mod report;
 mod rows;
 mod transfer;
+mod wires;
 
 use crate::shell::{number, say, target, value, values};
 use anyhow::{Context as _, Result};
@@ -26,6 +27,9 @@ pub(crate) type Samples = Vec<Option<f64>>;
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if args.first().is_some_and(|a| a == "registry") {
         return registry::run(&args[1..]);
+    }
+    if args.first().is_some_and(|a| a == "networks") {
+        return wires::run(&args[1..]);
     }
     let quick = args.iter().any(|a| a == "--quick");
     let rounds = number(args, "--rounds", if quick { 3 } else { 15 })?;

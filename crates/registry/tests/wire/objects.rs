@@ -17,11 +17,20 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 const OPEN: u8 = 0;
 /// Connections are refused, and those that are there are cut.
 const SHUT: u8 = 1;
+/// Everything is answered with 503.
+const BUSY: u8 = 2;
+/// Every piece takes its time.
+const SLOW: u8 = 3;
+/// The next answer breaks off in its middle; then it is open again.
+const CUT: u8 = 4;
+/// Bytes of an answer that is cut.
+const HALF: usize = 50_000;
 
 /// An S3 server with one bucket.
 struct S3 {
@@ -102,31 +111,59 @@ fn serve(root: &Path) -> SocketAddr {
     address
 }
 
-/// Passes bytes on while it is open.
+/// Passes bytes on as the state says.
 fn gate(to: SocketAddr, state: Arc<AtomicU8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            if state.load(Ordering::SeqCst) == SHUT {
-                continue;
+            match state.load(Ordering::SeqCst) {
+                SHUT => continue,
+                BUSY => {
+                    std::thread::spawn(move || refuse(client));
+                    continue;
+                }
+                _ => {}
             }
             let Ok(server) = TcpStream::connect(to) else { continue };
-            for (from, to) in [(&client, &server), (&server, &client)] {
+            for (from, to, answers) in [(&client, &server, false), (&server, &client, true)] {
                 let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                 let state = Arc::clone(&state);
-                std::thread::spawn(move || pass(from, to, &state));
+                std::thread::spawn(move || pass(from, to, answers, &state));
             }
         }
     });
     address
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8) {
+/// Answers as S3 does when it has too much to do.
+fn refuse(mut client: TcpStream) {
+    let mut head = [0; 16 << 10];
+    let _ = client.read(&mut head);
+    let body = "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
+    let length = body.len();
+    let _ = write!(
+        client,
+        "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, answers: bool, state: &AtomicU8) {
     let mut piece = vec![0; 64 << 10];
-    while let Ok(count) = from.read(&mut piece) {
-        let shut = state.load(Ordering::SeqCst) == SHUT;
-        if count == 0 || shut || to.write_all(&piece[..count]).is_err() {
+    let mut passed = 0;
+    while let Ok(mut count) = from.read(&mut piece) {
+        let now = state.load(Ordering::SeqCst);
+        if now == SLOW {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let cut = answers && now == CUT && passed + count > HALF;
+        if cut {
+            count = HALF.saturating_sub(passed);
+            state.store(OPEN, Ordering::SeqCst);
+        }
+        passed += count;
+        let over = count == 0 || matches!(now, SHUT | BUSY);
+        if over || to.write_all(&piece[..count]).is_err() || cut {
             break;
         }
     }
@@ -224,6 +261,67 @@ fn a_store_that_is_away_is_said_and_the_upload_can_be_finished_later() {
     client.ask("PUT", &url).body(b"").send().is(201);
     assert!(client.get(&format!("/v2/a/blobs/{digest}")).is(200).body == bytes);
     assert_eq!(s3.objects().len(), 2);
+}
+
+#[test]
+fn errors_of_the_store_are_waited_out_or_told() {
+    let s3 = S3::start();
+    let server = Server::with(&s3.config(), &[]);
+    let client = server.client();
+    let bytes = noise("busy", 300_000);
+    let digest = client.push_blob("a", &bytes);
+    let path = format!("/v2/a/blobs/{digest}");
+    // It gives up after some tries: what was not stored is not there, what was stored is not lost.
+    s3.set(BUSY);
+    let other = noise("busy, other", 100_000);
+    let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
+    let put = and(&location, &format!("digest={}", Digest::sha256(&other)));
+    let refused = client.ask("PUT", &put).body(&other).send().fails(503, "UNAVAILABLE");
+    assert_eq!(refused.header("retry-after"), "10");
+    client.get(&format!("/v2/a/blobs/{}", Digest::sha256(&other))).is(404);
+    client.get(&path).is(503);
+    // For a while only: the client does not hear of it.
+    let opens = {
+        let state = Arc::clone(&s3.state);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            state.store(OPEN, Ordering::SeqCst);
+        })
+    };
+    assert!(client.get(&path).is(200).body == bytes);
+    opens.join().unwrap();
+    client.push_blob("a", &other);
+    assert_eq!((s3.objects().len(), s3.parts()), (2, 0));
+}
+
+#[test]
+fn answers_of_the_store_that_are_slow_or_break_off_come_whole() {
+    let s3 = S3::start();
+    let server = Server::with(&s3.config(), &[]);
+    let client = server.client();
+    s3.set(SLOW);
+    let bytes = noise("slow", 500_000);
+    let digest = client.push_blob("a", &bytes);
+    let path = format!("/v2/a/blobs/{digest}");
+    assert!(client.get(&path).is(200).body == bytes);
+    s3.set(CUT);
+    assert!(client.get(&path).is(200).body == bytes);
+    assert_eq!(s3.state.load(Ordering::SeqCst), OPEN, "nothing was cut");
+}
+
+#[test]
+fn credentials_that_the_store_refuses_are_no_answer_for_clients() {
+    let s3 = S3::start();
+    let config = s3.config().replace("secret\"", "of somebody else\"");
+    let server = Server::with(&config, &[]);
+    let client = server.client();
+    let bytes = noise("credentials", 100_000);
+    let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
+    let put = and(&location, &format!("digest={}", Digest::sha256(&bytes)));
+    let refused = client.ask("PUT", &put).body(&bytes).send().fails(503, "UNAVAILABLE");
+    assert!(!refused.text().contains("somebody"), "{}", refused.text());
+    client.get(&format!("/v2/a/blobs/{}", Digest::sha256(&bytes))).is(404);
+    assert!(s3.objects().is_empty());
 }
 
 #[test]
