@@ -89,6 +89,9 @@ pub struct NetworkUse {
     pub counters: super::NetworkStats,
     /// Published ports.
     pub ports: Vec<PortUse>,
+    /// What the plugin that wires the container tells of it.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub driver: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A published port, and who listens behind it.

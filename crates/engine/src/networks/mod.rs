@@ -74,12 +74,16 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Invalid` for an ambiguous id.
-    pub async fn network_inspect(&self, name: &str, _verbose: bool) -> Result<model::Network> {
+    pub async fn network_inspect(
+        self: &Arc<Self>,
+        name: &str,
+        _verbose: bool,
+    ) -> Result<model::Network> {
         let network = self.networks.find(name)?;
         let mut shown = self.network_shown(&network, true);
-        let seen: Vec<_> = self
-            .networks
-            .members(&network.id)
+        let members = self.networks.members(&network.id);
+        let told = self.endpoint_information(members.clone());
+        let seen: Vec<_> = members
             .into_iter()
             .filter_map(|(id, endpoint)| {
                 let container = self.containers.get(&id)?;
@@ -94,6 +98,13 @@ impl Engine {
             let members = shown.containers.as_mut();
             if let Some(member) = members.and_then(|all| all.get_mut(id.as_str())) {
                 member.gantry = used;
+            }
+        }
+        for (id, told) in told.await {
+            let members = shown.containers.as_mut();
+            let member = members.and_then(|all| all.get_mut(id.as_str()));
+            if let Some(used) = member.and_then(|member| member.gantry.as_mut()) {
+                used.driver = told;
             }
         }
         Ok(shown)

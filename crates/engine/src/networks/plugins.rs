@@ -3,7 +3,7 @@
 
 use crate::Engine;
 use base::{ContainerId, Error, Result, Timestamp};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 use store::{Journal, Store};
 use tokio::runtime::Handle;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 const NOTES: &str = "plugin-endpoint";
 /// How long to wait before plugins are told again what they have to be told: from, to.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// The end of a container waits that long for plugins; they go on being told.
+/// The end of a container waits that long for plugins, which go on being told; so does who looks at a network.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// How networks ask plugins.
@@ -96,6 +96,29 @@ impl Engine {
                 () = self.stop.cancelled() => return,
             }
             pause = (pause * 2).min(AGAIN.1);
+        }
+    }
+
+    /// What plugins tell of these endpoints, as far as they do in a moment.
+    pub(super) async fn endpoint_information(
+        self: &Arc<Self>,
+        endpoints: Vec<(ContainerId, network::Endpoint)>,
+    ) -> Vec<(ContainerId, Map<String, Value>)> {
+        let engine = Arc::clone(self);
+        let asked = super::blocking(move || {
+            let ask = |(id, endpoint): (ContainerId, network::Endpoint)| {
+                engine.networks.information(&endpoint).map(|told| (id, told))
+            };
+            // One that does not answer is not asked again for each endpoint.
+            endpoints.into_iter().map(ask).collect::<Result<Vec<_>>>()
+        });
+        match tokio::time::timeout(PARTING, asked).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(err)) => {
+                tracing::warn!(err = err.chain(), "a plugin tells nothing of its endpoints");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
         }
     }
 

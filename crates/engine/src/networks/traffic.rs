@@ -33,6 +33,7 @@ impl Member {
             interface: self.endpoint.interface.clone(),
             counters,
             ports: ports.collect(),
+            driver: serde_json::Map::new(),
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     ports::Ports,
 };
 use base::{ContainerId, EndpointId, NetworkId, Result};
+use serde_json::{Map, Value};
 use std::{fmt, net::IpAddr, os::fd::BorrowedFd};
 
 /// A network that a driver is to open.
@@ -124,6 +125,14 @@ pub trait Plane: fmt::Debug + Send + Sync {
     /// The first error, after everything was tried.
     fn withdraw(&self, _: &Endpoint) -> Result<()> {
         Ok(())
+    }
+
+    /// What the driver tells of an endpoint, for people. A plugin is asked.
+    ///
+    /// # Errors
+    /// The plugin's.
+    fn information(&self, _: &Endpoint) -> Result<Map<String, Value>> {
+        Ok(Map::new())
     }
 
     /// Default routes of the driver's endpoints that need no gateway, IPv4 and IPv6.

@@ -106,6 +106,12 @@ struct StaticRoute {
     next_hop: String,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Information {
+    value: Option<Map<String, Value>>,
+}
+
 /// What an endpoint comes to.
 #[derive(Debug, Default)]
 struct Plan {
@@ -421,6 +427,17 @@ impl Plane for Live {
     fn publish(&self, endpoint: &Endpoint, _: &str, publish: &[Publish]) -> Result<Vec<Published>> {
         self.program(&endpoint.id, publish)?;
         Ok(Vec::new())
+    }
+
+    fn information(&self, endpoint: &Endpoint) -> Result<Map<String, Value>> {
+        let argument = json!({"NetworkID": self.id, "EndpointID": endpoint.id});
+        let asked = self.plugin.ask::<Information>("NetworkDriver.EndpointOperInfo", &argument);
+        match asked {
+            Ok(told) => Ok(told.value.unwrap_or_default()),
+            // Older plugins do not know it.
+            Err(err) if err.kind() == base::Kind::NotImplemented => Ok(Map::new()),
+            Err(err) => Err(err),
+        }
     }
 
     fn withdraw(&self, endpoint: &Endpoint) -> Result<()> {

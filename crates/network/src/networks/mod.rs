@@ -24,6 +24,7 @@ use crate::{
 };
 use base::{ContainerId, EndpointId, Error, NetworkId, Result, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -410,6 +411,15 @@ impl Networks {
         let held = self.endpoints();
         let all = held.iter().flat_map(|(id, list)| list.iter().map(move |e| (id, e)));
         all.filter(|(_, e)| e.network == *network).map(|(id, e)| (id.clone(), e.clone())).collect()
+    }
+
+    /// What the driver of an endpoint tells of it, for people. A plugin is asked.
+    ///
+    /// # Errors
+    /// The plugin's.
+    pub fn information(&self, endpoint: &Endpoint) -> Result<Map<String, Value>> {
+        let plane = self.plane_of(&endpoint.network);
+        plane.map_or_else(|| Ok(Map::new()), |plane| plane.information(endpoint))
     }
 
     fn endpoints(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Endpoint>>> {

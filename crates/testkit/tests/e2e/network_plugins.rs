@@ -163,6 +163,9 @@ fn answer(has: &mut Has, mark: &str, method: &str, asked: &Value) -> Value {
             has.pools.insert(pool.clone());
             json!({"PoolID": format!("{}/{pool}", text("AddressSpace")), "Pool": pool})
         }
+        "NetworkDriver.EndpointOperInfo" => {
+            json!({"Value": {"endpoint": short("EndpointID"), "queue": 3}})
+        }
         "IpamDriver.ReleasePool" => {
             has.pools.remove(text("PoolID").split_once('/').unwrap().1);
             json!({})
@@ -291,6 +294,14 @@ fn a_plugin_s_network_wires_containers(cx: &Cx<'_>) {
     let shown = own.api().get("/networks/net").expect(200);
     assert_eq!((&shown["Driver"], &shown["Scope"]), (&json!("wires"), &json!("local")));
     assert_eq!(shown["Containers"].as_object().unwrap().len(), 2);
+    // What the plugin tells of an endpoint is shown, as long as it tells it.
+    let endpoint = settings["EndpointID"].as_str().unwrap();
+    let told = |shown: &Value| shown["Containers"][&web]["Gantry"]["Driver"].clone();
+    assert_eq!(told(&shown), json!({"endpoint": endpoint[..7], "queue": 3}));
+    let refusal = json!({"Err": "not today"});
+    has.lock().unwrap().faults.insert("NetworkDriver.EndpointOperInfo".into(), refusal.into());
+    let shown = own.api().get("/networks/net").expect(200);
+    assert_eq!((told(&shown), &shown["Containers"][&web]["Name"]), (Value::Null, &json!("web")));
     own.docker(&["network", "rm", "net"]).fails_with(1, &["has active endpoints"]);
     own.docker(&["rm", "-f", "db"]).ok();
     assert_eq!(has.lock().unwrap().endpoints.len(), 1);
