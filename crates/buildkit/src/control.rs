@@ -40,6 +40,7 @@ impl Drop for Running {
         self.kit.forget(&self.job.id);
         self.job.end();
         self.job.progress.close();
+        self.kit.collect_soon();
     }
 }
 
@@ -74,10 +75,29 @@ pub(crate) fn worker(kit: &BuildKit) -> types::WorkerRecord {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect(),
         platforms: platforms(),
-        gc_policy: Vec::new(),
+        gc_policy: policies(kit),
         buildkit_version: Some(version()),
         cdi_devices: Vec::new(),
     }
+}
+
+/// The rules of the cache's collection.
+fn policies(kit: &BuildKit) -> Vec<types::GcPolicy> {
+    let builder = &kit.site.engine.config().builder;
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let rules = match kit.site.disk() {
+        Ok((_, disk)) if builder.gc => builder.rules(disk),
+        _ => Vec::new(),
+    };
+    let shown = |rule: engine::build::CachePolicy| types::GcPolicy {
+        all: rule.all,
+        keep_duration: i64::try_from(rule.unused_for.as_nanos()).unwrap_or(i64::MAX),
+        filters: rule.filters,
+        max_used_space: bytes(rule.max_used),
+        reserved_space: bytes(rule.reserved),
+        min_free_space: bytes(rule.min_free),
+    };
+    rules.into_iter().map(shown).collect()
 }
 
 fn version() -> types::BuildkitVersion {
@@ -99,6 +119,19 @@ impl Service {
             "" => None,
             id => Some(self.kit.sessions.get(id).await.map_err(|e| status(&e))?),
         };
+        let builder = &self.kit.site.engine.config().builder;
+        for wanted in &request.entitlements {
+            let allowed = match wanted.as_str() {
+                "network.host" => builder.host_network,
+                "security.insecure" => builder.insecure,
+                _ => true,
+            };
+            if !allowed {
+                return Err(Status::permission_denied(format!(
+                    "granting entitlement {wanted} is not allowed by build daemon configuration"
+                )));
+            }
+        }
         let host = self.kit.site.engine.build_host(&self.by).map_err(|e| status(&e))?;
         let parts = Parts {
             id: request.r#ref.clone(),
@@ -132,8 +165,12 @@ impl Service {
             let single = Some(Reference { out, definition: Some(definition.clone()) });
             Outcome { single, ..Outcome::default() }
         } else if !request.frontend.is_empty() {
-            front::run(job, &request.frontend, &request.frontend_attrs, &request.frontend_inputs)
-                .await?
+            let asked = front::Asked {
+                name: &request.frontend,
+                opts: &request.frontend_attrs,
+                inputs: &request.frontend_inputs,
+            };
+            front::run(&self.kit, job, &job.desk, asked).await?
         } else {
             job.returned().await?
         };

@@ -11,7 +11,7 @@ use crate::{
     proto::fsutil::{self, packet::PacketType},
     session::Session,
 };
-use base::{Digest, Error, Result};
+use base::{Digest, Error, Result, Timestamp};
 use build::go;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -86,6 +86,8 @@ struct Tree {
     path: PathBuf,
     root: Arc<Root>,
     entries: BTreeMap<String, Entry>,
+    /// When a build last used it.
+    used: Timestamp,
 }
 
 /// All kept trees.
@@ -147,7 +149,8 @@ impl Trees {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, key: String, tree: Tree) {
+    fn give_back(&self, key: String, mut tree: Tree) {
+        tree.used = Timestamp::now();
         let old = {
             let mut free = self.lock();
             free.push_back((key, tree));
@@ -158,23 +161,28 @@ impl Trees {
         }
     }
 
-    /// Drops all trees that nobody uses; gives the bytes of their files.
-    pub(crate) fn clear(&self) -> u64 {
-        let all: Vec<_> = self.lock().drain(..).collect();
-        let mut bytes = 0;
-        for (_, tree) in all {
-            bytes += tree.entries.values().map(|e| u64::try_from(e.size).unwrap_or(0)).sum::<u64>();
-            discard(tree);
+    /// Drops the tree that nobody uses and that `key` finds; whether there was one.
+    pub(crate) fn drop_one(&self, key: &str) -> bool {
+        let found = {
+            let mut free = self.lock();
+            let at = free.iter().position(|(known, _)| known == key);
+            at.and_then(|at| free.remove(at))
+        };
+        match found {
+            Some((_, tree)) => {
+                discard(tree);
+                true
+            }
+            None => false,
         }
-        bytes
     }
 
-    /// Trees that nobody uses: what they are found by, and the bytes of their files.
-    pub(crate) fn list(&self) -> Vec<(String, u64)> {
+    /// Trees that nobody uses: what they are found by, the bytes of their files, when they were last used.
+    pub(crate) fn list(&self) -> Vec<(String, u64, Timestamp)> {
         let size = |tree: &Tree| {
             tree.entries.values().map(|e| u64::try_from(e.size).unwrap_or(0)).sum::<u64>()
         };
-        self.lock().iter().map(|(key, tree)| (key.clone(), size(tree))).collect()
+        self.lock().iter().map(|(key, tree)| (key.clone(), size(tree), tree.used)).collect()
     }
 
     fn take(&self, key: &str) -> Result<Tree> {
@@ -191,7 +199,8 @@ impl Trees {
         let fail = |e| Error::io(format!("cannot make {}", path.display()), e);
         std::fs::create_dir_all(&path).map_err(fail)?;
         let root = Root::open(&path).map_err(|e| fail(e.into()))?;
-        Ok(Tree { path, root: Arc::new(root), entries: BTreeMap::new() })
+        let used = Timestamp::now();
+        Ok(Tree { path, root: Arc::new(root), entries: BTreeMap::new(), used })
     }
 
     /// The folder `wanted` of the client, up to date. `told` hears how many bytes have come.
@@ -693,7 +702,8 @@ mod tests {
     fn empty(dir: &tempfile::TempDir) -> Tree {
         let path = dir.path().join("tree");
         std::fs::create_dir_all(&path).unwrap();
-        Tree { root: Arc::new(Root::open(&path).unwrap()), path, entries: BTreeMap::new() }
+        let used = Timestamp::now();
+        Tree { root: Arc::new(Root::open(&path).unwrap()), path, entries: BTreeMap::new(), used }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! itself, which mostly hands the work to the Dockerfile front end that is built in.
 
 use crate::{
-    BuildKit, capabilities, control,
+    BuildKit, capabilities, containers, control,
+    desk::Desk,
     failure::{Failure, status},
     filesync::go_mode,
     front,
@@ -23,67 +24,96 @@ const FILE: u64 = 16 << 20;
 /// The service, for one connection.
 #[derive(Clone)]
 pub(crate) struct Service {
-    pub(crate) kit: Arc<BuildKit>,
+    kit: Arc<BuildKit>,
+    caller: Caller,
+}
+
+/// Who calls.
+#[derive(Clone)]
+enum Caller {
+    /// A client, which names the build with each call.
+    Client,
+    /// A front end in a container, which has one build only.
+    Container(Arc<Job>, Arc<Desk>),
 }
 
 impl Service {
-    /// The build that a call belongs to.
-    async fn job<T>(&self, request: &Request<T>) -> std::result::Result<Arc<Job>, Status> {
+    /// For a client.
+    pub(crate) fn for_client(kit: &Arc<BuildKit>) -> Self {
+        Self { kit: Arc::clone(kit), caller: Caller::Client }
+    }
+
+    /// For a front end in a container.
+    pub(crate) fn for_desk(kit: &Arc<BuildKit>, job: &Arc<Job>, desk: &Arc<Desk>) -> Self {
+        Self { kit: Arc::clone(kit), caller: Caller::Container(Arc::clone(job), Arc::clone(desk)) }
+    }
+
+    /// The build that a call belongs to, and what the caller has of it.
+    async fn job<T>(
+        &self,
+        request: &Request<T>,
+    ) -> std::result::Result<(Arc<Job>, Arc<Desk>), Status> {
+        if let Caller::Container(job, desk) = &self.caller {
+            return Ok((Arc::clone(job), Arc::clone(desk)));
+        }
         let id = request.metadata().get("buildkit-controlapi-buildid");
         let id = id.and_then(|v| v.to_str().ok()).unwrap_or_default();
         if id.is_empty() {
             return Err(Status::invalid_argument("the call names no build"));
         }
-        self.kit.job(id).await.map_err(|e| status(&e))
+        let job = self.kit.job(id).await.map_err(|e| status(&e))?;
+        let desk = Arc::clone(&job.desk);
+        Ok((job, desk))
     }
+}
 
-    async fn out(&self, job: &Arc<Job>, id: &str) -> std::result::Result<Option<Out>, Status> {
-        let reference = job.reference(id).map_err(|e| status(&e))?;
-        solve::evaluate(job, &reference).await.map_err(|f| f.status())
-    }
+async fn out(job: &Arc<Job>, desk: &Desk, id: &str) -> std::result::Result<Option<Out>, Status> {
+    let reference = desk.reference(id).map_err(|e| status(&e))?;
+    solve::evaluate(job, &reference).await.map_err(|f| f.status())
 }
 
 /// A state for the front end.
-fn given(job: &Job, reference: &Reference) -> gateway::Ref {
-    match reference.out.is_none() && reference.definition.is_none() {
+fn given(desk: &Desk, reference: &Reference) -> Result<gateway::Ref> {
+    Ok(match reference.out.is_none() && reference.definition.is_none() {
         true => gateway::Ref { id: String::new(), def: None },
         false => {
-            gateway::Ref { id: job.keep(reference.clone()), def: reference.definition.clone() }
+            gateway::Ref { id: desk.keep(reference.clone())?, def: reference.definition.clone() }
         }
-    }
+    })
 }
 
-fn told(job: &Job, outcome: &Outcome) -> gateway::Result {
+fn told(desk: &Desk, outcome: &Outcome) -> Result<gateway::Result> {
     let result = match &outcome.single {
-        Some(reference) => Some(gateway::result::Result::Ref(given(job, reference))),
+        Some(reference) => gateway::result::Result::Ref(given(desk, reference)?),
         None => {
             let refs = outcome.several.iter();
-            let refs = refs.map(|(name, r)| (name.clone(), given(job, r))).collect();
-            Some(gateway::result::Result::Refs(gateway::RefMap { refs }))
+            let refs = refs.map(|(name, r)| Ok((name.clone(), given(desk, r)?)));
+            gateway::result::Result::Refs(gateway::RefMap { refs: refs.collect::<Result<_>>()? })
         }
     };
-    gateway::Result { metadata: outcome.metadata.clone(), attestations: HashMap::new(), result }
+    let (metadata, result) = (outcome.metadata.clone(), Some(result));
+    Ok(gateway::Result { metadata, attestations: HashMap::new(), result })
 }
 
 /// What a front end gives back.
-fn returned(job: &Job, result: gateway::Result) -> Result<Outcome> {
+fn returned(desk: &Desk, result: gateway::Result) -> Result<Outcome> {
     let mut outcome = Outcome { metadata: result.metadata, ..Outcome::default() };
     match result.result {
         None => {}
         Some(gateway::result::Result::Ref(reference)) => {
-            outcome.single = Some(job.reference(&reference.id)?);
+            outcome.single = Some(desk.reference(&reference.id)?);
         }
         Some(gateway::result::Result::RefDeprecated(id)) => {
-            outcome.single = Some(job.reference(&id)?);
+            outcome.single = Some(desk.reference(&id)?);
         }
         Some(gateway::result::Result::Refs(map)) => {
             for (name, reference) in map.refs {
-                outcome.several.push((name, job.reference(&reference.id)?));
+                outcome.several.push((name, desk.reference(&reference.id)?));
             }
         }
         Some(gateway::result::Result::RefsDeprecated(map)) => {
             for (name, id) in map.refs {
-                outcome.several.push((name, job.reference(&id)?));
+                outcome.several.push((name, desk.reference(&id)?));
             }
         }
     }
@@ -108,7 +138,7 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::SolveRequest>,
     ) -> Answer<gateway::SolveResponse> {
-        let job = self.job(&request).await?;
+        let (job, desk) = self.job(&request).await?;
         let request = request.into_inner();
         let outcome = if request.frontend.is_empty() {
             let mut reference = Reference { out: None, definition: request.definition.clone() };
@@ -119,16 +149,14 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
             }
             Outcome { single: Some(reference), ..Outcome::default() }
         } else {
-            let ran = front::run(
-                &job,
-                &request.frontend,
-                &request.frontend_opt,
-                &request.frontend_inputs,
-            )
-            .await;
-            ran.map_err(|f| f.status())?
+            let asked = front::Asked {
+                name: &request.frontend,
+                opts: &request.frontend_opt,
+                inputs: &request.frontend_inputs,
+            };
+            front::run(&self.kit, &job, &desk, asked).await.map_err(|f| f.status())?
         };
-        let result = told(&job, &outcome);
+        let result = told(&desk, &outcome).map_err(|e| status(&e))?;
         Ok(Response::new(gateway::SolveResponse { r#ref: String::new(), result: Some(result) }))
     }
 
@@ -136,15 +164,16 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::ReturnRequest>,
     ) -> Answer<gateway::ReturnResponse> {
-        let job = self.job(&request).await?;
+        let (_, desk) = self.job(&request).await?;
         let request = request.into_inner();
         match (request.error, request.result) {
             (Some(error), _) => {
-                job.give(Err(Failure::told(error.code, error.message, error.details)));
+                desk.give(Err(Failure::told(error.code, error.message, error.details)));
             }
             (None, result) => {
-                let outcome = returned(&job, result.unwrap_or_default()).map_err(|e| status(&e))?;
-                job.give(Ok(outcome));
+                let outcome =
+                    returned(&desk, result.unwrap_or_default()).map_err(|e| status(&e))?;
+                desk.give(Ok(outcome));
             }
         }
         Ok(Response::new(gateway::ReturnResponse {}))
@@ -154,16 +183,16 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::InputsRequest>,
     ) -> Answer<gateway::InputsResponse> {
-        let job = self.job(&request).await?;
-        Ok(Response::new(gateway::InputsResponse { definitions: job.inputs.clone() }))
+        let (_, desk) = self.job(&request).await?;
+        Ok(Response::new(gateway::InputsResponse { definitions: desk.inputs.clone() }))
     }
 
     async fn evaluate(
         &self,
         request: Request<gateway::EvaluateRequest>,
     ) -> Answer<gateway::EvaluateResponse> {
-        let job = self.job(&request).await?;
-        self.out(&job, &request.get_ref().r#ref).await?;
+        let (job, desk) = self.job(&request).await?;
+        out(&job, &desk, &request.get_ref().r#ref).await?;
         Ok(Response::new(gateway::EvaluateResponse {}))
     }
 
@@ -171,9 +200,9 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::ReadFileRequest>,
     ) -> Answer<gateway::ReadFileResponse> {
-        let job = self.job(&request).await?;
+        let (job, desk) = self.job(&request).await?;
         let request = request.into_inner();
-        let out = self.out(&job, &request.r#ref).await?;
+        let out = out(&job, &desk, &request.r#ref).await?;
         let data = read_file(&job, out.as_ref(), &request.file_path, request.range)
             .await
             .map_err(|e| status(&e))?;
@@ -184,9 +213,9 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::ReadDirRequest>,
     ) -> Answer<gateway::ReadDirResponse> {
-        let job = self.job(&request).await?;
+        let (job, desk) = self.job(&request).await?;
         let request = request.into_inner();
-        let out = self.out(&job, &request.r#ref).await?;
+        let out = out(&job, &desk, &request.r#ref).await?;
         let entries = read_dir(&job, out.as_ref(), &request.dir_path, &request.include_pattern)
             .await
             .map_err(|e| status(&e))?;
@@ -197,9 +226,9 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::StatFileRequest>,
     ) -> Answer<gateway::StatFileResponse> {
-        let job = self.job(&request).await?;
+        let (job, desk) = self.job(&request).await?;
         let request = request.into_inner();
-        let out = self.out(&job, &request.r#ref).await?;
+        let out = out(&job, &desk, &request.r#ref).await?;
         let stat = stat_file(&job, out.as_ref(), &request.path).await.map_err(|e| status(&e))?;
         Ok(Response::new(gateway::StatFileResponse { stat: Some(stat) }))
     }
@@ -208,7 +237,7 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::ResolveImageConfigRequest>,
     ) -> Answer<gateway::ResolveImageConfigResponse> {
-        let job = self.job(&request).await?;
+        let (job, _) = self.job(&request).await?;
         let request = request.into_inner();
         let pull = request.resolve_mode == "pull";
         let (digest, config) = config(&job, &request.r#ref, request.platform.as_ref(), pull)
@@ -222,7 +251,7 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
         &self,
         request: Request<gateway::ResolveSourceMetaRequest>,
     ) -> Answer<gateway::ResolveSourceMetaResponse> {
-        let job = self.job(&request).await?;
+        let (job, _) = self.job(&request).await?;
         let request = request.into_inner();
         let source = request.source.unwrap_or_default();
         let mut answer = gateway::ResolveSourceMetaResponse {
@@ -244,7 +273,7 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
     }
 
     async fn warn(&self, request: Request<gateway::WarnRequest>) -> Answer<gateway::WarnResponse> {
-        let job = self.job(&request).await?;
+        let (job, _) = self.job(&request).await?;
         let request = request.into_inner();
         job.progress.warn(wire::VertexWarning {
             vertex: request.digest,
@@ -260,44 +289,60 @@ impl gateway::llb_bridge_server::LlbBridge for Service {
 
     async fn new_container(
         &self,
-        _: Request<gateway::NewContainerRequest>,
+        request: Request<gateway::NewContainerRequest>,
     ) -> Answer<gateway::NewContainerResponse> {
-        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+        let (job, desk) = self.job(&request).await?;
+        let added = desk.containers.add(&job, &desk, request.into_inner()).await;
+        added.map_err(|f| f.status())?;
+        Ok(Response::new(gateway::NewContainerResponse {}))
     }
 
     async fn release_container(
         &self,
-        _: Request<gateway::ReleaseContainerRequest>,
+        request: Request<gateway::ReleaseContainerRequest>,
     ) -> Answer<gateway::ReleaseContainerResponse> {
-        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+        let (_, desk) = self.job(&request).await?;
+        desk.containers.release(&request.get_ref().container_id).map_err(|e| status(&e))?;
+        Ok(Response::new(gateway::ReleaseContainerResponse {}))
     }
 
     async fn exec_process(
         &self,
-        _: Request<tonic::Streaming<gateway::ExecMessage>>,
+        request: Request<tonic::Streaming<gateway::ExecMessage>>,
     ) -> Answer<Self::ExecProcessStream> {
-        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+        let (job, desk) = self.job(&request).await?;
+        let answers = containers::serve(&job, &desk, request.into_inner());
+        let stream = futures_util::stream::unfold(answers, |mut answers| async move {
+            Some((answers.recv().await?, answers))
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn read_file_container(
         &self,
         _: Request<gateway::ReadFileRequest>,
     ) -> Answer<gateway::ReadFileResponse> {
-        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+        Err(Status::unimplemented(
+            "files of containers that run are not shown: read them of a state",
+        ))
     }
 
     async fn read_dir_container(
         &self,
         _: Request<gateway::ReadDirRequest>,
     ) -> Answer<gateway::ReadDirResponse> {
-        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+        Err(Status::unimplemented(
+            "files of containers that run are not shown: read them of a state",
+        ))
     }
 
     async fn stat_file_container(
         &self,
         _: Request<gateway::StatFileRequest>,
     ) -> Answer<gateway::StatFileResponse> {
-        Err(Status::unimplemented("containers of front ends are not offered (gateway.exec)"))
+        Err(Status::unimplemented(
+            "files of containers that run are not shown: read them of a state",
+        ))
     }
 }
 

@@ -90,7 +90,17 @@ fn check(op: &pb::Op) -> Result<()> {
     if op.inputs.len().max(parts) > PARTS {
         return Err(Error::invalid(format!("an operation has more than {PARTS} inputs or parts")));
     }
-    Ok(())
+    let outputs: Vec<i64> = match &op.op {
+        Some(pb::op::Op::Exec(exec)) => exec.mounts.iter().map(|m| m.output).collect(),
+        Some(pb::op::Op::File(file)) => file.actions.iter().map(|a| a.output).collect(),
+        _ => Vec::new(),
+    };
+    // Outputs are counted from 0 without gaps, -1 is none.
+    let most = i64::try_from(outputs.len()).unwrap_or(i64::MAX);
+    match outputs.iter().find(|output| **output < -1 || **output >= most) {
+        Some(output) => Err(Error::invalid(format!("an operation has no output {output}"))),
+        None => Ok(()),
+    }
 }
 
 /// Digests that `target` needs, itself last, inputs first; without recursion.

@@ -6,6 +6,7 @@
 use crate::{
     attest::{self, Material},
     cache::{self, Imported, Kept},
+    desk::Desk,
     failure::Failure,
     progress::Progress,
     session::{Session, Sessions},
@@ -18,7 +19,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What a front end came to: states by platform, and what is known of them.
@@ -58,8 +59,8 @@ pub(crate) struct Job {
     pub(crate) site: Arc<Site>,
     /// What steps may be allowed (`security.insecure`, `network.host`).
     pub(crate) entitlements: BTreeSet<String>,
-    /// Definitions that the client gave its front end.
-    pub(crate) inputs: HashMap<String, crate::proto::pb::Definition>,
+    /// What the client's front end has of it.
+    pub(crate) desk: Arc<Desk>,
     /// Caches outside this engine.
     pub(crate) cache: cache::Options,
     /// What is to be attested.
@@ -81,8 +82,6 @@ pub(crate) struct Job {
     /// Seconds since 1970 that stand for every time, as the front end was told.
     epoch: Mutex<Option<i64>>,
     tasks: Mutex<JoinSet<()>>,
-    references: Mutex<HashMap<String, Reference>>,
-    returned: watch::Sender<Option<Result<Outcome, Arc<Failure>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,7 +125,7 @@ impl Job {
             progress,
             site,
             entitlements,
-            inputs,
+            desk: Desk::new(inputs, 0),
             cache,
             attest,
             started: base::Timestamp::now(),
@@ -139,8 +138,6 @@ impl Job {
             slots: Mutex::default(),
             epoch: Mutex::default(),
             tasks: Mutex::default(),
-            references: Mutex::default(),
-            returned: watch::Sender::new(None),
         })
     }
 
@@ -161,7 +158,7 @@ impl Job {
         tasks.abort_all();
         let host = Arc::clone(&self.host);
         lock(&self.slots).clear();
-        lock(&self.references).clear();
+        self.desk.clear();
         tokio::spawn(async move {
             // Steps go first, then the folder that they are in.
             while tasks.join_next().await.is_some() {}
@@ -240,36 +237,11 @@ impl Job {
         }
     }
 
-    /// Keeps a state for the front end; gives its name.
-    pub(crate) fn keep(&self, reference: Reference) -> String {
-        let id = base::ContainerId::random().to_string();
-        lock(&self.references).insert(id.clone(), reference);
-        id
-    }
-
-    /// The state that the front end calls `id`.
-    ///
-    /// # Errors
-    /// `NotFound` when there is none.
-    pub(crate) fn reference(&self, id: &str) -> Result<Reference> {
-        if id.is_empty() {
-            return Ok(Reference::default());
-        }
-        let found = lock(&self.references).get(id).cloned();
-        found.ok_or_else(|| Error::not_found(format!("return reference {id:?} not found")))
-    }
-
-    /// Tells what the front end on the client's side came to.
-    pub(crate) fn give(&self, outcome: Result<Outcome, Failure>) {
-        self.returned.send_replace(Some(outcome.map_err(Arc::new)));
-    }
-
     /// What the front end on the client's side comes to.
     ///
     /// # Errors
     /// What it failed with; `Cancelled` when the client goes.
     pub(crate) async fn returned(&self) -> Result<Outcome, Arc<Failure>> {
-        let mut returned = self.returned.subscribe();
         let gone = async {
             match &self.session {
                 Some(session) => session.gone.cancelled().await,
@@ -277,10 +249,7 @@ impl Job {
             }
         };
         tokio::select! {
-            given = returned.wait_for(Option::is_some) => match given.ok().and_then(|g| g.clone()) {
-                Some(outcome) => outcome,
-                None => Err(Arc::new(Error::cancelled("the build was stopped").into())),
-            },
+            outcome = self.desk.returned() => outcome,
             () = gone => Err(Arc::new(Error::cancelled("the client of the build has gone").into())),
             () = self.stop.cancelled() => {
                 Err(Arc::new(Error::cancelled("the build was stopped").into()))

@@ -14,8 +14,10 @@
 mod attest;
 mod cache;
 mod capabilities;
+mod containers;
 mod contents;
 mod control;
+mod desk;
 mod export;
 mod failure;
 mod filesync;
@@ -34,6 +36,7 @@ mod tunnel;
 mod usage;
 
 pub use session::Hello;
+pub use usage::{Reclaimed, Usage};
 
 use base::{Error, Result};
 use engine::Engine;
@@ -44,7 +47,7 @@ use session::Sessions;
 use site::Site;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -65,6 +68,8 @@ pub struct BuildKit {
     recent: Mutex<VecDeque<Arc<Progress>>>,
     gateway: String,
     pub(crate) history: Arc<History>,
+    /// The cache is being collected.
+    pub(crate) collecting: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +90,7 @@ impl BuildKit {
             stories: Mutex::default(),
             recent: Mutex::default(),
             history: History::open(engine)?,
+            collecting: AtomicBool::new(false),
             gateway: engine.host_gateway().map(|a| a.to_string()).unwrap_or_default(),
         }))
     }
@@ -140,6 +146,11 @@ impl BuildKit {
                 recent.pop_front();
             }
         }
+    }
+
+    /// Whether no build runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.jobs).is_empty()
     }
 
     /// The build called `id`, which may be about to begin.

@@ -210,6 +210,16 @@ impl Task {
         self.progress.status(item(&self.digest, name, current, total, ended));
     }
 
+    /// The vertex that clients see.
+    pub(crate) fn vertex(&self) -> &str {
+        &self.digest
+    }
+
+    /// Shows what it says on its standard error.
+    pub(crate) fn log(&self, text: &[u8]) {
+        self.progress.log(&self.digest, 2, text);
+    }
+
     /// It is done.
     pub(crate) fn end<T, E: std::fmt::Display>(mut self, outcome: &Result<T, E>) {
         self.done = true;

@@ -21,6 +21,8 @@ use tower_service::Service as _;
 
 /// Bytes that a client may send ahead.
 const WINDOW: u32 = 2 << 20;
+/// Calls of a front end at once.
+const STREAMS: u32 = 256;
 /// A client that says nothing is asked whether it is there.
 const PING: Duration = Duration::from_secs(20);
 
@@ -33,7 +35,7 @@ impl BuildKit {
         let control = ControlServer::new(control::Service { kit: Arc::clone(self), by })
             .max_decoding_message_size(MESSAGE)
             .max_encoding_message_size(MESSAGE);
-        let bridge = LlbBridgeServer::new(gateway::Service { kit: Arc::clone(self) })
+        let bridge = LlbBridgeServer::new(gateway::Service::for_client(self))
             .max_decoding_message_size(MESSAGE)
             .max_encoding_message_size(MESSAGE);
         let health = health::health_server::HealthServer::new(Healthy);
@@ -83,6 +85,44 @@ impl BuildKit {
         I: Read + Write + Unpin + Send + 'static,
     {
         self.sessions.serve(hello, io).await
+    }
+}
+
+/// Serves the gateway alone on a connection until it ends: to a front end in a container.
+pub(crate) async fn bridge<I>(io: I, service: gateway::Service)
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let bridge = LlbBridgeServer::new(service)
+        .max_decoding_message_size(MESSAGE)
+        .max_encoding_message_size(MESSAGE);
+    let health = health::health_server::HealthServer::new(Healthy);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (mut bridge, mut health) = (bridge.clone(), health.clone());
+        async move {
+            let path = request.uri().path();
+            let answered = if path.starts_with("/moby.buildkit.v1.frontend.LLBBridge/") {
+                bridge.call(request).await
+            } else if path.starts_with("/grpc.health.v1.Health/") {
+                health.call(request).await
+            } else {
+                let why = format!("a front end may not call {path}");
+                Ok(tonic::Status::unimplemented(why).into_http::<Body>())
+            };
+            Ok::<_, Infallible>(match answered {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            })
+        }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 2)
+        .max_concurrent_streams(STREAMS)
+        .serve_connection(io, service);
+    if let Err(err) = served.await {
+        tracing::debug!(err = base::error::chain(&err), "the connection of a front end ended");
     }
 }
 

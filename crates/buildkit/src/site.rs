@@ -49,11 +49,24 @@ impl Site {
         Ok(Arc::new(Self {
             engine: Arc::clone(engine),
             trees: Trees::new(home.join("contexts")),
-            mounts: CacheMounts::new(home.join("mounts")),
+            mounts: CacheMounts::new(home.join("mounts"), home.join("contexts")),
             turns: Semaphore::new((cores * 2).max(4)),
             under_way: Mutex::default(),
             volatile,
         }))
+    }
+
+    /// Bytes that are free on the engine's disk, and that it has.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub(crate) fn disk(&self) -> Result<(u64, u64)> {
+        let root = self.engine.data_root();
+        let stat = rustix::fs::statvfs(root).map_err(|e| {
+            Error::io(format!("cannot ask for the space of {}", root.display()), e.into())
+        })?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
     }
 
     /// Waits until nobody else does the step with `key`, and keeps others waiting meanwhile.

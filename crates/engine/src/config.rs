@@ -70,6 +70,8 @@ pub struct Config {
     pub default_ipc: String,
     /// Seconds that a container gets to stop when nothing else is said; negative is for ever. `None`: 10.
     pub default_stop_timeout: Option<i64>,
+    /// The build cache's rules, and what builds may be allowed.
+    pub builder: crate::build::Builder,
     /// Authorization plugins by name, as `info` shows them.
     pub authorization_plugins: Vec<String>,
     /// Folders that plugins are looked for in.
@@ -217,6 +219,7 @@ impl Config {
             runtimes: crate::runtimes::Runtimes::default(),
             default_ipc: "private".into(),
             default_stop_timeout: None,
+            builder: crate::build::Builder::default(),
             authorization_plugins: Vec::new(),
             plugin_folders: Vec::new(),
             plugin_timeout: std::time::Duration::from_secs(60),

@@ -174,7 +174,7 @@ pub(crate) async fn image(
         name => name.parse()?,
     };
     let mut config = match &product.config {
-        Some(json) => serde_json::from_slice::<ImageConfig>(json).map_err(|e| {
+        Some(json) => parse(json).map_err(|e| {
             Error::invalid("failed to parse image config from the build's result").caused_by(e)
         })?,
         None => ImageConfig::scratch(&platform),
@@ -218,6 +218,16 @@ pub(crate) async fn image(
         }
     }
     Ok((config.seal(), state))
+}
+
+/// Reads the config of a front end, which need not say what is known better here: the layers.
+fn parse(json: &[u8]) -> serde_json::Result<ImageConfig> {
+    let mut value: serde_json::Value = serde_json::from_slice(json)?;
+    if let Some(fields) = value.as_object_mut() {
+        let none = serde_json::json!({ "type": "layers", "diff_ids": [] });
+        fields.insert("rootfs".into(), none);
+    }
+    serde_json::from_value(value)
 }
 
 /// Makes the history name as many layers as there are: front ends may say less or more.

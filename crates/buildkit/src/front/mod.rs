@@ -3,18 +3,23 @@
 
 mod context;
 mod copy;
+mod image;
 mod lower;
 mod options;
 mod requests;
 mod run;
+mod syntax;
 
 use crate::{
+    BuildKit,
+    desk::Desk,
     export,
     failure::Failure,
     job::{Job, Outcome, Reference},
     proto::{control, pb},
     solve::{layout, source},
 };
+use ::image::ImageConfig;
 use base::{Error, Platform, Result};
 use build::{
     dockerfile::{Dialect, Dockerfile},
@@ -30,33 +35,51 @@ use std::{
     sync::Arc,
 };
 
-/// Runs the front end called `name`.
+/// Which front end is asked for, and with what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// `dockerfile.v0`, or `gateway.v0` for the image that the option `source` names.
+    pub(crate) name: &'a str,
+    pub(crate) opts: &'a HashMap<String, String>,
+    pub(crate) inputs: &'a HashMap<String, pb::Definition>,
+}
+
+/// Runs a front end for whoever is at `desk`.
 ///
 /// # Errors
 /// Whatever stops the build.
 pub(crate) async fn run(
+    kit: &Arc<BuildKit>,
     job: &Arc<Job>,
-    name: &str,
-    opts: &HashMap<String, String>,
-    inputs: &HashMap<String, pb::Definition>,
+    desk: &Arc<Desk>,
+    asked: Asked<'_>,
 ) -> Result<Outcome, Arc<Failure>> {
-    job.set_frontend(name, opts);
-    match name {
-        "dockerfile.v0" => dockerfile(job, opts, inputs).await,
+    if desk.depth == 0 {
+        job.set_frontend(asked.name, asked.opts);
+    }
+    match asked.name {
+        "dockerfile.v0" => dockerfile(kit, job, desk, asked).await,
         "gateway.v0" => {
-            let image = opts.get("source").map_or("", String::as_str);
+            let image = asked.opts.get("source").map_or("", String::as_str);
             if is_ours(image) {
-                return dockerfile(job, opts, inputs).await;
+                return dockerfile(kit, job, desk, asked).await;
             }
-            Err(Arc::new(
-                Error::not_implemented(format!(
-                    "the front end {image:?} would have to run as a container, which this engine does not do; docker/dockerfile is built in"
-                ))
-                .into(),
-            ))
+            // Each builds the next, so the future has no size of its own.
+            Box::pin(image::run(kit, job, image, asked, desk.depth)).await
         }
         other => Err(Arc::new(Error::invalid(format!("invalid frontend: {other}")).into())),
     }
+}
+
+/// The front end that a file, or the client over its head, asks for: the image, and what stands behind its name.
+fn elsewhere(options: &Options, asked: Asked<'_>, file: &[u8]) -> Option<(String, String)> {
+    if asked.opts.contains_key("cmdline") {
+        return None;
+    }
+    let given = options.args.get("BUILDKIT_SYNTAX").cloned().flatten().filter(|s| !s.is_empty());
+    let whole = given.or_else(|| syntax::named(file))?;
+    let image = whole.split_whitespace().next().unwrap_or_default().to_owned();
+    (!is_ours(&image)).then_some((image, whole))
 }
 
 /// Whether an image of a front end is one that is built in.
@@ -68,15 +91,24 @@ fn is_ours(image: &str) -> bool {
 }
 
 async fn dockerfile(
+    kit: &Arc<BuildKit>,
     job: &Arc<Job>,
-    opts: &HashMap<String, String>,
-    inputs: &HashMap<String, pb::Definition>,
+    desk: &Arc<Desk>,
+    asked: Asked<'_>,
 ) -> Result<Outcome, Arc<Failure>> {
     let failed = |error: Error| Arc::new(Failure::from(error));
+    let Asked { opts, inputs, .. } = asked;
     let mut options = Options::read(opts).map_err(failed)?;
-    options.inputs = if inputs.is_empty() { job.inputs.clone() } else { inputs.clone() };
+    options.inputs = if inputs.is_empty() { desk.inputs.clone() } else { inputs.clone() };
     job.set_epoch(options.epoch);
     let loaded = context::load(job, &options).await?;
+    if let Some((image, whole)) = elsewhere(&options, asked, &loaded.dockerfile) {
+        let mut opts = opts.clone();
+        opts.insert("source".into(), image.clone());
+        opts.insert("cmdline".into(), whole);
+        let asked = Asked { name: "gateway.v0", opts: &opts, inputs: &options.inputs };
+        return Box::pin(image::run(kit, job, &image, asked, desk.depth)).await;
+    }
     let name = context::base_name(&options.filename).to_owned();
     let info = pb::SourceInfo {
         filename: name.clone(),
@@ -86,17 +118,6 @@ async fn dockerfile(
     };
     let file = Dockerfile::parse_as(&name, &loaded.dockerfile, Dialect::BuildKit)
         .map_err(|error| Arc::new(at_its_line(error, &info)))?;
-    if let Some((_, image)) = file.directives.iter().find(|(key, _)| key == "syntax")
-        && !opts.contains_key("cmdline")
-    {
-        let image = image.split_whitespace().next().unwrap_or_default();
-        if !is_ours(image) {
-            let why = format!(
-                "the front end {image:?} would have to run as a container, which this engine does not do; docker/dockerfile is built in"
-            );
-            return Err(failed(Error::not_implemented(why)));
-        }
-    }
     let check = checks(&options, &file).map_err(failed)?;
     let platforms = match options.platforms.is_empty() {
         true => vec![Platform::host().short()],
@@ -253,7 +274,7 @@ impl Plan<'_> {
 /// What was built for one platform.
 struct Made {
     reference: Reference,
-    config: image::ImageConfig,
+    config: ImageConfig,
     /// The image that it stands on.
     below: Option<Below>,
 }
@@ -363,7 +384,7 @@ pub(crate) async fn metadata(
     name: &str,
     platform: &Platform,
     pull: bool,
-) -> Result<image::ImageConfig> {
+) -> Result<ImageConfig> {
     let reference = name.parse::<base::Reference>()?.or_latest();
     if !pull && let Some(image) = source::here(job, &reference, platform).await? {
         return Ok(image.config);

@@ -1,12 +1,12 @@
 //! Commands: what they run over, what they see, and what becomes of what they change.
 
 use super::{Did, Folder, Out, Run, State, blocking, key::Key, read, secret, shown};
-use crate::proto::pb;
+use crate::{graph::Vertex, job::Job, proto::pb};
 use base::{Error, Result};
 use build::{go::clean, host::Layer};
-use engine::build::{Network, Source, Step, StepMount};
+use engine::build::{Attached, Network, Source, Step, StepMount, Talk};
 use serde_json::json;
-use std::{any::Any, path::Path};
+use std::{any::Any, path::Path, sync::Arc};
 
 /// What the environment calls proxies; they do not count for the cache.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -17,6 +17,12 @@ struct Ready {
     /// Where it stands in the operation.
     index: usize,
     _guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ready").field("mount", &self.mount).finish_non_exhaustive()
+    }
 }
 
 impl Run {
@@ -46,25 +52,7 @@ impl Run {
         let _turn = self.job.site.turns.acquire().await.ok();
         self.start();
         let image = self.image_of(&base)?;
-        let mut ready = Vec::new();
-        for (index, mount) in exec.mounts.iter().enumerate() {
-            if mount.dest != "/" && !is_shm(mount) {
-                ready.extend(self.ready(index, mount, meta).await?);
-            }
-        }
-        let mut step = step(exec, meta, image, root.readonly);
-        step.mounts = ready.iter().map(|r| r.mount.clone()).collect();
-        for secret in &exec.secretenv {
-            if let Some(value) = secret::value(&self.job, &secret.id, secret.optional).await? {
-                let value = String::from_utf8(value).map_err(|_| {
-                    Error::invalid(format!(
-                        "the secret {} is no text and cannot be a variable",
-                        secret.id
-                    ))
-                })?;
-                step.secret_env.push(format!("{}={value}", secret.name));
-            }
-        }
+        let (step, ready) = self.prepare(exec, meta, image, root.readonly).await?;
         let accepted: Vec<i64> = match meta.valid_exit_codes.as_slice() {
             [] => vec![0],
             codes => codes.iter().map(|c| i64::from(*c)).collect(),
@@ -106,6 +94,36 @@ impl Run {
         })
     }
 
+    /// What is to be run, with what it sees.
+    async fn prepare(
+        &self,
+        exec: &pb::ExecOp,
+        meta: &pb::Meta,
+        image: base::ImageId,
+        readonly: bool,
+    ) -> Result<(Step, Vec<Ready>)> {
+        let mut ready = Vec::new();
+        for (index, mount) in exec.mounts.iter().enumerate() {
+            if mount.dest != "/" && !is_shm(mount) {
+                ready.extend(self.ready(index, mount, meta).await?);
+            }
+        }
+        let mut step = step(exec, meta, image, readonly);
+        step.mounts = ready.iter().map(|r| r.mount.clone()).collect();
+        for secret in &exec.secretenv {
+            if let Some(value) = secret::value(&self.job, &secret.id, secret.optional).await? {
+                let value = String::from_utf8(value).map_err(|_| {
+                    Error::invalid(format!(
+                        "the secret {} is no text and cannot be a variable",
+                        secret.id
+                    ))
+                })?;
+                step.secret_env.push(format!("{}={value}", secret.name));
+            }
+        }
+        Ok((step, ready))
+    }
+
     /// A state with what a step changed; every step makes a layer, be it an empty one, so that history and
     /// layers go together.
     pub(super) async fn stacked(
@@ -135,6 +153,13 @@ impl Run {
                 "commands of {}/{} do not run on this machine: register an emulator (qemu-user with binfmt_misc), or build this stage for $BUILDPLATFORM",
                 platform.os, platform.architecture
             )));
+        }
+        if pb::NetMode::try_from(exec.network).is_err() {
+            return Err(Error::invalid(format!("networks of kind {} are unknown", exec.network)));
+        }
+        if pb::SecurityMode::try_from(exec.security).is_err() {
+            let why = format!("security modes of kind {} are unknown", exec.security);
+            return Err(Error::invalid(why));
         }
         wants(exec.network == pb::NetMode::Host as i32, "network.host")?;
         wants(exec.security == pb::SecurityMode::Insecure as i32, "security.insecure")?;
@@ -295,6 +320,39 @@ impl Run {
             }
         }
     }
+}
+
+/// A command that a front end speaks with, and what must stay while it runs.
+#[derive(Debug)]
+pub(crate) struct Talking {
+    pub(crate) talk: Talk,
+    _ready: Vec<Ready>,
+}
+
+/// Starts a command that a front end speaks with, over states of the build: `ins` are what its mounts stand on.
+///
+/// # Errors
+/// As a step of a build fails.
+pub(crate) async fn talk(
+    job: &Arc<Job>,
+    exec: &pb::ExecOp,
+    platform: Option<pb::Platform>,
+    ins: Vec<Out>,
+    tty: bool,
+) -> Result<(Talking, Attached)> {
+    let op = pb::Op { platform, ..pb::Op::default() };
+    let vertex =
+        Vertex { digest: String::new(), op, meta: pb::OpMetadata::default(), sources: vec![] };
+    let run = Run { job: Arc::clone(job), vertex: Arc::new(vertex), ins };
+    let meta = exec.meta.clone().unwrap_or_default();
+    run.allowed(exec)?;
+    let root = exec.mounts.iter().find(|m| m.dest == "/");
+    let root = root.ok_or_else(|| Error::invalid("the command has no root file system"))?;
+    let base = run.state(run.input(root.input)?).await?;
+    let image = run.image_of(&base)?;
+    let (step, ready) = run.prepare(exec, &meta, image, root.readonly).await?;
+    let (talk, attached) = job.host.talk(&step, tty).await?;
+    Ok((Talking { talk, _ready: ready }, attached))
 }
 
 /// The path on the host of what is at `selector` in a folder; symlinks stay inside.

@@ -14,6 +14,8 @@ pub(crate) mod mounts;
 mod secret;
 pub(crate) mod source;
 
+pub(crate) use exec::{Talking, talk};
+
 use crate::{
     cache,
     failure::Failure,

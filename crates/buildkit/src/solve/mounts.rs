@@ -23,6 +23,10 @@ pub(crate) struct CacheMounts {
     used: Mutex<HashMap<PathBuf, usize>>,
     taken: Mutex<HashSet<PathBuf>>,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Bytes of those that nobody has used since they were counted.
+    sizes: Mutex<HashMap<PathBuf, u64>>,
+    /// What is removed goes here first, so that it goes at once.
+    grave: PathBuf,
 }
 
 /// What is written down of a cache mount.
@@ -73,10 +77,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CacheMounts {
-    /// Those below `home`.
-    pub(crate) fn new(home: PathBuf) -> Arc<Self> {
+    /// Those below `home`; `grave` is a folder beside it that is emptied at each start.
+    pub(crate) fn new(home: PathBuf, grave: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             home,
+            grave,
+            sizes: Mutex::default(),
             used: Mutex::default(),
             taken: Mutex::default(),
             turns: Mutex::default(),
@@ -117,6 +123,7 @@ impl CacheMounts {
             }
         };
         *lock(&self.used).entry(folder.clone()).or_default() += 1;
+        lock(&self.sizes).remove(&folder);
         let lease = Lease {
             mounts: Arc::clone(self),
             path: folder.join("fs"),
@@ -137,7 +144,17 @@ impl CacheMounts {
             let Some(about) = about(&folder) else { continue };
             let used = lock(&self.used).contains_key(&folder);
             let name = entry.file_name().to_string_lossy().into_owned();
-            all.push((name, about, size(&folder.join("fs")), used));
+            let counted = lock(&self.sizes).get(&folder).copied();
+            let bytes = counted.unwrap_or_else(|| {
+                let bytes = size(&folder.join("fs"));
+                // One that came into use meanwhile is counted again.
+                let used = lock(&self.used);
+                if !used.contains_key(&folder) {
+                    lock(&self.sizes).insert(folder.clone(), bytes);
+                }
+                bytes
+            });
+            all.push((name, about, bytes, used));
         }
         all
     }
@@ -148,12 +165,17 @@ impl CacheMounts {
     /// Of the disk.
     pub(crate) fn remove(&self, name: &str) -> Result<bool> {
         let folder = self.home.join(name);
-        if lock(&self.used).contains_key(&folder) {
-            return Ok(false);
+        let grave = self.grave.join(format!("{name}-{}", base::ContainerId::random().short()));
+        let fail = |e| Error::io(format!("cannot remove the cache mount {name}"), e);
+        {
+            let used = lock(&self.used);
+            if used.contains_key(&folder) {
+                return Ok(false);
+            }
+            std::fs::rename(&folder, &grave).map_err(fail)?;
+            lock(&self.sizes).remove(&folder);
         }
-        std::fs::remove_dir_all(&folder)
-            .map(|()| true)
-            .map_err(|e| Error::io(format!("cannot remove the cache mount {name}"), e))
+        std::fs::remove_dir_all(&grave).map(|()| true).map_err(fail)
     }
 }
 

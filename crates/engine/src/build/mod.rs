@@ -9,24 +9,30 @@
 //! are held until rows name them; the build stops when its client goes, and what it runs is removed.
 
 mod blobs;
+mod cache;
 mod context;
 mod git;
 mod host;
 mod names;
+mod policy;
 mod record;
 mod release;
 mod request;
 mod run;
 mod step;
 mod stream;
+mod talk;
 
 pub use blobs::Compression;
+pub use cache::CacheStep;
 pub use git::Repository;
 pub use host::{BuildHost, BuildTree, CacheFact};
+pub use policy::{Builder, CachePolicy};
 pub use record::{Outcome, Record};
 pub use release::{Release, ReleaseImage};
 pub use request::BuildRequest;
 pub use step::{Done, Network, Source, Step, StepMount};
+pub use talk::{Attached, Beside, Talk};
 
 use crate::{
     Engine,
@@ -264,50 +270,6 @@ impl Engine {
     /// Stops the build that its client named `build_id`; one that is over is fine.
     pub fn build_cancel(&self, build_id: &str) {
         self.builds.cancel(build_id);
-    }
-
-    /// Drops what the build cache knows beyond images. Layers and images belong to `image prune`, so there
-    /// is nothing to reclaim.
-    ///
-    /// # Errors
-    /// Of the database.
-    pub fn build_prune(&self) -> Result<model::BuildCachePruned> {
-        Ok(model::BuildCachePruned::default())
-    }
-
-    /// What BuildKit's cache holds: key, record and last use of each entry, least recently used first.
-    ///
-    /// # Errors
-    /// Of the database.
-    pub fn build_cache(&self) -> Result<Vec<(String, CacheFact, Timestamp)>> {
-        let rows = self.store.read(|tx| tx.cache_below::<CacheFact>(host::STEPS))?;
-        let mut all: Vec<_> = rows.into_iter().map(|row| (row.key, row.doc, row.used)).collect();
-        all.sort_by_key(|(_, _, used)| *used);
-        Ok(all)
-    }
-
-    /// Forgets entries of BuildKit's cache, and the states that nothing else needs.
-    ///
-    /// # Errors
-    /// Of disk and database.
-    pub fn build_cache_drop(&self, keys: &[String]) -> Result<()> {
-        self.store.write(|tx| {
-            for key in keys {
-                tx.delete_cache(key)?;
-            }
-            let kept: std::collections::HashSet<base::Digest> = tx
-                .cache_entries::<serde::de::IgnoredAny>()?
-                .into_iter()
-                .filter_map(|entry| entry.image)
-                .collect();
-            for image in tx.images::<crate::images::Record>()? {
-                if image.doc.is_step() && !kept.contains(&image.id) {
-                    tx.delete_image(&image.id)?;
-                }
-            }
-            Ok(())
-        })?;
-        self.images.collect(&|| self.image_users()).map(|_| ())
     }
 
     /// What BuildKit's clients are told of builds that are over, newest first.

@@ -11,7 +11,7 @@ use build::{
     host::{self, Exec, Layer},
     output::{Message, Output},
 };
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use std::sync::Arc;
 use storage::Commit;
 
@@ -75,6 +75,11 @@ impl RunContainer {
             warnings: created.warnings,
             settled: false,
         })
+    }
+
+    /// Who asked for the build.
+    pub(super) fn by(&self) -> &base::Principal {
+        &self.job.by
     }
 
     /// Takes away what is only there because something was mounted on it.
@@ -178,8 +183,8 @@ impl Drop for RunContainer {
 }
 
 /// Attach frames (stream, three zeros, length, data) to messages of whole characters.
-#[derive(Default)]
-struct Frames {
+#[derive(Debug, Default)]
+pub(super) struct Frames {
     buffer: BytesMut,
     /// Bytes of a character that is not complete yet, of standard output and error.
     parts: [Vec<u8>; 2],
@@ -188,20 +193,25 @@ struct Frames {
 const HEADER: usize = 8;
 
 impl Frames {
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next frame's bytes, and whether they are of standard error.
+    pub(super) fn next_bytes(&mut self) -> Option<(bool, Bytes)> {
+        let header = self.buffer.get(..HEADER)?;
+        let stderr = header[0] == 2;
+        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if self.buffer.len() < HEADER + length {
+            return None;
+        }
+        self.buffer.advance(HEADER);
+        Some((stderr, self.buffer.split_to(length).freeze()))
     }
 
     fn next(&mut self) -> Option<Message> {
         loop {
-            let header = self.buffer.get(..HEADER)?;
-            let stderr = header[0] == 2;
-            let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
-            if self.buffer.len() < HEADER + length {
-                return None;
-            }
-            self.buffer.advance(HEADER);
-            let data = self.buffer.split_to(length);
+            let (stderr, data) = self.next_bytes()?;
             let part = &mut self.parts[usize::from(stderr)];
             part.extend_from_slice(&data);
             let end = whole(part);

@@ -133,7 +133,7 @@ impl BuildHost {
     }
 
     /// Adds a mount to a container that is to be made; gives the tree that takes its changes.
-    async fn mounted(
+    pub(super) async fn mounted(
         &self,
         mount: &StepMount,
         create: &mut Create,
@@ -222,7 +222,7 @@ pub(super) fn clear_stubs(upper: &Root, stubs: &[PathBuf]) {
     }
 }
 
-fn create(step: &Step, mut host: model::HostConfig) -> Create {
+pub(super) fn create(step: &Step, mut host: model::HostConfig) -> Create {
     let config = model::ContainerConfig {
         image: step.image.to_string(),
         cmd: Some(step.args.clone()),

@@ -188,6 +188,11 @@ impl Images {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether something that is being made holds this layer.
+    pub(crate) fn is_held(&self, layer: &Digest) -> bool {
+        self.holds().contains_key(layer)
+    }
+
     /// The content store.
     pub fn content(&self) -> &Content {
         &self.content

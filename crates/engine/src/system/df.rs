@@ -3,7 +3,6 @@
 use crate::{Engine, containers::ListOptions};
 use api::model;
 use base::Result;
-use serde::de::IgnoredAny;
 use std::sync::Arc;
 
 /// Which kinds are asked for.
@@ -15,12 +14,10 @@ pub struct Kinds {
     pub images: bool,
     /// Volumes.
     pub volumes: bool,
-    /// Build cache.
-    pub build_cache: bool,
 }
 
 impl Engine {
-    /// Disk usage of the kinds asked for.
+    /// Disk usage of the kinds asked for; the build cache's is the builder's to tell.
     ///
     /// # Errors
     /// Of the store and the disk.
@@ -38,26 +35,6 @@ impl Engine {
         if kinds.volumes {
             usage.volumes = Some(self.volumes_usage().await?);
         }
-        if kinds.build_cache {
-            usage.build_cache = Some(self.build_cache_usage()?);
-        }
         Ok(usage)
-    }
-
-    /// The entries of the build cache. They point to images, so they take no space of their own.
-    fn build_cache_usage(&self) -> Result<Vec<model::BuildCache>> {
-        let entries = self.store.read(|tx| tx.cache_entries::<IgnoredAny>())?;
-        Ok(entries
-            .into_iter()
-            .map(|entry| model::BuildCache {
-                id: entry.key,
-                r#type: "regular".into(),
-                description: entry.image.map(|i| format!("step that made {i}")).unwrap_or_default(),
-                shared: true,
-                created_at: entry.used.to_string(),
-                last_used_at: Some(entry.used.to_string()),
-                ..model::BuildCache::default()
-            })
-            .collect())
     }
 }

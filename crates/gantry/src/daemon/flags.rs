@@ -112,7 +112,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         Text,
         "no rule of ours drops such packets",
     ),
-    ignored("builder", "builder", Free, "the build cache has no such limits yet"),
+    flag(
+        "builder",
+        "builder",
+        Free,
+        "Limits of the build cache and what builds may be allowed (in the file)",
+    ),
     flag("cdi-spec-dir", "cdi-spec-dirs", List, "CDI specification directories to use"),
     flag("cgroup-parent", "cgroup-parent", Text, "Set parent cgroup for all containers"),
     flag("config-file", "", Text, "Daemon configuration file"),

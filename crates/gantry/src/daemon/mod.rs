@@ -6,6 +6,7 @@
 //! goes to standard error only.
 //! Not here: what a setting means to the engine.
 
+mod builder;
 mod dump;
 mod file;
 mod flags;

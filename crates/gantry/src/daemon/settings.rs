@@ -264,6 +264,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         bridge: given.text("bridge").filter(|b| !b.is_empty()).unwrap_or(role.bridge()).to_owned(),
         bip: bip.map(str::to_owned),
         networks: super::networks::read(given)?,
+        builder: super::builder::read(given.0.get("builder"))?,
         default_address_pools: super::pools::read(given.0.get("default-address-pool"))?,
         mtu: u32::try_from(mtu)
             .ok()

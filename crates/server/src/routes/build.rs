@@ -5,15 +5,17 @@ use crate::{
     call::Call,
     reply::{self, Reply},
 };
-use base::{Error, Result};
+use api::model;
+use base::{Error, Result, Timestamp};
+use buildkit::BuildKit;
 use bytes::Bytes;
 use engine::{
-    build::BuildRequest,
+    build::{BuildRequest, CachePolicy},
     images::{Bytestream, KnownCredentials},
 };
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How much of a refused context is read.
 const DRAIN_BYTES: usize = 4 << 20;
@@ -119,8 +121,48 @@ fn decoded<T: DeserializeOwned + Default>(call: &Call, key: &str, what: &str) ->
     }
 }
 
+fn builder(call: &Call) -> Result<&Arc<BuildKit>> {
+    call.builder.as_ref().ok_or_else(|| {
+        Error::internal("the builder is off: its folder could not be made (see the log)")
+    })
+}
+
+/// What the build cache takes, entry by entry.
+pub(super) async fn usage(call: &Call) -> Result<Vec<model::BuildCache>> {
+    let shown = |entry: buildkit::Usage| model::BuildCache {
+        id: entry.id,
+        parents: Some(entry.parents).filter(|p| !p.is_empty()),
+        r#type: entry.kind,
+        description: entry.description,
+        in_use: entry.in_use,
+        shared: entry.shared,
+        size: entry.bytes,
+        created_at: entry.created.to_string(),
+        last_used_at: Some(entry.used.to_string()),
+        usage_count: entry.uses,
+    };
+    Ok(builder(call)?.disk_usage().await?.into_iter().map(shown).collect())
+}
+
 pub(crate) async fn prune(call: Call) -> Result<Reply> {
-    Ok(reply::ok(&call.engine.build_prune()?))
+    let query = &call.query;
+    let bytes = |key: &str| {
+        let given: i64 = query.number(key)?.unwrap_or_default();
+        u64::try_from(given).map_err(|_| Error::invalid(format!("{key} is negative: {given}")))
+    };
+    let keep = bytes("keep-storage")?;
+    let policy = CachePolicy {
+        all: query.flag("all"),
+        reserved: bytes("reserved-space")?.max(keep),
+        max_used: bytes("max-used-space")?,
+        min_free: bytes("min-free-space")?,
+        ..CachePolicy::filtered(&call.filters()?, Timestamp::now())?
+    };
+    let gone = builder(&call)?.reclaim(policy).await?;
+    Ok(reply::ok(&model::BuildCachePruned {
+        caches_deleted: Some(gone.entries),
+        space_reclaimed: gone.bytes,
+    }))
 }
 
 pub(crate) async fn cancel(call: Call) -> Result<Reply> {

@@ -57,9 +57,13 @@ pub(crate) async fn df(call: Call) -> Result<Reply> {
         containers: wanted("container"),
         images: wanted("image"),
         volumes: wanted("volume"),
-        build_cache: wanted("build-cache"),
     };
-    let mut value = serde_json::to_value(call.engine.disk_usage(kinds).await?)
+    let mut usage = call.engine.disk_usage(kinds).await?;
+    if wanted("build-cache") {
+        usage.build_cache = Some(super::build::usage(&call).await?);
+    }
+    let cached: i64 = usage.build_cache.iter().flatten().map(|entry| entry.size).sum();
+    let mut value = serde_json::to_value(usage)
         .map_err(|e| Error::internal("cannot encode the disk usage").caused_by(e))?;
     if call.version < Version(1, 44)
         && let Some(images) = value.get_mut("Images")
@@ -67,7 +71,7 @@ pub(crate) async fn df(call: Call) -> Result<Reply> {
         crate::shapes::images(images, call.version);
     }
     if let Some(usage) = value.as_object_mut() {
-        usage.insert("BuilderSize".into(), 0.into());
+        usage.insert("BuilderSize".into(), cached.into());
     }
     Ok(reply::ok(&value))
 }

@@ -3,7 +3,9 @@
 pub mod attest;
 pub mod cache;
 pub mod checks;
+pub mod collect;
 pub mod contexts;
+pub mod frontends;
 pub mod history;
 pub mod outputs;
 
@@ -390,7 +392,7 @@ fn the_cache_is_shown_and_given_back(cx: &Cx<'_>) {
     buildx(cx, &[]).ok();
     let du = command::run(plugged(cx).args(["buildx", "du", "--verbose"]), b"");
     assert!(du.ok().contains("cached mount /pruned"), "{}", du.describe());
-    let mine = ["buildx", "prune", "-f", "--filter", "description~=pruned"];
+    let mine = ["buildx", "prune", "-a", "-f", "--filter", "description~=pruned"];
     let pruned = command::run(plugged(cx).args(mine), b"");
     assert!(pruned.ok().contains("Total:"), "{}", pruned.describe());
     let du = command::run(plugged(cx).args(["buildx", "du", "--verbose"]), b"");
