@@ -175,13 +175,10 @@ impl Service {
             job.returned().await?
         };
         let epoch = request.frontend_attrs.get("build-arg:SOURCE_DATE_EPOCH");
-        let exporters = match request.exporters.as_slice() {
-            [] if !request.exporter_deprecated.is_empty() => vec![control::Exporter {
-                r#type: request.exporter_deprecated.clone(),
-                attrs: request.exporter_attrs_deprecated.clone(),
-            }],
-            list => list.to_vec(),
-        };
+        let exporters = exporters(request);
+        let base = outcome.metadata.iter().find(|(key, _)| key.starts_with(export::BASE_NAME));
+        let base = base.map(|(_, name)| String::from_utf8_lossy(name).into_owned());
+        job.set_base(base.unwrap_or_default());
         let given = exporters.iter().find_map(|e| e.attrs.get("source-date-epoch"));
         let epoch = given.or(epoch).and_then(|text| text.parse().ok()).or(job.epoch());
         export::export(job, &outcome, &exporters, epoch).await
@@ -229,6 +226,12 @@ impl control::control_server::Control for Service {
             }
             Err(failure) => Ending { failure: Some(Arc::clone(failure)), ..Ending::default() },
         };
+        let failure = done.as_ref().err().map(|failure| failure.to_string());
+        let told = job.told(&exporters(&request), failure);
+        let host = Arc::clone(&job.host);
+        if let Err(err) = blocking(move || host.put_record(told)).await {
+            tracing::warn!(build = job.id, err = err.chain(), "the record of a build was not kept");
+        }
         running.entry.finish(ending).await;
         match done {
             Ok(exporter_response) => {
@@ -316,6 +319,17 @@ impl control::control_server::Control for Service {
         let (history, request) = (Arc::clone(&self.kit.history), request.into_inner());
         blocking(move || history.update(&request)).await.map_err(|e| status(&e))?;
         Ok(Response::new(control::UpdateBuildHistoryResponse {}))
+    }
+}
+
+/// The exporters of a request, in whichever form it names them.
+fn exporters(request: &control::SolveRequest) -> Vec<control::Exporter> {
+    match request.exporters.as_slice() {
+        [] if !request.exporter_deprecated.is_empty() => vec![control::Exporter {
+            r#type: request.exporter_deprecated.clone(),
+            attrs: request.exporter_attrs_deprecated.clone(),
+        }],
+        list => list.to_vec(),
     }
 }
 

@@ -73,6 +73,10 @@ pub(crate) struct Job {
     attachments: Mutex<Vec<crate::history::Attachment>>,
     /// The front end and what it was given.
     frontend: Mutex<(String, HashMap<String, String>)>,
+    /// The file that is built, once it is read.
+    dockerfile: Mutex<Vec<u8>>,
+    /// The name of the image that its result stands on.
+    base: Mutex<String>,
     imported: tokio::sync::OnceCell<Vec<Imported>>,
     kept: Mutex<Vec<Kept>>,
     /// It is over.
@@ -132,6 +136,8 @@ impl Job {
             materials: Mutex::default(),
             attachments: Mutex::default(),
             frontend: Mutex::default(),
+            dockerfile: Mutex::default(),
+            base: Mutex::default(),
             imported: tokio::sync::OnceCell::new(),
             kept: Mutex::default(),
             stop: CancellationToken::new(),
@@ -184,6 +190,52 @@ impl Job {
     /// Notes which front end is at work, with what it was given.
     pub(crate) fn set_frontend(&self, name: &str, options: &HashMap<String, String>) {
         *lock(&self.frontend) = (name.to_owned(), options.clone());
+    }
+
+    /// Notes the file that is built.
+    pub(crate) fn set_dockerfile(&self, bytes: &[u8]) {
+        *lock(&self.dockerfile) = bytes.to_vec();
+    }
+
+    /// Notes the image that its result stands on.
+    pub(crate) fn set_base(&self, name: String) {
+        *lock(&self.base) = name;
+    }
+
+    /// What the engine is to keep of it, for whoever asks who made an image from what.
+    pub(crate) fn told(
+        &self,
+        exporters: &[crate::proto::control::Exporter],
+        failure: Option<String>,
+    ) -> engine::build::Told {
+        let (name, options) = self.frontend();
+        let option = |key: &str| options.get(key).cloned().unwrap_or_default();
+        let frontend = match name.as_str() {
+            "gateway.v0" => option("source"),
+            "" => "llb".into(),
+            _ => name,
+        };
+        let mut args: Vec<String> = options
+            .keys()
+            .filter_map(|k| k.strip_prefix("build-arg:"))
+            .map(str::to_owned)
+            .collect();
+        args.sort();
+        let names = exporters.iter().filter_map(|e| e.attrs.get("name"));
+        let tags = names.flat_map(|n| n.split(',')).filter(|n| !n.is_empty());
+        let remote =
+            Some(option("context")).filter(|c| c.contains("://") && !c.starts_with("input:"));
+        engine::build::Told {
+            frontend,
+            dockerfile: lock(&self.dockerfile).clone(),
+            remote: remote.unwrap_or_default(),
+            args,
+            target: option("target"),
+            platform: option("platform"),
+            tags: tags.map(str::to_owned).collect(),
+            base: lock(&self.base).clone(),
+            failure,
+        }
     }
 
     /// Keeps something for the history.

@@ -102,6 +102,7 @@ async fn dockerfile(
     options.inputs = if inputs.is_empty() { desk.inputs.clone() } else { inputs.clone() };
     job.set_epoch(options.epoch);
     let loaded = context::load(job, &options).await?;
+    job.set_dockerfile(&loaded.dockerfile);
     if let Some((image, whole)) = elsewhere(&options, asked, &loaded.dockerfile) {
         let mut opts = opts.clone();
         opts.insert("source".into(), image.clone());

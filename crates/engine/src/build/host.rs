@@ -35,6 +35,8 @@ pub struct BuildHost {
     /// Layers of images that this build has seen.
     known: Mutex<HashMap<ImageId, Vec<NewLayer>>>,
     trees: AtomicUsize,
+    /// Images that people see and this build made.
+    made: Mutex<Vec<ImageId>>,
 }
 
 impl std::fmt::Debug for BuildHost {
@@ -102,6 +104,7 @@ impl BuildHost {
             held: Mutex::default(),
             known: Mutex::default(),
             trees: AtomicUsize::new(0),
+            made: Mutex::default(),
         }
     }
 
@@ -330,6 +333,18 @@ impl BuildHost {
         .await
     }
 
+    /// Notes an image that people see.
+    pub(super) fn note_made(&self, image: &ImageId) {
+        let mut made = lock(&self.made);
+        if !made.contains(image) {
+            made.push(image.clone());
+        }
+    }
+
+    pub(super) fn made(&self) -> Vec<ImageId> {
+        lock(&self.made).clone()
+    }
+
     /// Its id.
     pub fn id(&self) -> &str {
         &self.job.id
@@ -519,6 +534,7 @@ impl BuildHost {
             event: None,
         };
         self.engine.images.register(&image, &self.job.by)?;
+        self.note_made(image.config.id());
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub use cache::CacheStep;
 pub use git::Repository;
 pub use host::{BuildHost, BuildTree, CacheFact};
 pub use policy::{Builder, CachePolicy};
-pub use record::{Outcome, Record};
+pub use record::{Outcome, Record, Told};
 pub use release::{Release, ReleaseImage};
 pub use request::BuildRequest;
 pub use step::{Done, Network, Source, Step, StepMount};

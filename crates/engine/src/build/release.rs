@@ -85,6 +85,7 @@ impl BuildHost {
                 },
                 self.by(),
             )?;
+            self.note_made(image.config.id());
         }
         self.engine().store.write(|tx| {
             let Some(first) = release.images.first() else { return Ok(()) };

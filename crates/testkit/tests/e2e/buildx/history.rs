@@ -10,6 +10,7 @@ pub const CASES: &[Case] = cases![
     a_failed_build_is_remembered_with_its_line,
     builds_under_way_and_cancelled_ones_are_told,
     the_history_outlives_the_engine,
+    an_image_knows_who_built_it_from_what,
 ];
 
 fn history(cx: &Cx<'_>, args: &[&str]) -> Output {
@@ -121,4 +122,23 @@ fn the_history_outlives_the_engine(cx: &Cx<'_>) {
     let left = std::fs::read_dir(daemon.path("root").join("buildkit/history")).unwrap().count();
     assert_eq!(left, 0, "files go with their records");
     daemon.empty_and_stop().unwrap();
+}
+
+fn an_image_knows_who_built_it_from_what(cx: &Cx<'_>) {
+    let tag = format!("{}:latest", cx.name("known"));
+    let dockerfile = "FROM busybox AS a\nARG who\nRUN echo known > /f\n";
+    cx.write("context/Dockerfile", dockerfile);
+    let args = ["-t", &tag, "--build-arg", "who=not-to-be-kept", "--target", "a"];
+    buildx(cx, &args).ok();
+    let image = cx.api().get(&format!("/images/{tag}/json")).expect(200);
+    let build = &image["Gantry"]["Builds"][0];
+    assert_eq!(build["Frontend"], "dockerfile.v0", "{image:#}");
+    assert_eq!(build["Dockerfile"], dockerfile);
+    assert_eq!(build["ArgNames"], serde_json::json!(["who"]));
+    assert_eq!(build["Target"], "a");
+    assert_eq!(build["By"]["uid"], 0);
+    assert!(build["Started"].is_string() && build["Finished"].is_string(), "{build:#}");
+    let base = cx.docker(&["image", "inspect", "-f", "{{.Id}}", "busybox"]);
+    assert_eq!(build["Base"], base.ok());
+    assert!(!build.to_string().contains("not-to-be-kept"), "{build:#}");
 }
