@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         buildx::frontends::CASES,
         buildx::history::CASES,
         buildx::outputs::CASES,
+        buildx::platforms::CASES,
         registry::CASES,
         containers::CASES,
         run_options::CASES,

@@ -8,6 +8,7 @@ pub mod contexts;
 pub mod frontends;
 pub mod history;
 pub mod outputs;
+pub mod platforms;
 
 use std::{path::PathBuf, process::Command};
 use testkit::{Cx, Output, cases, command, cx::skip, suite::Case};
