@@ -64,7 +64,7 @@ fn policy(fields: &Map<String, Value>) -> Result<CachePolicy> {
             let text = text.as_str().ok_or_else(|| bad(&name(key), "want a list of strings"))?;
             match text.split_once('=') {
                 Some((key, value)) => {
-                    filters.add(key.trim_end_matches('='), value.trim_start_matches('='))
+                    filters.add(key.trim_end_matches('='), value.trim_start_matches('='));
                 }
                 None => return Err(bad(&name(key), "want key=value")),
             }
