@@ -6,13 +6,21 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
-use testkit::{Cx, cases, command, cx::skip, suite::Case};
+use testkit::{
+    Cx, Output, cases, command,
+    cx::skip,
+    registry::{Options, Registry},
+    suite::Case,
+};
 
 pub const CASES: &[Case] = cases![
     the_command_line_comes_by_ssh,
     a_container_with_the_socket_builds_and_runs_siblings,
     gantry_runs_in_a_container_of_gantry,
+    skopeo_copies_through_our_registry,
+    podman_and_buildah_share_images_through_our_registry,
 ];
 
 /// Options that make the docker command line and other programs of the host run in a container.
@@ -112,4 +120,82 @@ fn gantry_runs_in_a_container_of_gantry(cx: &Cx<'_>) {
     assert!(!names.lines().any(|name| name == "server"), "{names}");
     inside(&["rm", "-f", "server"], b"").ok();
     cx.docker(&["stop", "-t", "20", &outer]).ok();
+}
+
+/// Runs a program of another engine with folders of the case's own; the case is skipped where there is none.
+fn other(cx: &Cx<'_>, program: &str, args: &[&str]) -> Output {
+    if !Path::new("/usr/bin").join(program).exists() {
+        skip(&format!("{program} is not installed"));
+    }
+    let mut command = Command::new(program);
+    command.current_dir(cx.dir());
+    if program != "skopeo" {
+        command
+            .arg("--root")
+            .arg(cx.dir().join("store"))
+            .arg("--runroot")
+            .arg(cx.dir().join("run"));
+        command.args(["--storage-driver", "vfs"]);
+    }
+    command::run(command.args(args), b"")
+}
+
+fn skopeo_copies_through_our_registry(cx: &Cx<'_>) {
+    let registry = Registry::gantry(Options::default()).unwrap();
+    let skopeo = |args: &[&str]| other(cx, "skopeo", args);
+    let remote = format!("docker://{}/team/box", registry.host());
+    let archive = cx.dir().join("box.tar").display().to_string();
+    cx.docker(&["save", "-o", &archive, "busybox"]).ok();
+    let from = format!("docker-archive:{archive}");
+    skopeo(&["copy", "-q", "--dest-tls-verify=false", &from, &format!("{remote}:1")]).ok();
+    let (one, two) = (format!("{remote}:1"), format!("{remote}:2"));
+    let both = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+    skopeo(&[&["copy", "-q", "--format=oci"][..], &both, &[&one, &two]].concat()).ok();
+    let tags = skopeo(&["list-tags", "--tls-verify=false", &remote]).json();
+    assert_eq!(tags["Tags"], serde_json::json!(["1", "2"]));
+    let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &two]).json();
+    assert_eq!(raw["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    let layout = cx.dir().join("layout").display().to_string();
+    skopeo(&["copy", "-q", "--src-tls-verify=false", &two, &format!("oci:{layout}:two")]).ok();
+    let name = cx.name("back:1");
+    let back = cx.dir().join("back.tar").display().to_string();
+    let to = format!("docker-archive:{back}:{name}");
+    skopeo(&["copy", "-q", &format!("oci:{layout}:two"), &to]).ok();
+    cx.docker(&["load", "-i", &back]).ok();
+    let id =
+        |image: &str| cx.docker(&["inspect", "-f", "{{.RootFS.Layers}}", image]).ok().to_owned();
+    assert_eq!(id(&name), id("busybox"));
+    skopeo(&["delete", "--tls-verify=false", &one]).ok();
+    skopeo(&["inspect", "--tls-verify=false", &one]).fails_with(1, &["manifest unknown"]);
+}
+
+fn podman_and_buildah_share_images_through_our_registry(cx: &Cx<'_>) {
+    let registry = Registry::gantry(Options::default()).unwrap();
+    let image = |tag: &str| format!("{}/{}:{tag}", registry.host(), cx.name("shared"));
+    let [ours, podmans, built] = ["ours", "podmans", "built"].map(image);
+    cx.docker(&["tag", "busybox", &ours]).ok();
+    cx.docker(&["push", "-q", &ours]).ok();
+    let insecure = "--tls-verify=false";
+    let podman = |args: &[&str]| other(cx, "podman", args);
+    podman(&["pull", "-q", insecure, &ours]).ok();
+    podman(&["tag", &ours, &podmans]).ok();
+    podman(&["push", "-q", insecure, &podmans]).ok();
+    assert_eq!(
+        cx.docker(&["run", "--rm", &podmans, "echo", "by podman"]).stdout.trim(),
+        "by podman"
+    );
+    cx.write("f", "made by buildah");
+    let buildah = |args: &[&str]| other(cx, "buildah", args);
+    let working = buildah(&["from", "-q", insecure, &ours]);
+    let working = working.ok();
+    buildah(&["copy", "-q", working, "f", "/f"]).ok();
+    buildah(&["config", "--cmd", "cat /f", working]).ok();
+    buildah(&["commit", "-q", "--format=oci", working, &built]).ok();
+    buildah(&["push", "-q", insecure, &built]).ok();
+    assert_eq!(cx.docker(&["run", "--rm", &built]).stdout.trim(), "made by buildah");
+    buildah(&["rm", working]).ok();
+    podman(&["rmi", "-af"]).ok();
+    for image in [ours, podmans, built] {
+        cx.docker(&["rmi", &image]).ok();
+    }
 }

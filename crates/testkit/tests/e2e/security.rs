@@ -7,6 +7,7 @@ use testkit::{Cx, Daemon, cases, command, daemon::Options, suite::Case};
 
 pub const CASES: &[Case] = cases![
     tls_asks_clients_for_certificates,
+    a_context_holds_the_certificates,
     tls_alone_takes_every_client,
     open_tcp_has_to_be_meant
 ];
@@ -82,6 +83,49 @@ fn tls_asks_clients_for_certificates(cx: &Cx<'_>) {
     cx.until("the new certificates are used", || {
         (docker(port, &dir, &known, &["version"]).code == Some(0)).then_some(())
     });
+}
+
+fn a_context_holds_the_certificates(cx: &Cx<'_>) {
+    let dir = cx.dir().join("pki");
+    std::fs::create_dir(&dir).unwrap();
+    let pki = Pki::new(&dir);
+    let port = port();
+    let [ca, cert, key] = [("cacert", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")]
+        .map(|(flag, name)| format!("--tls{flag}={}", pki.path(name)));
+    let host = format!("tcp://127.0.0.1:{port}");
+    let daemon = daemon(cx, &["-H", &host, "--tlsverify", &ca, &cert, &key]);
+    daemon.load_busybox().unwrap();
+    let docker = |args: &[&str]| {
+        let mut command = Command::new("docker");
+        command.env_remove("DOCKER_HOST").env("DOCKER_CONFIG", cx.dir().join("config")).args(args);
+        command::run(&mut command, b"typed\n")
+    };
+    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|name| pki.path(name));
+    let create = |name: &str, end: &str| {
+        docker(&[
+            "context",
+            "create",
+            name,
+            "--docker",
+            &format!("host=tcp://localhost:{port}{end}"),
+        ])
+        .ok();
+    };
+    create("far", &format!(",ca={ca},cert={cert},key={key}"));
+    create("unknown", &format!(",ca={ca}"));
+    create("careless", &format!(",cert={cert},key={key},skip-tls-verify=true"));
+    // The context has copies of them.
+    std::fs::remove_dir_all(&dir).unwrap();
+    let run = ["run", "--rm", "-i", "--network=none", "busybox", "cat"];
+    assert_eq!(docker(&[&["--context", "far"][..], &run].concat()).ok(), "typed");
+    docker(&["--context", "unknown", "version"]).fails_with(1, &["certificate required"]);
+    docker(&["--context", "careless", "version"]).ok();
+    docker(&["context", "use", "far"]).ok();
+    assert_eq!(
+        docker(&["info", "-f", "{{.ID}}"]).ok(),
+        daemon.api().get("/info").expect(200)["ID"].as_str().unwrap()
+    );
+    assert!(docker(&["context", "ls"]).ok().contains("far *"));
 }
 
 fn tls_alone_takes_every_client(cx: &Cx<'_>) {
