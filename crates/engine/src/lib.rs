@@ -13,6 +13,7 @@ pub mod events;
 pub mod images;
 pub mod metrics;
 pub mod networks;
+pub mod plugins;
 pub mod runtimes;
 pub mod saga;
 pub mod system;

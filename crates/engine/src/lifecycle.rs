@@ -50,6 +50,8 @@ pub struct Engine {
     pub(crate) volume_holders: crate::volumes::Holders,
     pub(crate) plugins: plugin::Plugins,
     pub(crate) plugin_mounts: crate::volumes::Mounts,
+    /// Who installs, switches or removes a managed plugin just now.
+    pub(crate) plugin_turn: tokio::sync::Mutex<()>,
     pub(crate) trash: Trash,
     pub(crate) networks: Networks,
     pub(crate) containers: Registry,
@@ -151,9 +153,13 @@ impl Engine {
     /// `Conflict` when another engine holds the data root; of the disk and the database otherwise.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         let root = &config.data_root;
-        for dir in
-            [root.clone(), config.exec_root.clone(), root.join("containers"), root.join("tmp")]
-        {
+        for dir in [
+            root.clone(),
+            config.exec_root.clone(),
+            root.join("containers"),
+            root.join("plugins"),
+            root.join("tmp"),
+        ] {
             private_dir(&dir)?;
         }
         let lock = lock(root)?;
@@ -214,6 +220,7 @@ impl Engine {
             volume_holders: crate::volumes::Holders::default(),
             plugins,
             plugin_mounts: crate::volumes::Mounts::default(),
+            plugin_turn: tokio::sync::Mutex::default(),
             trash,
             networks,
             containers: Registry::default(),
@@ -231,7 +238,9 @@ impl Engine {
             stop: CancellationToken::new(),
             _lock: lock,
         });
+        engine.recover_plugins()?;
         engine.recover_containers().await?;
+        engine.settle_plugins().await?;
         engine.recover_builds().await?;
         engine.recover_images();
         engine.upkeep();

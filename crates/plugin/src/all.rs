@@ -2,7 +2,7 @@
 //!
 //! What a plugin implements is asked once for a socket: one that listens anew is asked again.
 
-use crate::{Address, Plugin, find};
+use crate::{Address, Managed, Plugin, find, managed};
 use base::{Error, Result};
 use futures_util::future::join_all;
 use std::{
@@ -42,9 +42,10 @@ impl Plugins {
         self.limit
     }
 
-    /// The plugin `name`, which may not be there.
+    /// The plugin `name`, which may not be there; a managed one with its tag.
     pub fn get(&self, name: &str) -> Plugin {
-        Plugin::new(name, Arc::clone(&self.folders), self.limit)
+        let managed = Managed::find(name, &self.folders).map(|m| m.name);
+        Plugin::new(managed.as_deref().unwrap_or(name), Arc::clone(&self.folders), self.limit)
     }
 
     /// The plugin `name`, which has to implement `kind`.
@@ -114,7 +115,7 @@ fn named(path: &Path) -> Option<String> {
         "spec" | "json" => path.is_file(),
         _ => false,
     };
-    is.then(|| path.file_stem()?.to_str().map(str::to_owned))?
+    is.then(|| path.file_stem()?.to_str().map(managed::name_of))?
 }
 
 fn stamp(address: &Address) -> Option<Stamp> {

@@ -1,5 +1,6 @@
 //! Finding a plugin by name: a socket, a line in a `.spec` file, or a `.json` file.
 
+use crate::managed::Managed;
 use base::{Error, Result};
 use fetch::Trust;
 use serde::Deserialize;
@@ -68,11 +69,20 @@ impl From<Tls> for Trust {
     }
 }
 
-/// Looks for `NAME.sock`, `NAME/NAME.sock`, `NAME.spec`, `NAME.json` and those in a folder `NAME`.
+/// Looks for a managed plugin that is enabled, then for `NAME.sock`, `NAME/NAME.sock`, `NAME.spec`, `NAME.json` and those
+/// in a folder `NAME`.
 ///
 /// # Errors
 /// `NotFound`; `Invalid` for a name that is a path, and for a file that says nothing usable.
 pub fn find(name: &str, folders: &[PathBuf]) -> Result<Address> {
+    if let Some(managed) = Managed::find(name, folders) {
+        return parse(&managed.addr, None)
+            .ok_or_else(|| Error::internal(format!("plugin {name} listens nowhere")));
+    }
+    // A managed one that is not enabled.
+    if name.contains('/') && name.parse::<base::Reference>().is_ok() {
+        return Err(missing(name));
+    }
     let plain = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
     if !plain {
         return Err(Error::invalid(format!("invalid plugin name: {name:?}")));
@@ -95,7 +105,11 @@ pub fn find(name: &str, folders: &[PathBuf]) -> Result<Address> {
             }
         }
     }
-    Err(Error::not_found(format!("plugin {name:?} not found")))
+    Err(missing(name))
+}
+
+fn missing(name: &str) -> Error {
+    Error::not_found(format!("plugin {name:?} not found"))
 }
 
 fn malformed(path: &Path) -> Error {
@@ -166,7 +180,8 @@ mod tests {
             fs::write(folders[1].join(format!("{name}.spec")), text).unwrap();
             assert_eq!(at(name).unwrap_err().kind(), base::Kind::Invalid, "{text}");
         }
-        for bad in ["", "../x", "a/b", ".x"] {
+        assert_eq!(at("a/b").unwrap_err().to_string(), "plugin \"a/b\" not found");
+        for bad in ["", "../x", "a//b", ".x"] {
             assert_eq!(at(bad).unwrap_err().kind(), base::Kind::Invalid, "{bad}");
         }
     }

@@ -1,4 +1,4 @@
-//! Docker's plugins of the first kind: programs that listen on a socket and are found by name.
+//! Docker's plugins: programs that listen on a socket and are found by name.
 //!
 //! Flow: [`find`] looks for a name in the folders of plugins, [`Plugin::activate`] asks what it implements,
 //! [`Plugin::call`] sends a document to one of its methods and gives the answer. [`Plugins`] is all that a machine
@@ -10,10 +10,12 @@
 
 mod all;
 mod find;
+mod managed;
 pub mod volume;
 
 pub use all::Plugins;
 pub use find::{Address, find};
+pub use managed::{Managed, withdraw};
 
 use base::{Error, Result};
 use bytes::Bytes;
@@ -85,11 +87,26 @@ impl Plugin {
         &self.name
     }
 
+    /// Where the host sees a path that the plugin names: a managed one has a root of its own.
+    ///
+    /// # Errors
+    /// `Internal` for a path that leads out of that.
+    pub fn outside(&self, path: PathBuf) -> Result<PathBuf> {
+        match Managed::find(&self.name, &self.folders) {
+            Some(managed) => managed.outside(&path),
+            None => Ok(path),
+        }
+    }
+
     /// Asks what it implements.
     ///
     /// # Errors
     /// As [`Plugin::call`].
     pub async fn activate(&self) -> Result<Vec<String>> {
+        // A managed one is not asked: its configuration has told it.
+        if let Some(managed) = Managed::find(&self.name, &self.folders) {
+            return Ok(managed.implements);
+        }
         let answer: Activated = self.call("Plugin.Activate", &serde_json::json!({})).await?;
         Ok(answer.implements.unwrap_or_default())
     }

@@ -128,16 +128,26 @@ impl Driver {
     /// The plugin's; as [`Plugin::call`].
     pub async fn path(&self, name: &str) -> Result<String> {
         let answer = self.ask("Path", &Named { name, id: None }).await?;
-        Ok(answer.mountpoint.unwrap_or_default())
+        Ok(self.seen(answer.mountpoint.unwrap_or_default()))
     }
 
-    /// Makes a volume's content appear at a path, for `id`. The path is as the plugin gives it.
+    /// A mount point as the host sees it, to be shown.
+    fn seen(&self, mountpoint: String) -> String {
+        let outside = Some(&mountpoint).filter(|m| !m.is_empty()).map(|m| self.0.outside(m.into()));
+        match outside {
+            Some(Ok(path)) => path.display().to_string(),
+            _ => mountpoint,
+        }
+    }
+
+    /// Makes a volume's content appear at a path of the host, for `id`. The path of one that is not managed is as it
+    /// gives it.
     ///
     /// # Errors
     /// The plugin's; as [`Plugin::call`].
     pub async fn mount(&self, name: &str, id: &str) -> Result<PathBuf> {
         let answer = self.ask("Mount", &Named { name, id: Some(id) }).await?;
-        Ok(answer.mountpoint.unwrap_or_default().into())
+        self.0.outside(answer.mountpoint.unwrap_or_default().into())
     }
 
     /// Says that `id` needs it no more.
@@ -154,7 +164,7 @@ impl Driver {
     /// `Internal`, also when the plugin knows no such volume: plugins have no word for that; as [`Plugin::call`].
     pub async fn get(&self, name: &str) -> Result<Shown> {
         let answer = self.ask("Get", &Named { name, id: None }).await?;
-        let shown = answer.volume.filter(|v| !v.name.is_empty());
+        let shown = answer.volume.filter(|v| !v.name.is_empty()).map(|v| self.shown(v));
         shown.ok_or_else(|| Error::internal(format!("plugin {} shows no volume", self.name())))
     }
 
@@ -165,7 +175,11 @@ impl Driver {
     pub async fn list(&self) -> Result<Vec<Shown>> {
         let mut all = self.ask("List", &json!({})).await?.volumes.unwrap_or_default();
         all.retain(|volume| !volume.name.is_empty());
-        Ok(all)
+        Ok(all.into_iter().map(|volume| self.shown(volume)).collect())
+    }
+
+    fn shown(&self, volume: Shown) -> Shown {
+        Shown { mountpoint: self.seen(volume.mountpoint), ..volume }
     }
 
     /// `local`, or `global` when all machines see the same volumes. Plugins that do not know the question are local.

@@ -32,13 +32,14 @@ const RESPONSE_MAX: u64 = 64 << 10;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Routes whose body is no document: it is passed on unread, and plugins see the rest.
-const STREAMS: [&str; 8] = [
+const STREAMS: [&str; 9] = [
     "/build",
     "/containers/{}/archive",
     "/containers/{}/attach",
     "/grpc",
     "/images/create",
     "/images/load",
+    "/plugins/create",
     "/session",
     "/volumes/{}/import",
 ];

@@ -18,6 +18,7 @@ mod events;
 mod images;
 mod leases;
 mod networks;
+mod plugins;
 mod schema;
 mod volumes;
 

@@ -82,4 +82,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         reference TEXT PRIMARY KEY, created INTEGER NOT NULL, doc BLOB NOT NULL
     ) WITHOUT ROWID;
     ",
+    // Managed plugins.
+    "
+    CREATE TABLE plugins (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, doc TEXT NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];

@@ -1,4 +1,4 @@
-// Folders as volumes.
+// Folders as volumes; with the option tmpfs, memory mounted on a folder.
 
 package main
 
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/docker/go-plugins-helpers/volume"
 )
@@ -17,10 +18,18 @@ type folders struct {
 	root string
 	// By name of the volume who has it mounted.
 	all map[string]map[string]bool
+	// Whose content is memory.
+	memory map[string]bool
 }
 
 func serveVolumes(listener net.Listener, root string) error {
-	return volume.NewHandler(&folders{root: root, all: map[string]map[string]bool{}}).Serve(listener)
+	f := &folders{root: root, all: map[string]map[string]bool{}, memory: map[string]bool{}}
+	// Volumes of an earlier life.
+	entries, _ := os.ReadDir(root)
+	for _, entry := range entries {
+		f.all[entry.Name()] = map[string]bool{}
+	}
+	return volume.NewHandler(f).Serve(listener)
 }
 
 func (f *folders) show(name string) *volume.Volume {
@@ -42,6 +51,7 @@ func (f *folders) Create(r *volume.CreateRequest) error {
 	f.Lock()
 	defer f.Unlock()
 	f.all[r.Name] = map[string]bool{}
+	f.memory[r.Name] = r.Options["tmpfs"] != ""
 	return os.MkdirAll(filepath.Join(f.root, r.Name), 0o755)
 }
 
@@ -76,8 +86,14 @@ func (f *folders) Mount(r *volume.MountRequest) (*volume.MountResponse, error) {
 	if err := f.known(r.Name); err != nil {
 		return nil, err
 	}
+	at := filepath.Join(f.root, r.Name)
+	if f.memory[r.Name] && len(f.all[r.Name]) == 0 {
+		if err := syscall.Mount("tmpfs", at, "tmpfs", 0, "size=1m"); err != nil {
+			return nil, fmt.Errorf("cannot mount %s: %w", at, err)
+		}
+	}
 	f.all[r.Name][r.ID] = true
-	return &volume.MountResponse{Mountpoint: filepath.Join(f.root, r.Name)}, nil
+	return &volume.MountResponse{Mountpoint: at}, nil
 }
 
 func (f *folders) Unmount(r *volume.UnmountRequest) error {
@@ -87,6 +103,9 @@ func (f *folders) Unmount(r *volume.UnmountRequest) error {
 		return fmt.Errorf("%s has no mount of %s", r.ID, r.Name)
 	}
 	delete(f.all[r.Name], r.ID)
+	if f.memory[r.Name] && len(f.all[r.Name]) == 0 {
+		return syscall.Unmount(filepath.Join(f.root, r.Name), 0)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@
 mod container;
 mod image;
 mod network;
+mod plugin;
 mod reply;
 mod stats;
 mod stream;
@@ -16,6 +17,7 @@ mod volume;
 pub use container::*;
 pub use image::*;
 pub use network::*;
+pub use plugin::*;
 pub use reply::*;
 pub use stats::*;
 pub use stream::*;

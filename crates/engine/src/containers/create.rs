@@ -190,6 +190,7 @@ impl Engine {
             attached: Vec::new(),
             facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },
             hidden,
+            root: None,
             secret_env,
         };
         let row = record.row();

@@ -30,6 +30,7 @@ mod merge;
 mod mounts;
 mod names;
 pub(crate) mod networking;
+mod own_root;
 mod owner;
 mod pause;
 mod prune;
@@ -67,7 +68,8 @@ pub use wait::{Condition, Ended, Wait};
 
 pub(crate) use confine::{Confinement, check_seccomp, seccomp_section};
 pub(crate) use exec::Execs;
-pub(crate) use mounts::Mounted;
+pub(crate) use mounts::{Mounted, PROPAGATIONS};
+pub(crate) use own_root::Own;
 pub(crate) use settle::Kernel;
 pub use start::{Faults, step_names};
 pub(crate) use stats::interfaces;
@@ -116,9 +118,12 @@ pub struct Record {
     pub(crate) attached: Vec<network::Endpoint>,
     #[serde(default)]
     pub(crate) facts: Facts,
-    /// Steps of a build are not shown in lists.
+    /// Steps of a build and plugins are not shown in lists.
     #[serde(default)]
     pub(crate) hidden: bool,
+    /// A plugin's: the folder that is its root instead of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<PathBuf>,
     /// Variables that are secrets (steps of builds): never on disk.
     #[serde(skip)]
     pub(crate) secret_env: Vec<String>,

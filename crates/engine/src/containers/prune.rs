@@ -28,8 +28,9 @@ pub(crate) fn chosen<'r>(
         [one] => Some(Timestamp::parse_relative(one, now)?),
         _ => return Err(Error::invalid("more than one until filter specified")),
     };
-    let stopped =
-        |r: &&Record| matches!(r.state.status, Status::Created | Status::Exited | Status::Dead);
+    let stopped = |r: &&Record| {
+        !r.hidden && matches!(r.state.status, Status::Created | Status::Exited | Status::Dead)
+    };
     let labels = |r: &&Record| {
         filters.labels(|key| r.config.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str))
     };

@@ -135,7 +135,7 @@ impl Engine {
             let stopped =
                 matches!(record.state.status, Status::Exited | Status::Dead | Status::Removing);
             let gone = container.watch().borrow().removed;
-            let rest = record.hidden && !record.state.status.alive();
+            let rest = record.hidden && record.root.is_none() && !record.state.status.alive();
             if !gone
                 && ((stopped && record.host.auto_remove)
                     || matches!(record.state.status, Status::Dead | Status::Removing)

@@ -31,18 +31,20 @@ impl Registry {
     }
 
     /// Looks up a full id, an exact name (with or without slash), `NAME/ALIAS` of a link, or an id prefix, in this order.
+    /// Plugins are not meant.
     ///
     /// # Errors
     /// `NotFound` with docker's "No such container: X"; `Invalid` for a prefix of several.
     pub fn find(&self, text: &str) -> Result<Arc<Container>> {
         let inner = self.read();
         if let Ok(id) = text.parse::<ContainerId>()
-            && let Some(found) = inner.by_id.get(&id)
+            && let Some(found) = inner.by_id.get(&id).filter(|c| !c.is_plugin())
         {
             return Ok(Arc::clone(found));
         }
         let name = text.strip_prefix('/').unwrap_or(text);
-        if let Some(found) = inner.by_name.get(name).and_then(|id| inner.by_id.get(id)) {
+        let named = inner.by_name.get(name).and_then(|id| inner.by_id.get(id));
+        if let Some(found) = named.filter(|c| !c.is_plugin()) {
             return Ok(Arc::clone(found));
         }
         let missing = || Error::not_found(format!("No such container: {text}"));
@@ -56,7 +58,8 @@ impl Registry {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());
         }
-        let mut matches = inner.by_id.iter().filter(|(id, _)| id.as_str().starts_with(text));
+        let mut matches =
+            inner.by_id.iter().filter(|(id, c)| id.as_str().starts_with(text) && !c.is_plugin());
         match (matches.next(), matches.next()) {
             (Some((_, found)), None) => Ok(Arc::clone(found)),
             (Some(_), Some(_)) => {

@@ -31,7 +31,18 @@ pub(crate) fn spec(
     size: Option<(u16, u16)>,
 ) -> Result<Spec> {
     let (config, host) = (&record.config, &record.host);
-    let active = engine.snapshots.get(record.id.as_str(), &record.layers)?;
+    let source = match &record.root {
+        Some(folder) => Rootfs::Path(folder.clone()),
+        None => {
+            let active = engine.snapshots.get(record.id.as_str(), &record.layers)?;
+            Rootfs::Overlay {
+                lower: active.lower,
+                upper: active.upper,
+                work: active.work,
+                volatile: host.auto_remove || record.hidden,
+            }
+        }
+    };
     let security = Security::of(record, engine)?;
     let own_uts = host.uts_mode != "host" && host.network_mode != "host";
     let mut process = process(record, &security, config.tty)?;
@@ -64,12 +75,7 @@ pub(crate) fn spec(
     Ok(Spec {
         id: record.id.to_string(),
         root: Root {
-            source: Rootfs::Overlay {
-                lower: active.lower,
-                upper: active.upper,
-                work: active.work,
-                volatile: host.auto_remove || record.hidden,
-            },
+            source,
             readonly: host.readonly_rootfs,
             propagation: root_propagation(&record.mounts),
         },

@@ -171,6 +171,9 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
                 _ => {}
             }
             crate::lifecycle::private_dir(&cx.places.exec)?;
+            if cx.record.root.is_some() {
+                cx.engine.clear_plugin_sockets(&cx.record.id)?;
+            }
             if cx.record.host.ipc_mode == "shareable" {
                 shared_memory(&cx.places.exec.join("shm"))?;
             }

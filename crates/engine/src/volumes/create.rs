@@ -77,7 +77,11 @@ impl Engine {
             // compat(docker 28): what its plugin lost is made anew.
             _ => None,
         };
-        let mut driver = wanted.driver.clone();
+        let mut driver = match wanted.driver.as_str() {
+            known @ ("" | LOCAL) => known.to_owned(),
+            // A managed one is kept with its tag.
+            other => self.plugins.get(other).name().to_owned(),
+        };
         if let Some(row) = known {
             if !driver.is_empty() && driver != row.doc.driver {
                 return Err(Error::conflict(format!(

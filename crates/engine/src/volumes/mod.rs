@@ -31,7 +31,7 @@ pub(crate) const LOCAL: &str = "local";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
-    driver: String,
+    pub(crate) driver: String,
     labels: Option<BTreeMap<String, String>>,
     options: Option<BTreeMap<String, String>>,
     /// Made for one container, without a name of its own.

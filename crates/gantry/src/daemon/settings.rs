@@ -253,7 +253,7 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
     Ok(engine::Config {
         default_writable_bytes: writable_bytes(&given.list("storage-opt"))?,
         data_root: given.path("data-root").unwrap_or_else(|| "/var/lib/gantry".into()),
-        exec_root: given.path("exec-root").unwrap_or_else(|| "/run/gantry".into()),
+        exec_root: exec_root(given),
         shim: shim(),
         program: std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/gantry".into()),
         cgroup_parent: given
@@ -321,10 +321,16 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
 }
 
 fn plugin_folders(given: &Given<'_>) -> Vec<PathBuf> {
-    match given.list("plugin-dir") {
+    let managed = engine::plugins::published(&exec_root(given));
+    let others = match given.list("plugin-dir") {
         none if none.is_empty() => server::PLUGIN_FOLDERS.map(PathBuf::from).to_vec(),
         some => some.into_iter().map(PathBuf::from).collect(),
-    }
+    };
+    std::iter::once(managed).chain(others).collect()
+}
+
+fn exec_root(given: &Given<'_>) -> PathBuf {
+    given.path("exec-root").unwrap_or_else(|| "/run/gantry".into())
 }
 
 fn positive(given: &Given<'_>, name: &str, default: i64) -> Result<usize> {

@@ -6,7 +6,7 @@ use testkit::{Cx, cases, suite::Case};
 
 pub const CASES: &[Case] = cases![
     a_host_in_no_swarm_says_so,
-    there_are_no_managed_plugins,
+    a_host_without_managed_plugins_says_so,
     sizes_of_terminals_are_checked,
     an_exec_is_framed_as_its_start_says,
     links_are_names_too,
@@ -44,7 +44,7 @@ fn a_host_in_no_swarm_says_so(cx: &Cx<'_>) {
     }
 }
 
-fn there_are_no_managed_plugins(cx: &Cx<'_>) {
+fn a_host_without_managed_plugins_says_so(cx: &Cx<'_>) {
     assert_eq!(cx.api().get("/plugins").expect(200), json!([]));
     cx.api()
         .get("/plugins?filters=%7B%22nonsense%22:%5B%22x%22%5D%7D")

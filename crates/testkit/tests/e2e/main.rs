@@ -44,6 +44,7 @@ mod load;
 mod log_drivers;
 mod log_plugins;
 mod logs;
+mod managed_plugins;
 mod metrics;
 mod mounts;
 mod names;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         lifecycle::CASES,
         volumes::CASES,
         volume_plugins::CASES,
+        managed_plugins::CASES,
         network_plugins::CASES,
         network_ports::CASES,
         networks::CASES,

@@ -82,7 +82,7 @@ impl Engine {
 
 /// compat(docker 28): a registry's 401 is the engine's 500. On 401 the docker command line asks for a login,
 /// also where nobody is there to answer.
-pub(super) fn unprompted(err: Error) -> Error {
+pub(crate) fn unprompted(err: Error) -> Error {
     if err.kind() == Kind::Unauthorized { Error::internal(err.chain()) } else { err }
 }
 

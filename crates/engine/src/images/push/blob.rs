@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 /// Bytes handed to the connection at once, and such pieces that may wait.
 const PIECE: usize = 256 << 10;
-pub(super) const PIECES: usize = 8;
+pub(crate) const PIECES: usize = 8;
 /// Tries of one upload, and the wait before the second; it doubles.
 const TRIES: u32 = 5;
 const WAIT: Duration = Duration::from_secs(1);
@@ -127,7 +127,11 @@ impl Push<'_> {
 }
 
 /// Reads a file into the channel; ends when nobody listens.
-fn feed(mut file: File, sender: &mpsc::Sender<std::io::Result<Bytes>>, told: &mpsc::Sender<u64>) {
+pub(crate) fn feed(
+    mut file: File,
+    sender: &mpsc::Sender<std::io::Result<Bytes>>,
+    told: &mpsc::Sender<u64>,
+) {
     let mut done = 0;
     loop {
         let mut piece = vec![0; PIECE];

@@ -13,6 +13,7 @@ mod compress;
 mod graph;
 mod layers;
 
+pub(crate) use blob::{PIECES, feed};
 pub(crate) use compress::keep;
 pub use layers::layer_type;
 
