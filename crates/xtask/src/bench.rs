@@ -7,6 +7,7 @@
 //! `--write`, put into docs/benchmarks.md together with the machine.
 
 mod contestant;
+mod crowd;
 mod networks;
 mod projects;
 mod registry;

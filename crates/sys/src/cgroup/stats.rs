@@ -81,13 +81,16 @@ pub(super) fn v1(group: &Cgroup) -> Stats {
     let mut stats = Stats::default();
     if let Some(folder) = group.folder("cpuacct") {
         stats.cpu.total = files::number(&folder, "cpuacct.usage").unwrap_or(0);
-        let ticks = |key| files::value(&folder, "cpuacct.stat", key).unwrap_or(0) * TICK;
+        let times: BTreeMap<String, u64> =
+            files::pairs(&folder, "cpuacct.stat").into_iter().collect();
+        let ticks = |key: &str| times.get(key).copied().unwrap_or(0) * TICK;
         (stats.cpu.user, stats.cpu.system) = (ticks("user"), ticks("system"));
         let text = files::read(&folder, "cpuacct.usage_percpu").unwrap_or_default();
         stats.cpu.per_cpu = text.split_ascii_whitespace().flat_map(str::parse).collect();
     }
     if let Some(folder) = group.folder("cpu") {
-        let value = |key| files::value(&folder, "cpu.stat", key).unwrap_or(0);
+        let all: BTreeMap<String, u64> = files::pairs(&folder, "cpu.stat").into_iter().collect();
+        let value = |key: &str| all.get(key).copied().unwrap_or(0);
         stats.cpu.periods = value("nr_periods");
         stats.cpu.throttled_periods = value("nr_throttled");
         stats.cpu.throttled = value("throttled_time");

@@ -2,7 +2,7 @@
 
 use super::{
     contestant::{Contestant, milliseconds},
-    networks, projects, transfer,
+    crowd, networks, projects, transfer,
 };
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use testkit::image;
 pub(crate) struct Row {
     /// Heading.
     pub(crate) name: &'static str,
-    /// `ms` or `MB`.
+    /// `ms`, `MB` or `%`.
     pub(crate) unit: &'static str,
     /// How many times better than dockerd it shall be, or the absolute limit.
     pub(crate) wanted: &'static str,
@@ -242,6 +242,40 @@ pub(crate) static ROWS: &[Row] = &[
         slow: true,
         prepare: ten,
         measure: per_container,
+        ..BASE
+    },
+    Row {
+        name: "500 containers: the daemon's memory",
+        unit: "MB",
+        wanted: "60 MB",
+        slow: true,
+        prepare: crowd::gather,
+        measure: crowd::daemon,
+        ..BASE
+    },
+    Row {
+        name: "500 containers: each one's private memory",
+        unit: "MB",
+        wanted: "2 MB",
+        slow: true,
+        prepare: crowd::gather,
+        measure: crowd::each,
+        ..BASE
+    },
+    Row {
+        name: "500 containers: the list",
+        wanted: "50 ms",
+        prepare: crowd::gather,
+        measure: crowd::list,
+        ..BASE
+    },
+    Row {
+        name: "500 containers: statistics of all, of one processor",
+        unit: "%",
+        wanted: "5 %",
+        slow: true,
+        prepare: crowd::gather,
+        measure: crowd::statistics,
         ..BASE
     },
 ];
