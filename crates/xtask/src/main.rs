@@ -7,6 +7,7 @@ mod census;
 mod deps;
 mod shell;
 mod survive;
+mod tables;
 mod tidy;
 mod vm;
 

@@ -2,7 +2,7 @@
 //!
 //! Every source file opens with a `//!` header (files of tests need none); what is left to do has an issue number; no word of the drawer kind
 //! names a module; no file outgrows what a reader can hold; links between pages lead somewhere; scripts
-//! can be run; the changelog has the form that it says.
+//! can be run; the changelog has the form that it says; the tables of compatibility are whole.
 
 use crate::shell::{project, say};
 use anyhow::{Context as _, Result, bail};
@@ -43,6 +43,7 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
         }
     }
     changelog(&root, &mut faults)?;
+    crate::tables::check(&root, &mut faults)?;
     if !faults.is_empty() {
         bail!("{} faults:\n  {}", faults.len(), faults.join("\n  "));
     }
