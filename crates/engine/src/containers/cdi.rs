@@ -5,8 +5,8 @@
 //! its specification become environment, nodes, mounts and groups of the container. A later folder wins over an
 //! earlier one.
 //! Source: CNCF container-device-interface, SPEC.md 0.8; Docker's `daemon/cdi.go` (texts).
-//! Not here: hooks. They are programs of the host that run with the container's data; a device that has some is warned
-//! of.
+//! Not here: hooks (programs of the host that run with the container's data), network devices, cache classes; a device that
+//! has some is warned of.
 
 use super::devices;
 use api::model::DeviceRequest;
@@ -30,15 +30,16 @@ pub(crate) struct Edits {
     pub(crate) rules: Vec<DeviceRule>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) groups: Vec<u32>,
-    /// Devices with hooks, which are not run.
-    hooks: Vec<String>,
+    /// What is not done, and for which devices.
+    left_out: Vec<(&'static str, String)>,
 }
 
 impl Edits {
     /// What will not happen.
     pub(crate) fn warning(&self) -> Option<String> {
-        (!self.hooks.is_empty())
-            .then(|| format!("Hooks of CDI devices are not run: {}", self.hooks.join(", ")))
+        let said: Vec<String> =
+            self.left_out.iter().map(|(what, name)| format!("{what} of {name}")).collect();
+        (!said.is_empty()).then(|| format!("CDI devices are used without {}", said.join(", ")))
     }
 }
 
@@ -64,6 +65,8 @@ struct Container {
     device_nodes: Vec<Node>,
     mounts: Vec<Bind>,
     hooks: Vec<serde_json::Value>,
+    net_devices: Vec<serde_json::Value>,
+    intel_rdt: Option<serde_json::Value>,
     #[serde(rename = "additionalGids")]
     additional_gids: Vec<u32>,
 }
@@ -73,6 +76,10 @@ struct Container {
 struct Node {
     path: String,
     host_path: String,
+    #[serde(rename = "type")]
+    kind: String,
+    major: Option<u32>,
+    minor: Option<u32>,
     permissions: String,
     file_mode: Option<u32>,
     uid: Option<u32>,
@@ -138,8 +145,15 @@ impl Edits {
     fn add(&mut self, name: &str, part: &Container) -> Result<()> {
         self.env.extend(part.env.iter().cloned());
         self.groups.extend(part.additional_gids.iter().filter(|g| **g != 0));
-        if !part.hooks.is_empty() && !self.hooks.iter().any(|h| h == name) {
-            self.hooks.push(name.to_owned());
+        for (what, there) in [
+            ("hooks", !part.hooks.is_empty()),
+            ("network devices", !part.net_devices.is_empty()),
+            ("cache classes", part.intel_rdt.is_some()),
+        ] {
+            let entry = (what, name.to_owned());
+            if there && !self.left_out.contains(&entry) {
+                self.left_out.push(entry);
+            }
         }
         for node in &part.device_nodes {
             self.node(name, node)?;
@@ -156,11 +170,16 @@ impl Edits {
     }
 
     fn node(&mut self, name: &str, node: &Node) -> Result<()> {
-        let host = if node.host_path.is_empty() { &node.path } else { &node.host_path };
-        let failed = || format!("CDI device injection failed: {name}: no device {host}");
-        let meta = fs::metadata(host).map_err(|e| Error::invalid(failed()).caused_by(e))?;
-        let mut found =
-            devices::node(Path::new(&node.path), &meta).ok_or_else(|| Error::invalid(failed()))?;
+        let mut found = match node.given() {
+            Some(device) => device,
+            None => {
+                let host = if node.host_path.is_empty() { &node.path } else { &node.host_path };
+                let failed = || format!("CDI device injection failed: {name}: no device {host}");
+                let meta = fs::metadata(host).map_err(|e| Error::invalid(failed()).caused_by(e))?;
+                devices::node(Path::new(&node.path), &meta)
+                    .ok_or_else(|| Error::invalid(failed()))?
+            }
+        };
         found.file_mode = node.file_mode.unwrap_or(found.file_mode);
         found.uid = node.uid.unwrap_or(found.uid);
         found.gid = node.gid.unwrap_or(found.gid);
@@ -171,6 +190,26 @@ impl Edits {
             self.nodes.push(found);
         }
         Ok(())
+    }
+}
+
+impl Node {
+    /// The device, when the specification says all of it: then it need not be on the host.
+    fn given(&self) -> Option<Device> {
+        let kind = match self.kind.as_str() {
+            "c" | "u" => 'c',
+            "b" => 'b',
+            _ => return None,
+        };
+        Some(Device {
+            path: PathBuf::from(&self.path),
+            kind,
+            major: self.major?,
+            minor: self.minor?,
+            file_mode: 0o666,
+            uid: 0,
+            gid: 0,
+        })
     }
 }
 
@@ -229,12 +268,22 @@ mod tests {
         assert_eq!(edits.nodes[0].path, Path::new("/dev/mine"));
         assert_eq!(edits.rules[0].access.as_deref(), Some("rw"));
         assert_eq!(edits.groups, [44]);
-        assert!(edits.warning().unwrap().ends_with("vendor.com/thing=one"));
+        assert_eq!(
+            edits.warning().unwrap(),
+            "CDI devices are used without hooks of vendor.com/thing=one"
+        );
         let err = resolve(&request("vendor.com/thing=two"), &dirs).unwrap_err();
         assert!(err.chain().ends_with("unresolvable CDI devices vendor.com/thing=two"));
         fs::write(dir.path().join("b.json"), r#"{"kind":"vendor.com/thing","devices":[{"name":"two","containerEdits":{"mounts":[{"hostPath":"/etc","containerPath":"/x","options":["ro","bind"]}]}}]}"#).unwrap();
         let edits = resolve(&request("vendor.com/thing=two"), &dirs).unwrap();
         assert_eq!(edits.mounts[0].options, ["rbind", "ro"]);
+        assert_eq!(edits.warning(), None);
+        fs::write(dir.path().join("d.json"), r#"{"kind":"vendor.com/net","devices":[{"name":"x","containerEdits":{"netDevices":[{"hostInterfaceName":"eth9","name":"eth1"}],"deviceNodes":[{"path":"/dev/far","type":"b","major":7,"minor":9,"fileMode":384,"uid":5}]}}]}"#).unwrap();
+        let edits = resolve(&request("vendor.com/net=x"), &dirs).unwrap();
+        let node = &edits.nodes[0];
+        assert_eq!((node.kind, node.major, node.minor), ('b', 7, 9));
+        assert_eq!((node.file_mode, node.uid), (0o600, 5));
+        assert!(edits.warning().unwrap().contains("network devices of vendor.com/net=x"));
         fs::write(dir.path().join("c.json"), "{").unwrap();
         assert!(
             resolve(&request("vendor.com/thing=two"), &dirs)
