@@ -19,6 +19,8 @@ pub const CASES: &[Case] = cases![
     limits_change_while_it_runs,
     facts_about_the_runtime,
     podman_uses_it,
+    containerd_uses_it,
+    dockerd_uses_it,
 ];
 
 /// The shim of this build.
@@ -29,13 +31,13 @@ pub fn shim() -> PathBuf {
 }
 
 /// A bundle in the case's folder, and where its state is.
-struct Rig<'c, 'd> {
+pub struct Rig<'c, 'd> {
     cx: &'c Cx<'d>,
     id: String,
 }
 
 impl<'c, 'd> Rig<'c, 'd> {
-    fn new(cx: &'c Cx<'d>, script: &str) -> Self {
+    pub fn new(cx: &'c Cx<'d>, script: &str) -> Self {
         if !cx.is_gantry() {
             skip("it is Gantry's runtime that is under test");
         }
@@ -58,11 +60,11 @@ impl<'c, 'd> Rig<'c, 'd> {
         rig
     }
 
-    fn bundle(&self) -> String {
+    pub fn bundle(&self) -> String {
         self.cx.dir().join("bundle").display().to_string()
     }
 
-    fn change(&self, edit: impl FnOnce(&mut Value)) {
+    pub fn change(&self, edit: impl FnOnce(&mut Value)) {
         let path = self.cx.dir().join("bundle/config.json");
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         edit(&mut config);
@@ -76,7 +78,7 @@ impl<'c, 'd> Rig<'c, 'd> {
     }
 
     /// Runs a command; `ID` stands for the container.
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         let args: Vec<&str> =
             args.iter().map(|a| if *a == "ID" { self.id.as_str() } else { a }).collect();
         testkit::command::run(&mut self.command(&args), b"")
@@ -110,7 +112,7 @@ impl<'c, 'd> Rig<'c, 'd> {
     }
 
     /// Nothing of it is left.
-    fn gone(&self) {
+    pub fn gone(&self) {
         let left: Vec<_> = std::fs::read_dir(self.cx.dir().join("state"))
             .into_iter()
             .flatten()
@@ -406,4 +408,120 @@ fn remove_groups(group: &Path) {
         }
     }
     _ = std::fs::remove_dir(group);
+}
+
+/// A containerd of the case's own.
+struct Containerd<'c, 'd> {
+    cx: &'c Cx<'d>,
+    process: std::process::Child,
+}
+
+impl<'c, 'd> Containerd<'c, 'd> {
+    fn start(cx: &'c Cx<'d>) -> Self {
+        let dir = cx.dir().display();
+        let config = cx.write(
+            "containerd.toml",
+            format!(
+                "version = 2\nroot = \"{dir}/cd-root\"\nstate = \"{dir}/cd-state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{dir}/cd.sock\"\n[ttrpc]\naddress = \"{dir}/cd.ttrpc\"\n"
+            ),
+        );
+        let log = std::fs::File::create(cx.dir().join("containerd.log")).unwrap();
+        let mut command = Command::new("/usr/bin/containerd");
+        command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let this = Self { cx, process: command.spawn().unwrap() };
+        cx.until("containerd answers", || (this.ctr(&["version"]).code == Some(0)).then_some(()));
+        this
+    }
+
+    fn ctr(&self, args: &[&str]) -> Output {
+        let mut command = Command::new("/usr/bin/ctr");
+        command.arg("--address").arg(self.cx.dir().join("cd.sock"));
+        command.args(["--namespace", "gantry-test"]).args(args);
+        testkit::command::run(&mut command, b"")
+    }
+}
+
+impl Drop for Containerd<'_, '_> {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+        // The parent of its groups, when nobody else has one there.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            _ = std::fs::remove_dir(hierarchy.path().join("gantry-test"));
+        }
+        _ = std::fs::remove_dir("/sys/fs/cgroup/gantry-test");
+    }
+}
+
+fn containerd_uses_it(cx: &Cx<'_>) {
+    if !Path::new("/usr/bin/ctr").exists() {
+        skip("containerd is not installed");
+    }
+    let rig = Rig::new(cx, "true");
+    let rootfs = cx.dir().join("bundle/rootfs").display().to_string();
+    let shim = shim().display().to_string();
+    let containerd = Containerd::start(cx);
+    let ctr = |args: &[&str]| containerd.ctr(args);
+    let head = ["run", "--env", "PATH=/bin", "--runc-binary", &shim, "--rootfs"];
+    let script = "echo hello; id; exit 3";
+    let once =
+        ctr(&[&head[..1], &["--rm"], &head[1..], &[&rootfs, "once", "sh", "-c", script]].concat());
+    assert_eq!(once.code(3), "hello\nuid=0 gid=0 groups=0");
+    ctr(&[&head[..1], &["-d"], &head[1..], &[&rootfs, "long", "sh", "-c", SLEEPER]].concat()).ok();
+    let state = || ctr(&["task", "ls"]).ok().lines().last().unwrap().to_owned();
+    assert!(state().ends_with("RUNNING"), "{}", state());
+    ctr(&["task", "exec", "--exec-id", "e", "long", "sh", "-c", "exit 5"]).code(5);
+    assert!(ctr(&["task", "ps", "long"]).lines().len() >= 2);
+    assert!(ctr(&["task", "metrics", "long"]).ok().contains("pids.current"));
+    ctr(&["task", "pause", "long"]).ok();
+    assert!(state().ends_with("PAUSED"), "{}", state());
+    ctr(&["task", "resume", "long"]).ok();
+    ctr(&["task", "kill", "-s", "TERM", "long"]).ok();
+    cx.until("it has stopped", || state().ends_with("STOPPED").then_some(()));
+    let removed = ctr(&["task", "rm", "long"]);
+    assert!(removed.stderr.contains("exit code 4"), "{}", removed.describe());
+    ctr(&["container", "rm", "long"]).ok();
+    let missing = ctr(&[&head[..1], &["--rm"], &head[1..], &[&rootfs, "none", "no-such"]].concat());
+    assert!(missing.fails(1).contains("executable file not found"), "{}", missing.describe());
+    drop(containerd);
+    rig.gone();
+}
+
+fn dockerd_uses_it(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        skip("it is Gantry's runtime that is under test");
+    }
+    if !Path::new("/usr/sbin/dockerd").exists() {
+        skip("dockerd is not installed");
+    }
+    let runtime = format!("gantry={}", shim().display());
+    let options = testkit::daemon::Options {
+        binary: Some("/usr/sbin/dockerd".into()),
+        ..testkit::daemon::Options::new().without_bridge()
+    };
+    let args = ["--add-runtime", &runtime, "--default-runtime", "gantry", "--iptables=false"];
+    let daemon = testkit::Daemon::start(options.args(&args)).unwrap();
+    daemon.load_busybox().unwrap();
+    let own = Cx::new(&daemon, "own");
+    let net = "--network=none";
+    let script = "id -u; cat /proc/1/comm; exit 3";
+    let once = own.run(&["--rm", net], &["sh", "-c", script]);
+    assert_eq!(once.code(3), "0\nsh");
+    let name =
+        own.start("long", &[net, "-m", "64m", "--memory-swap", "64m"], &["sh", "-c", SLEEPER]);
+    assert_eq!(own.inspect(&name)["HostConfig"]["Runtime"], "gantry");
+    own.docker(&["exec", &name, "sh", "-c", "exit 6"]).code(6);
+    assert_eq!(own.docker(&["exec", "-u", "7:8", &name, "id", "-g"]).ok(), "8");
+    assert!(own.docker(&["top", &name]).ok().contains("trap"));
+    own.docker(&["pause", &name]).ok();
+    own.docker(&["unpause", &name]).ok();
+    own.docker(&["update", "-m", "96m", "--memory-swap", "96m", &name]).ok();
+    let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max";
+    assert_eq!(own.docker(&["exec", &name, "sh", "-c", limit]).ok(), "100663296");
+    own.wait_for_log(&name, "up");
+    own.docker(&["stop", "-t", "60", &name]).ok();
+    assert_eq!(own.inspect(&name)["State"]["ExitCode"], 4);
+    own.docker(&["rm", &name]).ok();
+    own.run(&["--rm", net], &["no-such"]).code(127);
+    daemon.stop().unwrap();
 }
