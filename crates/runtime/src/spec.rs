@@ -113,6 +113,9 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// Written to `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// AppArmor profile; empty leaves it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub apparmor: String,
 }
 
 /// The user of a process by docker's rules; resolved inside the container's root by the child.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "this is the crate for it; each block says why it is sound")]
 
 pub mod activation;
+pub mod apparmor;
 pub mod caps;
 pub mod cgroup;
 pub mod conntrack;

@@ -7,6 +7,7 @@
 //! A running container has a shim, and one task (`owner.rs`) which waits for its end. The shim is the
 //! authority on the process; the record is what we last knew.
 
+mod apparmor;
 mod archive;
 mod asked_mounts;
 mod attach;
@@ -66,6 +67,7 @@ pub use stats::{StatsOptions, StatsStream};
 pub use top::Table;
 pub use wait::{Condition, Ended, Wait};
 
+pub(crate) use apparmor::enabled as has_apparmor;
 pub(crate) use confine::{Confinement, check_seccomp, seccomp_section};
 pub(crate) use exec::Execs;
 pub(crate) use mounts::{Mounted, PROPAGATIONS};

@@ -277,8 +277,7 @@ impl SecurityOption<'_> {
         let there = |path: &str| std::path::Path::new(path).exists();
         match self {
             Self::AppArmor(profile)
-                if !matches!(profile, "" | "unconfined")
-                    && !there("/sys/module/apparmor/parameters/enabled") =>
+                if !matches!(profile, "" | "unconfined") && !super::apparmor::enabled() =>
             {
                 warnings.push(format!(
                     "Your kernel does not support AppArmor. The profile {profile} is discarded."

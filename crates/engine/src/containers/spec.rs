@@ -121,6 +121,7 @@ pub(crate) fn exec_plan(
     if exec.privileged && !record.host.privileged {
         security.capabilities = Capabilities::available();
         security.seccomp = None;
+        security.apparmor = super::apparmor::none();
     }
     let mut process = process(record, &security, exec.tty)?;
     process.args = exec.cmd.clone().unwrap_or_default();
@@ -160,6 +161,7 @@ fn process(record: &Record, security: &Security, terminal: bool) -> Result<Proce
         },
         capabilities: security.capabilities.names().collect(),
         no_new_privileges: security.no_new_privileges,
+        apparmor: security.apparmor.clone(),
         rlimits: security.rlimits.clone(),
         oom_score_adj: Some(i32::try_from(host.oom_score_adj).unwrap_or(0)),
         ..Process::default()
@@ -171,6 +173,7 @@ struct Security {
     capabilities: Capabilities,
     no_new_privileges: bool,
     seccomp: Option<Vec<u8>>,
+    apparmor: String,
     masks: bool,
     rlimits: Vec<Rlimit>,
     devices: Vec<Device>,
@@ -186,6 +189,7 @@ impl Security {
         let capabilities = super::settle::capabilities(host)?;
         let mut security = Self {
             seccomp: None,
+            apparmor: super::apparmor::for_process(record)?,
             no_new_privileges: engine.config.no_new_privileges,
             masks: !host.privileged,
             rlimits: Vec::new(),

@@ -215,7 +215,11 @@ fn flag(path: &str) -> bool {
 /// What `info` lists under security, in docker's form.
 fn security_options(config: &crate::Config) -> Vec<String> {
     let profile = &config.seccomp.name;
-    let mut options = vec![format!("name=seccomp,profile={profile}"), "name=cgroupns".into()];
+    let mut options = Vec::new();
+    if crate::containers::has_apparmor() {
+        options.push("name=apparmor".into());
+    }
+    options.extend([format!("name=seccomp,profile={profile}"), "name=cgroupns".into()]);
     if config.no_new_privileges {
         options.push("name=no-new-privileges".into());
     }

@@ -188,11 +188,6 @@ pub fn spec_process(process: &model::Process) -> Result<spec::Process> {
     if !process.selinux_label.is_empty() {
         return Err(Error::invalid("process.selinuxLabel: SELinux labels are not available yet"));
     }
-    if !matches!(process.apparmor_profile.as_str(), "" | "unconfined") {
-        return Err(Error::invalid(
-            "process.apparmorProfile: AppArmor profiles are not available yet",
-        ));
-    }
     if process.args.is_empty() {
         return Err(Error::invalid("process.args must not be empty"));
     }
@@ -225,6 +220,7 @@ pub fn spec_process(process: &model::Process) -> Result<spec::Process> {
             .map(|l| spec::Rlimit { kind: l.kind.clone(), soft: l.soft, hard: l.hard })
             .collect(),
         oom_score_adj: process.oom_score_adj,
+        apparmor: process.apparmor_profile.clone(),
     })
 }
 
@@ -409,6 +405,15 @@ mod tests {
     }
 
     #[test]
+    fn profiles_are_taken_over() {
+        let mut config = minimal();
+        config["process"]["apparmorProfile"] = json!("mine");
+        assert_eq!(of(&config).unwrap().process.apparmor, "mine");
+        config["process"]["apparmorProfile"] = Value::Null;
+        assert_eq!(of(&config).unwrap().process.apparmor, "");
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         let with = |pointer: &str, value: Value| {
             let mut config = minimal();
@@ -421,7 +426,6 @@ mod tests {
         assert!(with("/process/cwd", json!("x")).contains("absolute path"));
         assert!(with("/process/scheduler", json!({"policy": "x"})).contains("process.scheduler"));
         assert!(with("/process/selinuxLabel", json!("x")).contains("SELinux"));
-        assert!(with("/process/apparmorProfile", json!("x")).contains("AppArmor"));
         assert!(with("/linux/intelRdt", json!({})).contains("linux.intelRdt"));
         assert!(with("/linux/uidMappings", json!([{"size": 1}])).contains("user namespaces"));
         assert!(with("/linux/namespaces", json!([{"type": "pid"}])).contains("mount namespace"));

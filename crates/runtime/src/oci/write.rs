@@ -97,6 +97,7 @@ pub fn process(process: &plan::Process, identity: &Identity) -> model::Process {
             .collect(),
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
+        apparmor_profile: process.apparmor.clone(),
         ..model::Process::default()
     }
 }

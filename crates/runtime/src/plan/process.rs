@@ -33,6 +33,9 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// Written to `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// AppArmor profile; empty leaves it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub apparmor: String,
 }
 
 /// Sets of capabilities; bit n is capability n.
@@ -120,7 +123,8 @@ pub(super) fn plan(process: &spec::Process) -> Result<Process> {
     if process.args.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("no command specified"));
     }
-    let texts = process.args.iter().chain(&process.env).chain([&process.cwd, &process.user.name]);
+    let named = [&process.cwd, &process.user.name, &process.apparmor];
+    let texts = process.args.iter().chain(&process.env).chain(named);
     if let Some(text) = texts.into_iter().find(|t| t.contains('\0')) {
         return Err(Error::invalid(format!("{text:?} contains a null byte")));
     }
@@ -147,6 +151,7 @@ pub(super) fn plan(process: &spec::Process) -> Result<Process> {
         no_new_privileges: process.no_new_privileges,
         rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_>>()?,
         oom_score_adj: process.oom_score_adj,
+        apparmor: process.apparmor.clone(),
     })
 }
 

@@ -62,6 +62,7 @@ impl Joining<'_> {
         let process = &plan.process;
         kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
         sync.expect(|m| matches!(m, Message::Joined))?;
+        identity::set_profile(process)?;
         let all = ns::MOUNT | ns::UTS | ns::IPC | ns::NET | ns::CGROUP | ns::PID;
         kernel::join(first, all).tried(|| "error joining namespaces of the container".into())?;
         if let Some(maps) = maps {

@@ -90,6 +90,7 @@ impl First<'_> {
         }
         let state = alone.as_ref().map(|a| a.spaces(sync)).transpose()?.unwrap_or_default();
         rustix::process::umask(0.into());
+        identity::set_profile(&plan.process)?;
         let how = match alone.as_ref().is_none_or(|a| a.pivot) {
             true => root::Entry::Pivot,
             false => root::Entry::Move,

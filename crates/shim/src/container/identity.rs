@@ -48,6 +48,17 @@ fn read(root: &Root, path: &str) -> Step<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Sees to it that the program will run under the process's profile. While `/proc` is the host's.
+pub(super) fn set_profile(process: &Process) -> Step {
+    match process.apparmor.as_str() {
+        "" => Ok(()),
+        // Without AppArmor everything is.
+        "unconfined" if !sys::apparmor::enabled() => Ok(()),
+        profile => sys::apparmor::on_exec(profile)
+            .tried(|| format!("unable to apply apparmor profile {profile}")),
+    }
+}
+
 /// What is left to do once the process is the user.
 #[derive(Debug)]
 pub(crate) struct Confinement {

@@ -118,6 +118,9 @@ fn process(record: &Record, given: &Given) -> Step<oci::Process> {
     };
     process.terminal |= given.has("tty");
     process.no_new_privileges |= given.has("no-new-privs");
+    if let Some(profile) = given.value("apparmor") {
+        profile.clone_into(&mut process.apparmor_profile);
+    }
     if let Some(cwd) = given.value("cwd") {
         cwd.clone_into(&mut process.cwd);
     }

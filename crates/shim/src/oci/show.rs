@@ -120,7 +120,7 @@ pub(super) fn features(_: &Cx, _: &Given) -> Step<i32> {
                     "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"
                 ]
             },
-            "apparmor": {"enabled": false},
+            "apparmor": {"enabled": sys::apparmor::enabled()},
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": false}}

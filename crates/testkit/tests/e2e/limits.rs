@@ -148,7 +148,7 @@ fn what_the_kernel_lacks_is_warned_of(cx: &Cx<'_>) {
     let host = json!({"KernelMemory": 8_388_608, "SecurityOpt": ["apparmor=some", "label=type:x"]});
     let warnings = create(cx, "a", &json!({}), &host).expect(201)["Warnings"].to_string();
     assert!(warnings.contains("kernel memory limit"), "{warnings}");
-    if !std::path::Path::new("/sys/module/apparmor").exists() {
+    if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
         assert!(warnings.contains("does not support AppArmor"), "{warnings}");
     }
     if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {

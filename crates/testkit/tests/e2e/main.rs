@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
 #![allow(clippy::semicolon_if_nothing_returned, reason = "tables of closures are read as lists")]
 
+mod apparmor;
 mod attach_tty;
 mod attach_ws;
 mod attacks;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         log_drivers::CASES,
         log_plugins::CASES,
         exec::CASES,
+        apparmor::CASES,
         attach_tty::CASES,
         attach_ws::CASES,
         files::CASES,

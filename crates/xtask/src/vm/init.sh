@@ -12,6 +12,7 @@ mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work o
 cd /root || exit 1
 mount -t proc proc proc
 mount -t sysfs sysfs sys
+mount -t securityfs securityfs sys/kernel/security
 mount -t devtmpfs dev dev
 mkdir -p dev/pts dev/shm dev/mqueue
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts dev/pts
