@@ -195,7 +195,11 @@ impl Making {
     /// Follows the copy until it waits at its gate; the near end of its terminal.
     fn follow(&self, sync: &Sync, hooks: &oci::Hooks) -> Step<Option<OwnedFd>> {
         let record = &self.container.record;
-        let send = |message: Message| sync.send(&message, None).tried(|| "tell the process".into());
+        let send = |message: Message| match sync.send(&message, None) {
+            // It has failed already, and said why.
+            Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent.tried(|| "tell the process".into()),
+        };
         if *hooks == oci::Hooks::default() {
             send(Message::Joined)?;
             send(Message::Run)?;
