@@ -63,7 +63,7 @@ impl Engine {
             platform: record.platform.os.clone(),
             mount_label: String::new(),
             process_label: String::new(),
-            app_armor_profile: super::apparmor::profile(&record).unwrap_or_default(),
+            app_armor_profile: super::apparmor::profile(record).unwrap_or_default(),
             exec_ids: None,
             host_config: host_config(record),
             graph_driver: model::GraphDriver {
