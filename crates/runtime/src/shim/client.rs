@@ -147,6 +147,8 @@ impl Shim {
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         // Dropping the child without waiting leaves it to tokio's reaper: it outlives this future.
         drop(command.spawn().map_err(|e| lost("start", &e))?);
+        // It holds the shim's end of the socket: with that open here, a shim that dies would never be noticed.
+        drop(command);
         let request = Request::Launch(LaunchRequest {
             dir: launch.dir.to_owned(),
             plan: launch.plan,
