@@ -134,7 +134,32 @@ fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<O
     mount::fsconfig_create(&fs).map_err(|e| Error::new("mount", describe(&fs), e))?;
     let flags =
         if upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-    mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))
+    let root =
+        mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))?;
+    match upper {
+        Some(upper) if is_read_only(&root) => {
+            Err(Error::new("mount", upper.work, no_scratch(upper)))
+        }
+        _ => Ok(root),
+    }
+}
+
+/// Whether the kernel mounted it read-only, as it does without an error when it cannot make its scratch folder.
+fn is_read_only(root: &OwnedFd) -> bool {
+    let read_only = rustix::fs::StatVfsMountFlags::RDONLY;
+    rustix::fs::fstatvfs(root).is_ok_and(|stat| stat.f_flag.contains(read_only))
+}
+
+/// Why no folder can be made in the scratch folder: there is no space, as a rule.
+fn no_scratch(upper: Upper<'_>) -> Errno {
+    let probe = upper.work.join("probe");
+    match rustix::fs::mkdir(&probe, Mode::RWXU) {
+        Ok(()) => {
+            let _ = rustix::fs::rmdir(&probe);
+            Errno::ROFS
+        }
+        Err(err) => err,
+    }
 }
 
 /// Pinned settings of every mount.

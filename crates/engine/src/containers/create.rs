@@ -122,6 +122,7 @@ impl Engine {
             Ok(()) => Ok(Created { id, warnings }),
             Err(err) => {
                 self.containers.release(&name, &id);
+                self.volumes_taken_back(&id);
                 if let Err(left) = self.discard(&places) {
                     tracing::warn!(
                         ctr = id.short(),
@@ -196,6 +197,8 @@ impl Engine {
         let row = record.row();
         self.store.write(|tx| {
             tx.put_container(&row)?;
+            let anonymous = record.mounts.iter().filter(|m| m.anonymous);
+            Self::volumes_given(tx, anonymous.map(|m| m.name.as_str()))?;
             tx.touch_image(image, now)?;
             if !hidden {
                 tx.emit(record.event("create").by(by));

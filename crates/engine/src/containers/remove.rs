@@ -162,6 +162,10 @@ impl Engine {
             if !r.hidden {
                 tx.emit(r.event("destroy").by(by));
             }
+            if volumes {
+                let anonymous = r.mounts.iter().filter(|m| m.anonymous);
+                Self::volumes_going(tx, anonymous.map(|m| m.name.as_str()), &r.id)?;
+            }
             Ok(())
         })?;
         self.containers.remove(&record.id, &record.name);

@@ -254,7 +254,17 @@ impl<'e> Step<Start<'e>> for SpawnShim {
             if let Some(last) = cx.container.last_shim() {
                 last.gone(TIDYING).await;
             }
-            let (shim, spawned) = Shim::spawn(launch).await.map_err(|e| cx.failed(e))?;
+            let (shim, spawned) = match Shim::spawn(launch).await {
+                Ok(made) => made,
+                Err(err) => {
+                    // One that was killed has not tidied up.
+                    let parent = &cx.record.host.cgroup_parent;
+                    if let Err(left) = engine.sweep_cgroup(cx.container.id(), parent) {
+                        tracing::warn!(err = left.chain(), "a cgroup is left");
+                    }
+                    return Err(cx.failed(err));
+                }
+            };
             cx.shim = Some(Arc::new(shim));
             cx.pid = spawned.pid;
             Ok(())

@@ -101,7 +101,9 @@ impl Engine {
         let made = if driver == LOCAL {
             device(&name, &wanted.options)?;
             let bound = self.volume_bound(&name, &wanted.options)?;
-            self.volumes.create(&name, bound)?;
+            self.volumes
+                .create(&name, bound)
+                .inspect_err(|_| self.volume_folder_taken_back(&name))?;
             true
         } else {
             let plugin = self.volume_driver(&driver).await.map_err(failed)?;
@@ -120,20 +122,36 @@ impl Engine {
             created_by: by.clone(),
             last_used: now,
             renamed_from: String::new(),
+            // A plugin's volume is not taken back without asking it.
+            tied_to: wanted.container.clone().filter(|_| anonymous && driver == LOCAL),
         };
         let row = Volume { name: name.clone(), created: now, doc };
         let mut event = Event::new("volume", "create", &name).with("driver", &driver).by(by);
         if let Some(container) = &wanted.container {
             event = event.with("container", container.as_str());
         }
-        self.store.write(|tx| {
-            tx.put_volume(&row)?;
-            if made {
-                tx.emit(event);
-            }
-            Ok(())
-        })?;
+        self.store
+            .write(|tx| {
+                tx.put_volume(&row)?;
+                if made {
+                    tx.emit(event);
+                }
+                Ok(())
+            })
+            .inspect_err(|_| {
+                if row.doc.is_local() {
+                    self.volume_folder_taken_back(&name);
+                }
+            })?;
         Ok(row)
+    }
+
+    /// Removes the folder of a volume that could not be made; not that of one which somebody else has made meanwhile.
+    fn volume_folder_taken_back(&self, name: &str) {
+        let nobody = self.store.read(|tx| tx.volume::<Record>(name)).is_ok_and(|row| row.is_none());
+        if nobody && let Err(err) = self.volumes.remove(name) {
+            tracing::warn!(vol = name, err = err.chain(), "its folder stays until the next start");
+        }
     }
 
     async fn plugin_has(&self, row: &Volume<Record>) -> Result<bool> {

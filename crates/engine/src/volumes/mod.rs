@@ -27,6 +27,9 @@ use store::Volume;
 /// The driver of volumes that are folders of this engine.
 pub(crate) const LOCAL: &str = "local";
 
+/// How long until it is tried again to remove what a failed create has made.
+const TAKEN_BACK: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// What is kept of a volume.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,6 +43,10 @@ pub(crate) struct Record {
     last_used: Timestamp,
     /// The name that it had before; while a row of that name is there too, the rename is not finished.
     renamed_from: String,
+    /// The container that it comes with, or goes with, while it does: a start that finds nobody using the volume then
+    /// removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tied_to: Option<ContainerId>,
 }
 
 const LABEL_ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -253,10 +260,92 @@ impl Engine {
         })
     }
 
+    /// The volumes of `names` have their container: called in the transaction that writes its row.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub(crate) fn volumes_given<'a>(
+        tx: &store::Tx<'_>,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        for name in names {
+            if let Some(mut row) = tx.volume::<Record>(name)?
+                && row.doc.tied_to.take().is_some()
+            {
+                tx.put_volume(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The anonymous volumes of `names` go with `container`: called in the transaction that deletes its row.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub(crate) fn volumes_going<'a>(
+        tx: &store::Tx<'_>,
+        names: impl Iterator<Item = &'a str>,
+        container: &ContainerId,
+    ) -> Result<()> {
+        for name in names {
+            if let Some(mut row) = tx.volume::<Record>(name)?
+                && row.doc.is_local()
+            {
+                row.doc.tied_to = Some(container.clone());
+                tx.put_volume(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A volume that was to go stays: somebody uses it.
+    fn volume_kept(&self, name: &str) -> Result<()> {
+        self.store.write(|tx| Self::volumes_given(tx, std::iter::once(name)))
+    }
+
+    /// Removes the volumes that were made for a container which did not come to be; again and again while that fails, as
+    /// on a full disk, where the next start would do it otherwise.
+    pub(crate) fn volumes_taken_back(self: &Arc<Self>, container: &ContainerId) {
+        let Err(err) = self.volumes_not_given(container) else { return };
+        tracing::warn!(
+            ctr = container.short(),
+            err = err.chain(),
+            "volumes of a failed create stay for now"
+        );
+        let (engine, container) = (Arc::clone(self), container.clone());
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = engine.stop.cancelled() => return,
+                    () = tokio::time::sleep(TAKEN_BACK) => {}
+                }
+                if engine.volumes_not_given(&container).is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn volumes_not_given(&self, container: &ContainerId) -> Result<()> {
+        for row in self.store.read(|tx| tx.volumes::<Record>())? {
+            if row.doc.tied_to.as_ref() == Some(container) {
+                self.volume_abandon(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a local volume that came or went with a container that is not there.
+    fn volume_abandon(&self, row: &Volume<Record>) -> Result<()> {
+        self.volumes.unmount(&row.name)?;
+        self.volume_forget(row, &row.doc.created_by)?;
+        self.volumes.remove(&row.name)
+    }
+
     /// Removes a container's anonymous volume, unless another container uses it.
     pub(crate) async fn volume_remove_anonymous(&self, name: &str, by: &Principal) -> Result<()> {
         match self.volume_remove(name, true, by).await {
-            Err(err) if err.kind() == Kind::Conflict => Ok(()),
+            Err(err) if err.kind() == Kind::Conflict => self.volume_kept(name),
             other => other,
         }
     }
@@ -332,6 +421,14 @@ impl Engine {
     pub(crate) fn sweep_volumes(self: &Arc<Self>) -> Result<()> {
         self.finish_renames()?;
         self.plugged_recover()?;
+        let rows = self.store.read(|tx| tx.volumes::<Record>())?;
+        for row in rows.iter().filter(|row| row.doc.tied_to.is_some()) {
+            if self.volume_users(&row.name).is_empty() {
+                self.volume_abandon(row)?;
+            } else {
+                self.volume_kept(&row.name)?;
+            }
+        }
         let rows = self.store.read(|tx| tx.volumes::<Record>())?;
         self.volumes_recover(&rows);
         for name in self.volumes.list()? {

@@ -317,7 +317,12 @@ impl Layers {
     fn work(&self) -> Result<Work> {
         let name = base::id::random_hex();
         let tmp = &self.inner.tmp;
-        let made = tmp.mkdir(&name, 0o700).and_then(|()| tmp.open_dir(&name));
+        let opened = || {
+            tmp.open_dir(&name).inspect_err(|_| {
+                let _ = tmp.rmdir(&name);
+            })
+        };
+        let made = tmp.mkdir(&name, 0o700).and_then(|()| opened());
         let dir = made.map_err(|e| io("cannot make a layer", e))?;
         Ok(Work { layers: self.clone(), name, dir, kept: false })
     }
