@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 /// How many events a slow reader may lag before it is sent back to the store.
 const BUFFER: usize = 1024;
-/// Rows read from the store at once.
-const PAGE: u32 = 512;
+/// Rows read from the store at once: what a reader that has stopped holds on to.
+const PAGE: u32 = 64;
 
 /// The hub of events.
 #[derive(Clone, Debug)]

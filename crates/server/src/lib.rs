@@ -13,6 +13,7 @@ mod call;
 mod connection;
 mod h2c;
 mod hijack;
+mod incoming;
 mod metrics;
 mod reply;
 mod router;

@@ -1,8 +1,8 @@
 //! Files of containers: `/containers/{id}/archive` and `/export`.
 
-use super::images::incoming;
 use crate::{
     call::Call,
+    incoming::incoming,
     reply::{self, Reply},
 };
 use api::model::PathStat;

@@ -1,8 +1,8 @@
 //! Building images: the classic builder's endpoints.
 
-use super::images::incoming;
 use crate::{
     call::Call,
+    incoming::incoming,
     reply::{self, Reply},
 };
 use api::model;
@@ -11,49 +11,21 @@ use buildkit::BuildKit;
 use bytes::Bytes;
 use engine::{
     build::{BuildRequest, CachePolicy},
-    images::{Bytestream, KnownCredentials},
+    images::KnownCredentials,
 };
-use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
-use std::{sync::Arc, time::Duration};
-
-/// How much of a refused context is read.
-const DRAIN_BYTES: usize = 4 << 20;
-/// How long it is read.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+use std::sync::Arc;
 
 pub(crate) async fn build(mut call: Call) -> Result<Reply> {
-    let request = request(&call).and_then(|request| request.check().map(|()| request));
-    let mut body = incoming(&mut call);
-    let request = match request {
-        Ok(request) => request,
-        Err(err) => {
-            drain(&mut body).await;
-            return Err(err);
-        }
-    };
+    let body = incoming(&mut call);
+    let request = request(&call)?;
+    request.check()?;
     let stream = call.engine.image_build(request, Some(body), &call.by).await?;
     let lines = futures_util::stream::unfold(stream, |mut stream| async move {
         let message = stream.next().await?;
         Some((Ok(Bytes::from(format!("{message}\r\n"))), stream))
     });
     Ok(reply::stream("application/json", lines))
-}
-
-/// Reads on for a while, so that a client in the middle of its context hears the answer and not only a
-/// closed connection.
-async fn drain(body: &mut Bytestream) {
-    let read = async {
-        let mut left = DRAIN_BYTES;
-        while let Some(Ok(piece)) = body.next().await {
-            left = left.saturating_sub(piece.len());
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    // A client that neither sends nor ends has had its time.
-    let _late = tokio::time::timeout(DRAIN_TIME, read).await;
 }
 
 fn request(call: &Call) -> Result<BuildRequest> {

@@ -2,17 +2,16 @@
 
 use crate::{
     call::Call,
+    incoming::incoming,
     reply::{self, Reply},
     shapes,
 };
 use base::{Error, Platform, Reference, Result};
 use engine::images::{
-    Bytestream, Credentials, ImportOptions, ListOptions, LoadOptions, RemoveOptions,
-    pull::PullRequest, push::PushRequest,
+    Credentials, ImportOptions, ListOptions, LoadOptions, RemoveOptions, pull::PullRequest,
+    push::PushRequest,
 };
-use futures_util::TryStreamExt as _;
 use http::StatusCode;
-use http_body_util::BodyExt as _;
 
 pub(crate) async fn list(call: Call) -> Result<Reply> {
     let options = ListOptions {
@@ -199,10 +198,4 @@ pub(crate) async fn auth(mut call: Call) -> Result<Reply> {
 pub(crate) fn credentials(call: &Call) -> Credentials {
     let header = call.headers.get("x-registry-auth").and_then(|v| v.to_str().ok());
     Credentials::from_header(header)
-}
-
-/// The request body as a stream of pieces.
-pub(crate) fn incoming(call: &mut Call) -> Bytestream {
-    let Some(body) = call.body.take() else { return Box::pin(futures_util::stream::empty()) };
-    Box::pin(body.into_data_stream().map_err(|err| std::io::Error::other(err.to_string())))
 }

@@ -2,9 +2,10 @@
 //!
 //! Source: Docker Engine API 1.51; Docker's `api/server/router/plugin` (codes).
 
-use super::images::{credentials, incoming};
+use super::images::credentials;
 use crate::{
     call::Call,
+    incoming::incoming,
     reply::{self, Reply},
 };
 use base::{Error, Reference, Result};

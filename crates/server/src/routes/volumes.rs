@@ -1,8 +1,9 @@
 //! Volumes.
 
-use super::{archive::tar_stream, images::incoming};
+use super::archive::tar_stream;
 use crate::{
     call::Call,
+    incoming::incoming,
     reply::{self, Reply},
     router::no_content,
     versions::Version,
