@@ -95,14 +95,21 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes its power away, and gives it back: what was not synced is lost. Checks the file system.
+    /// Takes its power away: what was not synced is lost, and nothing more reaches it.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn cut(&mut self) -> Result<()> {
+        // FS_IOC_SHUTDOWN without a flush of the journal.
+        let cut = "import fcntl,os,sys; fcntl.ioctl(os.open(sys.argv[1],os.O_RDONLY),0x8004587d,b'\\2\\0\\0\\0')";
+        run(Command::new("python3").args(["-c", cut]).arg(self.root()))
+    }
+
+    /// Gives power back after [`Disk::cut`], when nobody uses the disk any more; checks the file system.
     ///
     /// # Errors
     /// Of the kernel, or when the file system is damaged.
-    pub fn power_cut(&mut self) -> Result<()> {
-        // FS_IOC_SHUTDOWN without a flush of the journal.
-        let cut = "import fcntl,os,sys; fcntl.ioctl(os.open(sys.argv[1],os.O_RDONLY),0x8004587d,b'\\2\\0\\0\\0')";
-        run(Command::new("python3").args(["-c", cut]).arg(self.root()))?;
+    pub fn after_cut(&mut self) -> Result<()> {
         self.unmount()?;
         self.mount()?;
         self.unmount()?;

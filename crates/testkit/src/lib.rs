@@ -21,11 +21,13 @@ pub mod golden;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod invariants;
 pub mod plugin;
 pub mod probe;
 pub mod pty;
 pub mod races;
 pub mod registry;
+pub mod steps;
 pub mod suite;
 pub mod tarball;
 

@@ -6,7 +6,7 @@
 //! turn, so that a busy moment of the machine hits all of them. Medians and ratios are printed and, with
 //! `--write`, put into docs/benchmarks.md together with the machine.
 
-mod contestant;
+pub(crate) mod contestant;
 mod crowd;
 mod networks;
 mod projects;

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Crates that exist for development and may use any other.
-const DEV_ONLY: &[&str] = &["testkit", "xtask"];
+const DEV_ONLY: &[&str] = &["fuzz", "testkit", "xtask"];
 
 pub(crate) fn run(_args: &[String]) -> Result<()> {
     let page =

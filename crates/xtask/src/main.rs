@@ -5,6 +5,8 @@
 mod bench;
 mod census;
 mod deps;
+mod fuzz;
+mod load;
 mod shell;
 mod survive;
 mod tables;
@@ -28,8 +30,18 @@ static COMMANDS: &[Command] = &[
         run: bench::run,
     },
     Command {
+        name: "fuzz",
+        help: "feed parsers with mutated inputs: [--seconds N] [--target NAME] [--seed N]",
+        run: fuzz::run,
+    },
+    Command {
+        name: "load",
+        help: "much of everything at once, beside dockerd: [--percent N] [--row WORD] [--alone] [--gantry PATH] [--write]",
+        run: load::run,
+    },
+    Command {
         name: "survive",
-        help: "kill -9 the daemon under load and check what must hold: [--rounds N] [--seed N] [--mode races]",
+        help: "kill -9 the daemon under load and check what must hold: [--rounds N] [--seed N] [--mode races|steps|shims|disk|registry|load]",
         run: survive::run,
     },
     Command {

@@ -8,16 +8,29 @@
 
 use crate::shell::{number, say, target, value};
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use testkit::{Census, Daemon, command, daemon::Options, image::docker_archive, tarball::Tarball};
+use testkit::{
+    Daemon,
+    daemon::Options,
+    image::docker_archive,
+    invariants::{self, Invariants, census, docker, docker_with},
+    tarball::Tarball,
+};
 
 /// Other faults than a daemon killed at random: cases of the end-to-end suite in their long form.
-static MODES: &[(&str, &str)] = &[("races", "races::")];
+static MODES: &[(&str, &str)] = &[
+    ("races", "races::"),
+    ("steps", "crash_points::the_daemon"),
+    ("shims", "crash_points::shims"),
+    ("disk", "disk_faults::"),
+    ("registry", "registry_faults::"),
+    ("load", "load::"),
+];
 
 /// Runs the case of `mode`, `length` times as long as in every run of the suite.
 fn case(mode: &str, length: u64) -> Result<()> {
@@ -55,48 +68,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if outcome.is_err() {
         say(&daemon.log_tail());
     }
-    let witnesses = outcome?;
-    end(&daemon, &before, &witnesses)
+    outcome?;
+    invariants::remove_all_and_stop(&daemon, &before)?;
+    say("survive: all invariants held, nothing is left behind");
+    Ok(())
 }
 
-/// A container that runs through all rounds, and what must stay as it is.
-struct Witness {
-    id: String,
-    pid: Value,
-    started: Value,
-}
-
-fn survive(daemon: &Daemon, rounds: u64, dice: &mut Dice) -> Result<Vec<Witness>> {
-    let script = "i=0; while :; do i=$((i+1)); echo $i; usleep 5000; done";
-    let volume = "survive-volume";
-    docker(
-        daemon,
-        &[
-            "run",
-            "--rm",
-            "-v",
-            &format!("{volume}:/v"),
-            "busybox",
-            "sh",
-            "-c",
-            "seq 1 20000 > /v/f",
-        ],
-    )?;
-    let sum = docker(
-        daemon,
-        &["run", "--rm", "-v", &format!("{volume}:/v"), "busybox", "md5sum", "/v/f"],
-    )?;
-    let mut witnesses = Vec::new();
-    for network in ["bridge", "none"] {
-        let id =
-            docker(daemon, &["run", "-d", "--network", network, "busybox", "sh", "-c", script])?;
-        let state = daemon.api().get(&format!("/containers/{id}/json")).json()["State"].clone();
-        witnesses.push(Witness {
-            id,
-            pid: state["Pid"].clone(),
-            started: state["StartedAt"].clone(),
-        });
-    }
+fn survive(daemon: &Daemon, rounds: u64, dice: &mut Dice) -> Result<()> {
+    let invariants = Invariants::prepare(daemon, &["bridge", "none"])?;
     let (mut done, mut slowest) = (0, Duration::ZERO);
     for round in 1..=rounds {
         let stop = AtomicBool::new(false);
@@ -128,11 +107,12 @@ fn survive(daemon: &Daemon, rounds: u64, dice: &mut Dice) -> Result<Vec<Witness>
         slowest = slowest.max(took);
         ensure!(took < Duration::from_secs(10), "round {round}: answered after {took:?} (I6)");
         done += count.into_inner();
-        check(daemon, &witnesses, volume, &sum)
+        invariants
+            .check(daemon)
             .with_context(|| format!("round {round}, killed after {patience:?}"))?;
     }
     say(&format!("survive: {done} operations done in between, slowest start {slowest:?}"));
-    Ok(witnesses)
+    Ok(())
 }
 
 /// What the daemon is busy with when it dies. Each leaves nothing behind when it is let to end.
@@ -150,9 +130,7 @@ static LOADS: &[fn(&Daemon, &str) -> Result<()>] = &[
     |d, n| {
         let file = format!("FROM busybox\nRUN echo {n} > /n && sleep 0.05\nENV N={n}\n");
         let tag = format!("built:{n}");
-        let mut command = d.docker();
-        let output = command::run(command.args(["build", "-q", "-t", &tag, "-"]), file.as_bytes());
-        ensure!(output.code == Some(0), "{}", output.describe());
+        docker_with(d, &["build", "-q", "-t", &tag, "-"], file.as_bytes())?;
         docker(d, &["rmi", "-f", &tag]).map(drop)
     },
     |d, n| {
@@ -160,101 +138,10 @@ static LOADS: &[fn(&Daemon, &str) -> Result<()>] = &[
         let mut layer = Tarball::new();
         layer.file("f", 0o644, n).file("big", 0o644, vec![7; 300_000]);
         let archive = docker_archive(&tag, &json!({"Cmd": ["/f"]}), &[layer.finish()]);
-        let mut command = d.docker();
-        let output = command::run(command.args(["load", "-q"]), &archive);
-        ensure!(output.code == Some(0), "{}", output.describe());
+        docker_with(d, &["load", "-q"], &archive)?;
         docker(d, &["rmi", &tag]).map(drop)
     },
 ];
-
-fn check(daemon: &Daemon, witnesses: &[Witness], volume: &str, sum: &str) -> Result<()> {
-    let api = daemon.api();
-    for witness in witnesses {
-        let state = api.get(&format!("/containers/{}/json", witness.id)).json()["State"].clone();
-        ensure!(
-            state["Pid"] == witness.pid
-                && state["StartedAt"] == witness.started
-                && state["Running"] == true,
-            "a container did not live on (I3): {state}"
-        );
-        let logs = docker(daemon, &["logs", &witness.id])?;
-        for (n, line) in logs.lines().enumerate() {
-            ensure!(line.parse() == Ok(n + 1), "log line {} is {line:?} (I4)", n + 1);
-        }
-    }
-    for image in api.get("/images/json").json().as_array().into_iter().flatten() {
-        let tags = image["RepoTags"].as_array().into_iter().flatten();
-        for tag in tags.filter_map(Value::as_str).filter(|t| *t != "<none>:<none>") {
-            if tag.starts_with("loaded:") {
-                docker(daemon, &["save", tag]).with_context(|| format!("save {tag} (I1)"))?;
-            } else {
-                docker(daemon, &["run", "--rm", tag, "true"])
-                    .with_context(|| format!("run {tag} (I1, I2)"))?;
-            }
-        }
-    }
-    let now = docker(
-        daemon,
-        &["run", "--rm", "-v", &format!("{volume}:/v"), "busybox", "md5sum", "/v/f"],
-    )?;
-    ensure!(now == sum, "the volume holds {now}, not {sum} (I8)");
-    Ok(())
-}
-
-/// Removes everything, stops the daemon, and takes the census.
-fn end(daemon: &Daemon, before: &Census, witnesses: &[Witness]) -> Result<()> {
-    let mut marks = daemon.container_ids();
-    marks.extend(witnesses.iter().map(|w| w.id.clone()));
-    marks.push(daemon.path("").display().to_string().trim_end_matches('/').to_owned());
-    marks.extend(daemon.bridge());
-    let api = daemon.api();
-    for container in api.get("/containers/json?all=1").json().as_array().into_iter().flatten() {
-        let id = container["Id"].as_str().unwrap_or_default();
-        let answer = api.delete(&format!("/containers/{id}?force=1&v=1"));
-        ensure!(answer.status() == 204, "remove {id}: {}", answer.text());
-    }
-    docker(daemon, &["system", "prune", "-af", "--volumes"])?;
-    docker(daemon, &["volume", "prune", "-af"])?;
-    let left = api.get("/images/json?all=1").json();
-    ensure!(left.as_array().is_some_and(Vec::is_empty), "images are left: {left}");
-    // Deleted in the background; what a stop leaves of it the next start takes up.
-    let trash = daemon.path("root/trash");
-    let began = Instant::now();
-    while std::fs::read_dir(&trash).is_ok_and(|mut dir| dir.next().is_some()) {
-        ensure!(began.elapsed() < Duration::from_secs(60), "{} is not emptied", trash.display());
-        thread::sleep(Duration::from_millis(20));
-    }
-    daemon.stop()?;
-    let shared = std::env::var_os("GANTRY_TEST_SHARED_HOST").is_some();
-    let left = census(daemon).leftovers(before, shared.then_some(&marks));
-    if !left.is_empty() {
-        bail!("left behind (I5):\n  {}", left.join("\n  "));
-    }
-    say("survive: all invariants held, nothing is left behind");
-    Ok(())
-}
-
-/// The machine, and the daemon's folders without its database.
-fn census(daemon: &Daemon) -> Census {
-    let dirs = [
-        "exec/containers",
-        "root/builds",
-        "root/containers",
-        "root/content",
-        "root/layers",
-        "root/tmp",
-        "root/trash",
-        "root/volumes",
-    ];
-    let dirs = dirs.map(|d| daemon.path(d));
-    Census::take(&dirs.each_ref().map(std::path::PathBuf::as_path))
-}
-
-fn docker(daemon: &Daemon, args: &[&str]) -> Result<String> {
-    let output = command::run(daemon.docker().args(args), b"");
-    ensure!(output.code == Some(0), "{}", output.describe());
-    Ok(output.stdout.trim_end().to_owned())
-}
 
 /// Marsaglia's xorshift: enough to choose moments, and the same again for the same seed.
 struct Dice(u64);

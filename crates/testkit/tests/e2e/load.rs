@@ -14,6 +14,7 @@ pub const CASES: &[Case] = cases![
     idle_and_half_spoken_connections_cost_little,
     slow_bodies_cost_what_came_of_them,
     many_readers_of_events_miss_nothing,
+    readers_of_events_that_stop_cost_little,
     a_hundred_containers_go_at_once,
     storms_of_execs_are_whole,
     statistics_for_many_readers,
@@ -127,6 +128,33 @@ fn many_readers_of_events_miss_nothing(cx: &Cx<'_>) {
     let grown = peak(&daemon).saturating_sub(before);
     assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
     drop(readers);
+    assert_eq!(daemon.stop().unwrap(), 0);
+}
+
+fn readers_of_events_that_stop_cost_little(cx: &Cx<'_>) {
+    let daemon = own(cx);
+    let api = daemon.api();
+    let tag = |n: usize| {
+        let path = format!("/v1.41/images/busybox/tag?repo=tagged&tag={}", n % 7);
+        assert_eq!(api.post(&path, &Value::Null).status(), 201);
+    };
+    (0..3000).for_each(tag);
+    let before = peak(&daemon);
+    // Half of them begin in the past.
+    let mut readers: Vec<Stream> = ["/v1.41/events", "/v1.41/events?since=1"]
+        .into_iter()
+        .cycle()
+        .take(100)
+        .map(|path| api.stream("GET", path, false, &Value::Null))
+        .collect();
+    (0..3000).for_each(tag);
+    let grown = peak(&daemon).saturating_sub(before);
+    assert!(grown < 48 * MIB, "{} MiB for 100 readers", grown / MIB);
+    // Who reads on has missed nothing.
+    let mut last = readers.pop().unwrap();
+    let tags = (0..6001).map(|_| last.line().unwrap()).filter(|l| l.contains("\"tag\"")).count();
+    assert!(tags >= 5999, "{tags}");
+    drop((readers, last));
     assert_eq!(daemon.stop().unwrap(), 0);
 }
 

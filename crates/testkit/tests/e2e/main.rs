@@ -13,6 +13,7 @@ mod attach_ws;
 mod attacks;
 mod attacks_api;
 mod attacks_bombs;
+mod attacks_build;
 mod attacks_layers;
 mod attacks_network;
 mod attacks_runtime;
@@ -26,8 +27,10 @@ mod clients;
 mod compose;
 mod compose_python;
 mod containers;
+mod crash_points;
 mod daemon;
 mod daemon_settings;
+mod disk_faults;
 mod docker_manners;
 mod exec;
 mod files;
@@ -59,6 +62,7 @@ mod pki;
 mod quotas;
 mod races;
 mod registry;
+mod registry_faults;
 mod run_options;
 mod runtimes;
 mod sdk_docker_py;
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         buildx::outputs::CASES,
         buildx::platforms::CASES,
         registry::CASES,
+        registry_faults::CASES,
         containers::CASES,
         run_options::CASES,
         logs::CASES,
@@ -121,10 +126,13 @@ fn main() -> ExitCode {
         attacks_users::CASES,
         attacks_layers::CASES,
         attacks_bombs::CASES,
+        attacks_build::CASES,
         attacks_api::CASES,
         attacks_network::CASES,
         quotas::CASES,
         races::CASES,
+        crash_points::CASES,
+        disk_faults::CASES,
         load::CASES,
         cli_20_10::CASES,
         compose::CASES,
