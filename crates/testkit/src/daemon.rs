@@ -445,24 +445,28 @@ impl Daemon {
     }
 }
 
+/// Removes what a list names, as far as the daemon still answers.
+fn take_down(client: &http::Client, list: &str, below: &str, query: &str) {
+    let ask = |line: String| {
+        let head = "HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+        client.raw(format!("{line} {head}").as_bytes()).unwrap_or_default()
+    };
+    for one in ask(format!("GET {list}")).json().as_array().into_iter().flatten() {
+        ask(format!("DELETE {below}/{}{query}", one["Id"].as_str().unwrap_or_default()));
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let Some(own) = &mut self.own else { return };
         if let Ok(child) = own.child.get_mut()
             && let Some(mut child) = child.take()
         {
-            // Containers are taken down first: they outlive their daemon.
+            // Containers and plugins are taken down first: they outlive their daemon.
             if self.engine == Engine::Gantry {
                 let client = http::Client::new(&self.socket);
-                let list =
-                    b"GET /containers/json?all=1 HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
-                let list = client.raw(list).unwrap_or_default().json();
-                for container in list.as_array().into_iter().flatten() {
-                    let id = container["Id"].as_str().unwrap_or_default();
-                    let line = format!("DELETE /containers/{id}?force=1&v=1 HTTP/1.1\r\n");
-                    _ = client
-                        .raw(&[line.as_bytes(), b"Host: d\r\nConnection: close\r\n\r\n"].concat());
-                }
+                take_down(&client, "/containers/json?all=1", "/containers", "?force=1&v=1");
+                take_down(&client, "/plugins", "/plugins", "?force=1");
             }
             if let Ok(pid) = i32::try_from(child.id()) {
                 _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::TERM));

@@ -274,6 +274,12 @@ fn images_in_use_are_kept(cx: &Cx<'_>) {
         &["cat", "/m/kept"],
     )
     .expect(201);
+    let running =
+        cx.start("b", &["--mount", &format!("type=image,src={tag},dst=/m")], &["sleep", "600"]);
+    let id = cx.docker(&["image", "inspect", "-f", "{{.Id}}", &tag]).ok().to_owned();
+    cx.docker(&["rmi", "-f", &id]).fails_with(1, &["is being used by running container"]);
+    cx.docker(&["rm", "-f", &running]).ok();
+    cx.docker(&["rmi", &tag]).fails_with(1, &["is using its referenced image"]);
     cx.docker(&["rmi", "-f", &tag]).ok();
     cx.docker(&["image", "prune", "-f"]).ok();
     assert_eq!(cx.docker(&["start", "-a", &cx.name("a")]).ok(), "kept");

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use testkit::{Cx, Output, cases, cx::skip, suite::Case};
+use testkit::{Cx, Output, cases, command, cx::skip, suite::Case};
 
 pub const CASES: &[Case] = cases![
     a_life_by_the_command_line,
@@ -487,6 +487,51 @@ fn containerd_uses_it(cx: &Cx<'_>) {
     rig.gone();
 }
 
+/// What dockerd leaves when it ends, and this takes away: its groups and its tables of the packet filter.
+struct Docker {
+    tables: String,
+}
+
+impl Docker {
+    fn tables() -> String {
+        let output = command::run(Command::new("nft").args(["list", "tables"]), b"");
+        output.stdout
+    }
+
+    fn groups() -> Vec<PathBuf> {
+        let all = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        all.map(|tree| tree.path().join("docker")).filter(|group| group.exists()).collect()
+    }
+
+    /// Only where no other dockerd has some.
+    fn watched() -> Self {
+        if !Self::groups().is_empty() {
+            skip("another dockerd is or was here: there are groups called docker");
+        }
+        Self { tables: Self::tables() }
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        for group in Self::groups() {
+            let _ = std::fs::remove_dir(group);
+        }
+        for line in Self::tables().lines().filter(|line| !self.tables.contains(line)) {
+            // `table ip filter`
+            let mut words = line.split_whitespace();
+            if let (
+                Some("table"),
+                Some(family @ ("ip" | "ip6")),
+                Some(name @ ("nat" | "filter" | "raw")),
+            ) = (words.next(), words.next(), words.next())
+            {
+                command::run(Command::new("nft").args(["delete", "table", family, name]), b"");
+            }
+        }
+    }
+}
+
 fn dockerd_uses_it(cx: &Cx<'_>) {
     if !cx.is_gantry() {
         skip("it is Gantry's runtime that is under test");
@@ -494,6 +539,7 @@ fn dockerd_uses_it(cx: &Cx<'_>) {
     if !Path::new("/usr/sbin/dockerd").exists() {
         skip("dockerd is not installed");
     }
+    let _tidy = Docker::watched();
     let runtime = format!("gantry={}", shim().display());
     let options = testkit::daemon::Options {
         binary: Some("/usr/sbin/dockerd".into()),
