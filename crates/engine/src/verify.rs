@@ -89,7 +89,7 @@ pub fn verify(config: &Config) -> Result<Report> {
 /// Containers of the store, as the rules of images see them.
 fn users(store: &Store) -> Result<Vec<crate::images::User>> {
     let rows = store.read(|tx| tx.containers::<crate::containers::Record>())?;
-    Ok(rows.iter().map(|row| row.doc.as_image_user()).collect())
+    Ok(rows.iter().flat_map(|row| row.doc.as_image_users()).collect())
 }
 
 /// Configs, manifests and indexes of all images.

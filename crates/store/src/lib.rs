@@ -111,6 +111,19 @@ impl Store {
     /// # Errors
     /// Those of `body`; `Exhausted` when the disk is full.
     pub fn write<T>(&self, body: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
+        self.write_then(body, |_| {})
+    }
+
+    /// As [`Store::write`]; `done` runs after the commit and before anybody hears of the events, so that who asks
+    /// because of one finds what it tells.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; then `done` does not run.
+    pub fn write_then<T>(
+        &self,
+        body: impl FnOnce(&Tx<'_>) -> Result<T>,
+        done: impl FnOnce(&T),
+    ) -> Result<T> {
         let mut writer = locked(&self.writer);
         let begin = writer
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -120,6 +133,7 @@ impl Store {
         let emitted = tx.emitted.into_inner();
         let stored = events::append(&begin, emitted)?;
         begin.commit().map_err(|e| error("cannot commit a state change", e))?;
+        done(&value);
         // Told under the writer's lock, so that listeners see events in commit order.
         if !stored.is_empty()
             && let Some(listener) = locked(&self.listener).as_ref()

@@ -338,6 +338,7 @@ impl Engine {
                     mounted.kind = "image".into();
                     mounted.source = reference;
                     mounted.read_only = true;
+                    mounted.image = Some(image.id.clone());
                     mounted.layers.clone_from(&image.layers);
                     held.push(image);
                 }

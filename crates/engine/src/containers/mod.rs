@@ -146,19 +146,18 @@ impl Record {
             .with("name", &self.name)
     }
 
-    /// This container as the rules of image removal see it.
-    pub(crate) fn as_image_user(&self) -> crate::images::User {
-        crate::images::User {
+    /// This container as the rules of image removal see it: a user of its own image and of those mounted in it.
+    pub(crate) fn as_image_users(&self) -> Vec<crate::images::User> {
+        let user = |image: &Digest, layers: &[Digest]| crate::images::User {
             container: self.id.to_string(),
-            image: self.image.clone(),
+            image: image.clone(),
             running: self.state.status.alive(),
-            layers: self
-                .layers
-                .iter()
-                .chain(self.mounts.iter().flat_map(|m| &m.layers))
-                .cloned()
-                .collect(),
-        }
+            layers: layers.to_vec(),
+        };
+        let mounted = self.mounts.iter().filter(|m| m.kind == "image");
+        // Records of before the image was kept have its layers alone.
+        let mounted = mounted.map(|m| user(m.image.as_ref().unwrap_or(&self.image), &m.layers));
+        std::iter::once(user(&self.image, &self.layers)).chain(mounted).collect()
     }
 
     fn row(&self) -> store::Container<&Self> {
@@ -210,6 +209,8 @@ pub struct Container {
     health: Mutex<Option<health::Health>>,
     /// How long the restart policy waited last.
     pub(crate) backoff: Mutex<Duration>,
+    /// Why an end could not be recorded so far.
+    unrecorded: Mutex<Option<String>>,
 }
 
 impl Container {
@@ -231,7 +232,17 @@ impl Container {
             size: Mutex::new(None),
             health,
             backoff: Mutex::default(),
+            unrecorded: Mutex::default(),
         })
+    }
+
+    /// Why its end could not be recorded so far, if it has ended.
+    pub(crate) fn unrecorded(&self) -> Option<String> {
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_unrecorded(&self, why: Option<String>) {
+        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Its id.
@@ -271,8 +282,8 @@ impl Container {
         self.last_shim.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Changes the record: commits it with whatever `with` adds to the transaction, swaps it in, then
-    /// wakes waiters. Callers hold the operation lock, or are the container's owner task.
+    /// Changes the record: commits it with whatever `with` adds to the transaction, swaps it in, wakes
+    /// waiters, and then lets the events be heard. Callers hold the operation lock, or are the container's owner task.
     ///
     /// # Errors
     /// `NotFound` after [`Container::erase`]; of the store.
@@ -288,13 +299,15 @@ impl Container {
         }
         let mut next = Record::clone(&self.record());
         edit(&mut next);
-        store.write(|tx| {
+        let next = Arc::new(next);
+        let commit = |tx: &Tx<'_>| {
             tx.put_container(&next.row())?;
             with(tx, &next)
+        };
+        store.write_then(commit, |()| {
+            *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+            self.phase.send_replace(next.phase());
         })?;
-        let next = Arc::new(next);
-        *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
-        self.phase.send_replace(next.phase());
         Ok(next)
     }
 

@@ -102,7 +102,9 @@ pub(crate) struct Mounted {
     pub(crate) subpath: String,
     /// Read-only with the mounts below it.
     pub(crate) read_only_below: bool,
-    /// Layers of an image, lowest first.
+    /// The image that is mounted.
+    pub(crate) image: Option<base::Digest>,
+    /// Its layers, lowest first.
     pub(crate) layers: Vec<base::Digest>,
     /// Whether an empty volume was to be filled from the image.
     pub(crate) copy: bool,

@@ -13,6 +13,8 @@ use std::{
 /// Back-off of the restart policy: from, to, and after how long a life it starts anew.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 const LIVED: Duration = Duration::from_secs(10);
+/// Between two tries to record an end.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Waits for the end of `container` in the background.
@@ -33,14 +35,29 @@ impl Engine {
                 );
                 Exit { code: 137, signal: Some(9), at: Timestamp::now(), oom: false, lost: true }
             });
-            if let Err(err) = engine.ended(&container, exit).await {
-                tracing::error!(
-                    ctr = container.id().short(),
-                    err = err.chain(),
-                    "the end was not recorded whole"
-                );
-            }
+            engine.record_end(&container, exit).await;
         });
+    }
+
+    /// Records an end, again and again while that fails as on a full disk.
+    async fn record_end(self: &Arc<Self>, container: &Arc<Container>, exit: Exit) {
+        while let Err(err) = self.ended(container, exit).await {
+            tracing::error!(
+                ctr = container.id().short(),
+                err = err.chain(),
+                "the end was not recorded whole"
+            );
+            // What failed came after the record.
+            if !container.record().state.status.alive() {
+                break;
+            }
+            container.note_unrecorded(Some(err.chain()));
+            tokio::select! {
+                () = tokio::time::sleep(RECORD_AGAIN) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+        container.note_unrecorded(None);
     }
 
     /// Records an end and does what follows from it.

@@ -4,14 +4,14 @@
 //! A container whose files cannot be moved is dead: it keeps its name, is never started again, and its removal is
 //! tried again from time to time and at the next start, which finishes also what the daemon's death broke off.
 
-use super::{Container, Places, Record, Status};
+use super::{Container, Places, Record, Status, start::TIDYING};
 use crate::Engine;
 use base::{Error, Principal, Result};
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
 };
-use sys::root::Dir;
+use sys::{cgroup::Cgroup, root::Dir};
 use tokio::sync::MutexGuard;
 
 /// Options of a removal.
@@ -169,6 +169,7 @@ impl Engine {
             Ok(())
         })?;
         self.containers.remove(&record.id, &record.name);
+        self.sweep_after(container);
         container.mark_removed();
         Ok(())
     }
@@ -193,6 +194,26 @@ impl Engine {
                 );
             }
         }
+    }
+
+    /// Takes a removed container's control group away once its shim has gone: one that was killed while it tidied up has
+    /// left it.
+    fn sweep_after(&self, container: &Container) {
+        let record = container.record();
+        let (last, hierarchy) = (container.last_shim(), self.hierarchy.clone());
+        let path = self.cgroup_path(&record.id, &record.host.cgroup_parent);
+        self.tasks.spawn(async move {
+            if let Some(last) = last {
+                last.gone(TIDYING).await;
+            }
+            let swept = move || {
+                let swept = Cgroup::open(&hierarchy, &path).and_then(|group| group.remove());
+                swept.map_err(|e| Error::internal("cannot remove a control group").caused_by(e))
+            };
+            if let Err(err) = crate::images::blocking(swept).await {
+                tracing::warn!(ctr = record.id.short(), err = err.chain(), "a control group stays");
+            }
+        });
     }
 
     /// Moves a folder to the trash; a missing one is fine.

@@ -212,7 +212,7 @@ fn shared_memory(dir: &std::path::Path) -> Result<()> {
 
 /// How long the last run's shim may take to tidy up. One that a client holds up ends after ten seconds; its control group
 /// is gone long before.
-const TIDYING: Duration = Duration::from_secs(2);
+pub(super) const TIDYING: Duration = Duration::from_secs(2);
 
 /// The shim and, inside it, the first process with its namespaces, not yet let loose.
 struct SpawnShim;

@@ -21,6 +21,13 @@ async fn run_over(container: &Arc<Container>, ends: u64, limit: Option<Duration>
     }
 }
 
+/// What to say of a container that has ended and is not known to have.
+fn unrecorded(container: &Container, record: &Record) -> Option<Error> {
+    let why = container.unrecorded()?;
+    let text = format!("container {} has ended, but that cannot be recorded yet", record.name);
+    Some(Error::exhausted(text).caused_by(why))
+}
+
 impl Engine {
     /// Stops container `name`. `timeout` in seconds: negative waits for ever, none takes the
     /// container's own or ten.
@@ -138,8 +145,10 @@ impl Engine {
             match self.send_signal(container, number, by).await {
                 // Ended already; the caller may rely on it being recorded.
                 Err(err) if err.kind() == base::Kind::Conflict => {
-                    run_over(container, ends, Some(AFTER_KILL)).await;
-                    return Ok(());
+                    if run_over(container, ends, Some(AFTER_KILL)).await {
+                        return Ok(());
+                    }
+                    return unrecorded(container, record).map_or(Ok(()), Err);
                 }
                 done => done?,
             }
@@ -153,11 +162,13 @@ impl Engine {
                 return Ok(());
             }
         }
-        Err(Error::internal(format!(
-            "cannot stop container: {}: tried to kill it, but the process did not end within {} s",
-            record.name,
-            AFTER_KILL.as_secs()
-        )))
+        Err(unrecorded(container, record).unwrap_or_else(|| {
+            Error::internal(format!(
+                "cannot stop container: {}: tried to kill it, but the process did not end within {} s",
+                record.name,
+                AFTER_KILL.as_secs()
+            ))
+        }))
     }
 
     /// Ends the waiting of the restart policy; false when the container was started in the meantime.

@@ -26,7 +26,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Engine {
     /// Containers as the rules of image removal see them.
     pub(crate) fn image_users(&self) -> Vec<User> {
-        self.containers.all().iter().map(|container| container.record().as_image_user()).collect()
+        self.containers.all().iter().flat_map(|c| c.record().as_image_users()).collect()
     }
 
     /// `GET /images/json`.
