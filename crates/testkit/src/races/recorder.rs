@@ -162,7 +162,7 @@ impl Recorder {
                     Some("created") => Status::Created,
                     Some("running") => Status::Running,
                     Some("paused") => Status::Paused,
-                    Some("exited") => Status::Exited,
+                    Some("exited" | "removing") => Status::Exited,
                     other => return Err(format!("status {other:?}")),
                 };
                 match self.number(&shown["Id"]) {
