@@ -296,6 +296,7 @@ fn points(total: usize, each: usize) -> impl Iterator<Item = usize> {
 }
 
 fn the_daemon_dies_at_any_step(cx: &Cx<'_>) {
+    long_form_only("steps");
     let bench = Bench::new(cx);
     let d = &bench.daemon;
     let mut broken = 0;

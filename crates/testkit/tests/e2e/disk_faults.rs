@@ -191,6 +191,7 @@ fn kill_all(d: &Daemon) {
 }
 
 fn without_power_nothing_acknowledged_is_lost(cx: &Cx<'_>) {
+    long_form_only("disk");
     if !cx.is_gantry() || !cx.daemon.is_own() {
         skip("needs a daemon of its own");
     }
