@@ -47,6 +47,18 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Of a blob without platform, notes or other places.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+            urls: Vec::new(),
+        }
+    }
+
     /// Whether it points to an index by its media type.
     pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST)

@@ -269,14 +269,7 @@ fn config(forest: &Forest, blobs: &HashMap<Digest, Descriptor>) -> Config {
 }
 
 fn small(job: &Job, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
-    Ok(Descriptor {
-        media_type: media_type.to_owned(),
-        digest: job.host.keep(bytes)?,
-        size: bytes.len() as u64,
-        platform: None,
-        annotations: BTreeMap::new(),
-        urls: Vec::new(),
-    })
+    Ok(Descriptor::new(media_type, job.host.keep(bytes)?, bytes.len() as u64))
 }
 
 /// The manifest or index over it all.

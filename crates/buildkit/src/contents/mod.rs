@@ -152,14 +152,7 @@ impl Store {
         let size = self.size(digest).await?.ok_or_else(|| {
             Error::not_found(format!("the client has no blob {digest} in {}", self.id))
         })?;
-        Ok(Descriptor {
-            media_type: String::new(),
-            digest: digest.clone(),
-            size,
-            platform: None,
-            annotations: std::collections::BTreeMap::new(),
-            urls: Vec::new(),
-        })
+        Ok(Descriptor::new("", digest.clone(), size))
     }
 
     /// Hands on the bytes of a blob as they come.

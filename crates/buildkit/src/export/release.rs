@@ -274,12 +274,5 @@ fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>> {
 
 /// Keeps bytes and describes them.
 fn described(job: &Job, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
-    Ok(Descriptor {
-        media_type: media_type.to_owned(),
-        digest: job.host.keep(bytes)?,
-        size: bytes.len() as u64,
-        platform: None,
-        annotations: BTreeMap::new(),
-        urls: Vec::new(),
-    })
+    Ok(Descriptor::new(media_type, job.host.keep(bytes)?, bytes.len() as u64))
 }

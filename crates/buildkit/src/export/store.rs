@@ -7,7 +7,7 @@ use super::{
 use crate::{job::Job, progress::Task, solve::source::authorise};
 use base::{Error, Reference, Result};
 use engine::images::push::PushRequest;
-use image::manifest::Descriptor;
+use image::manifest::{DOCKER_MANIFEST, Descriptor};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -84,14 +84,7 @@ async fn stored(
         for name in &names {
             let (digest, size) = push_one(job, name, task).await?;
             if !plan.is_needed(products) {
-                let sent = Descriptor {
-                    media_type: "application/vnd.docker.distribution.manifest.v2+json".into(),
-                    digest: digest.parse()?,
-                    size,
-                    platform: None,
-                    annotations: BTreeMap::new(),
-                    urls: Vec::new(),
-                };
+                let sent = Descriptor::new(DOCKER_MANIFEST, digest.parse()?, size);
                 tell(&mut told, &sent);
             }
         }

@@ -254,14 +254,7 @@ impl BuildHost {
 }
 
 fn descriptor(blob: store::Blob) -> Descriptor {
-    Descriptor {
-        media_type: push::layer_type(&blob.media_type, true),
-        digest: blob.digest,
-        size: blob.size,
-        platform: None,
-        annotations: std::collections::BTreeMap::new(),
-        urls: Vec::new(),
-    }
+    Descriptor::new(push::layer_type(&blob.media_type, true), blob.digest, blob.size)
 }
 
 #[cfg(test)]

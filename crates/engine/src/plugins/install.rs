@@ -250,7 +250,7 @@ fn unpack(engine: &Engine, source: impl std::io::Read + Send) -> Result<Made> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: DOCKER_MANIFEST.into(),
-        config: descriptor(CONFIG, draft.put(&raw)?, raw.len() as u64),
+        config: Descriptor::new(CONFIG, draft.put(&raw)?, raw.len() as u64),
         layers: vec![layer],
         annotations: BTreeMap::new(),
     };
@@ -290,16 +290,5 @@ fn pack(draft: &Draft, root: &Root) -> Result<(Descriptor, Digest)> {
     fs::rename(&place, draft.blob(&digest)).map_err(failed)?;
     let diff_id =
         diff_id.ok_or_else(|| Error::internal("a plugin was packed without its files"))?;
-    Ok((descriptor(LAYER, digest, size), diff_id))
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-        urls: Vec::new(),
-    }
+    Ok((Descriptor::new(LAYER, digest, size), diff_id))
 }

@@ -61,17 +61,17 @@ pub fn save(images: &[SavedImage], source: &dyn LayerSource, out: &mut dyn Write
             if known.insert(diff_id.clone()) {
                 layers.push((diff_id.clone(), layer.clone(), size));
             }
-            descriptors.push(descriptor(OCI_LAYER, diff_id.clone(), size));
+            descriptors.push(Descriptor::new(OCI_LAYER, diff_id.clone(), size));
         }
         let id = image.config.id();
         let manifest = encode(&Manifest {
             schema_version: 2,
             media_type: OCI_MANIFEST.into(),
-            config: descriptor(OCI_CONFIG, id.clone(), image.config.raw().len() as u64),
+            config: Descriptor::new(OCI_CONFIG, id.clone(), image.config.raw().len() as u64),
             layers: descriptors.clone(),
             annotations: BTreeMap::new(),
         });
-        let entry = descriptor(OCI_MANIFEST, Digest::sha256(&manifest), manifest.len() as u64);
+        let entry = Descriptor::new(OCI_MANIFEST, Digest::sha256(&manifest), manifest.len() as u64);
         if image.references.is_empty() {
             index.manifests.push(entry.clone());
         }
@@ -149,17 +149,6 @@ pub fn layout(
         tar.pad(size)?;
     }
     tar.end()
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-        urls: Vec::new(),
-    }
 }
 
 fn blob_path(digest: &Digest) -> String {

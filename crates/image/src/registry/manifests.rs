@@ -10,7 +10,6 @@ use bytes::Bytes;
 use fetch::Upload;
 use http::{HeaderName, Method, header};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// The manifests before schema 2, which promise nothing about their layers.
@@ -34,14 +33,7 @@ pub struct Fetched {
 impl Fetched {
     /// The descriptor that points to it.
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            media_type: self.media_type.clone(),
-            digest: self.digest.clone(),
-            size: self.bytes.len() as u64,
-            platform: None,
-            annotations: BTreeMap::new(),
-            urls: Vec::new(),
-        }
+        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.bytes.len() as u64)
     }
 }
 
@@ -60,14 +52,8 @@ impl Repository {
             .await?;
         let digest = response.header(CONTENT_DIGEST).and_then(|d| d.parse().ok());
         let media_type = media_type(&response);
-        Ok(digest.map(|digest| Descriptor {
-            media_type,
-            digest,
-            size: response.length().unwrap_or_default(),
-            platform: None,
-            annotations: BTreeMap::new(),
-            urls: Vec::new(),
-        }))
+        let size = response.length().unwrap_or_default();
+        Ok(digest.map(|digest| Descriptor::new(media_type, digest, size)))
     }
 
     /// A manifest or index by tag or digest.

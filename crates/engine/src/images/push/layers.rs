@@ -58,7 +58,7 @@ impl Push<'_> {
         let done = futures_util::future::try_join_all(work).await?;
         let blobs: BTreeMap<Digest, Blob> = done.into_iter().collect();
         let (media_type, bytes) = written(held, &blobs)?;
-        let config = descriptor(OCI_CONFIG, held.id.clone(), held.config.raw().len() as u64);
+        let config = Descriptor::new(OCI_CONFIG, held.id.clone(), held.config.raw().len() as u64);
         if self.blob(repository, "", &config).await? == Way::Nowhere {
             return Err(Error::internal(format!("the config of image {} is lost", held.id)));
         }
@@ -83,7 +83,8 @@ impl Push<'_> {
         // A blob in the form that is wanted first; any other is better than compressing again.
         known.sort_by_key(|blob| blob.media_type.ends_with("zstd") != (self.form == Form::Zstd));
         for blob in known {
-            let descriptor = descriptor(&blob.media_type, blob.digest.clone(), blob.size);
+            let descriptor =
+                Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
             let way = self.blob(repository, id, &descriptor).await?;
             if way != Way::Nowhere {
                 self.note_place(repository, &blob.digest, &way)?;
@@ -136,17 +137,6 @@ impl Push<'_> {
     }
 }
 
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-        urls: Vec::new(),
-    }
-}
-
 /// The manifest: Docker's schema 2, which every registry takes, or OCI's when a layer needs it.
 fn written(held: &Held, blobs: &BTreeMap<Digest, Blob>) -> Result<(&'static str, Vec<u8>)> {
     let diff_ids = &held.config.config().rootfs.diff_ids;
@@ -156,14 +146,18 @@ fn written(held: &Held, blobs: &BTreeMap<Digest, Blob>) -> Result<(&'static str,
         let blob = blobs
             .get(diff_id)
             .ok_or_else(|| Error::internal(format!("layer {diff_id} was not pushed")))?;
-        layers.push(descriptor(&layer_type(&blob.media_type, oci), blob.digest.clone(), blob.size));
+        layers.push(Descriptor::new(
+            layer_type(&blob.media_type, oci),
+            blob.digest.clone(),
+            blob.size,
+        ));
     }
     let (media_type, config_type) =
         if oci { (OCI_MANIFEST, OCI_CONFIG) } else { (DOCKER_MANIFEST, DOCKER_CONFIG) };
     let manifest = Manifest {
         schema_version: 2,
         media_type: media_type.into(),
-        config: descriptor(config_type, held.id.clone(), held.config.raw().len() as u64),
+        config: Descriptor::new(config_type, held.id.clone(), held.config.raw().len() as u64),
         layers,
         annotations: BTreeMap::new(),
     };
