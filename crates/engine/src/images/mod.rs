@@ -45,8 +45,8 @@ pub use list::ListOptions;
 pub use load::LoadOptions;
 pub use remove::RemoveOptions;
 pub(crate) use requests::blocking;
-pub(crate) use stream::Pieces;
 pub use stream::{Bytestream, Messages, reader};
+pub(crate) use stream::{Pieces, Voice};
 
 use base::{
     Digest, Error, ImageId, Platform, Principal, Reference, Result, Timestamp, event::Event,

@@ -3,7 +3,7 @@
 use base::{Error, Result};
 use bytes::Bytes;
 use futures_util::Stream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     io::{self, Read, Write},
     pin::Pin,
@@ -22,6 +22,31 @@ pub(crate) const MESSAGES: usize = 64;
 const PIECES: usize = 8;
 /// Bytes of such a piece.
 const PIECE: usize = 256 << 10;
+
+/// Messages of a transfer to one client, in the words that clients look for.
+#[derive(Clone)]
+pub(crate) struct Voice(mpsc::Sender<Result<Bytes>>);
+
+impl Voice {
+    pub(crate) fn new(sender: mpsc::Sender<Result<Bytes>>) -> Self {
+        Self(sender)
+    }
+
+    pub(crate) async fn say(&self, message: Value) {
+        // A client that went away misses the message; its transfer is about to end.
+        let _ = self.0.send(Ok(Bytes::from(format!("{message}\r\n")))).await;
+    }
+
+    /// The first line of a tag.
+    pub(crate) async fn pulling(&self, tag: &str, name: &str) {
+        self.say(json!({ "status": format!("Pulling from {name}"), "id": tag })).await;
+    }
+
+    /// A line of a layer, with an empty progress, which keeps its place on the screen.
+    pub(crate) async fn of(&self, id: &str, status: &str) {
+        self.say(json!({ "status": status, "progressDetail": {}, "id": id })).await;
+    }
+}
 
 /// Reads a body from a thread that may block. To be called inside the runtime.
 pub fn reader(body: Bytestream) -> impl Read + Send {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Engine,
-    images::{blocking, pull::unprompted},
+    images::{Voice, blocking, pull::unprompted},
     lifecycle::LIMITS,
 };
 use api::model::{PluginConfig, PluginPrivilege};
@@ -19,7 +19,7 @@ use image::{
     manifest::{self, Descriptor, Either, Manifest},
     registry::{Action, Credentials, Failed, Fetched, Repository},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     fs::File,
     io::{self, Write as _},
@@ -51,21 +51,6 @@ pub struct PluginPull {
     pub credentials: Credentials,
 }
 
-/// Messages to one client.
-#[derive(Clone)]
-pub(super) struct Voice(mpsc::Sender<Result<Bytes>>);
-
-impl Voice {
-    pub(super) async fn say(&self, message: Value) {
-        // A client that went away misses the message.
-        let _ = self.0.send(Ok(Bytes::from(format!("{message}\r\n")))).await;
-    }
-
-    pub(super) async fn of(&self, id: &str, status: &str) {
-        self.say(json!({"status": status, "progressDetail": {}, "id": id})).await;
-    }
-}
-
 /// Runs `work` and gives what it says; an error ends it. It ends too when nobody listens.
 pub(super) fn spoken<W>(
     engine: &Arc<Engine>,
@@ -75,7 +60,7 @@ where
     W: Future<Output = Result<()>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(MESSAGES);
-    let work = work(Voice(sender.clone()));
+    let work = work(Voice::new(sender.clone()));
     let stop = engine.stop.clone();
     engine.tasks.spawn(async move {
         let outcome = tokio::select! {
@@ -206,7 +191,7 @@ impl Engine {
         let found = self.plugin_at(&remote, &asked.credentials).await?;
         agreed(&found.config, &asked.privileges)?;
         let tag = remote.tag().unwrap_or_default();
-        voice.say(json!({"status": format!("Pulling from {}", remote.path()), "id": tag})).await;
+        voice.pulling(tag, remote.path()).await;
         let draft = Draft::new(self)?;
         draft.put(&found.raw)?;
         let digest = draft.put(&found.top.bytes)?;

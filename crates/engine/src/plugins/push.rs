@@ -1,12 +1,12 @@
 //! `POST /plugins/{name}/push`: what a plugin came as, byte for byte.
 
-use super::{
-    Places,
-    pull::{Voice, spoken},
-};
+use super::{Places, pull::spoken};
 use crate::{
     Engine,
-    images::push::{PIECES, feed},
+    images::{
+        Voice,
+        push::{PIECES, feed},
+    },
 };
 use base::{Error, Principal, Reference, Result};
 use bytes::Bytes;

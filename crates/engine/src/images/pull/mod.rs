@@ -14,7 +14,7 @@ mod progress;
 mod register;
 
 use super::{
-    Images, NewLayer, Record, stream,
+    Images, NewLayer, Record, Voice, stream,
     transfers::{Arrived, Transfers, Wanted, copied},
 };
 use crate::Engine;
@@ -26,7 +26,6 @@ use image::{
     ConfigBlob,
     registry::{Action, Credentials, Registries, Repository},
 };
-use progress::Voice;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -146,8 +145,7 @@ impl Pull<'_> {
         }
         let limits = &self.images.limits;
         let top = repository.manifest(name, limits).await.map_err(|e| e.of_pull(reference))?;
-        let from = format!("Pulling from {}", reference.familiar_name());
-        self.voice.of(name, &from).await;
+        self.voice.pulling(name, &reference.familiar_name()).await;
         let chosen = choose::choose(repository, reference, top, platform, limits).await?;
         let config = self.config(repository, &chosen).await?;
         self.voice.mismatch(reference, &config, platform).await;
@@ -177,7 +175,7 @@ impl Pull<'_> {
         if there.is_none_or(|there| there.digest != here) {
             return Ok(false);
         }
-        self.voice.of(name, &format!("Pulling from {}", reference.familiar_name())).await;
+        self.voice.pulling(name, &reference.familiar_name()).await;
         self.voice.plain(&format!("Digest: {here}")).await;
         Ok(true)
     }

@@ -1,46 +1,25 @@
 //! What a pull says while it works, in the words that clients look for.
 
 use super::Pull;
-use crate::images::transfers::{Arrived, Phase, Wanted, copied};
+use crate::images::{
+    Voice,
+    transfers::{Arrived, Phase, Wanted, copied},
+};
 use base::{Error, Platform, Reference, Result};
-use bytes::Bytes;
 use image::ConfigBlob;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
 
 /// Between two messages of one layer's bytes.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
-/// Messages to one client.
-#[derive(Clone)]
-pub(super) struct Voice(mpsc::Sender<Result<Bytes>>);
-
 impl Voice {
-    pub(super) fn new(sender: mpsc::Sender<Result<Bytes>>) -> Self {
-        Self(sender)
-    }
-
-    pub(super) async fn say(&self, message: Value) {
-        // A client that went away misses the message; its pull is about to end.
-        let _ = self.0.send(Ok(Bytes::from(format!("{message}\r\n")))).await;
-    }
-
     /// A line without id.
     pub(super) async fn plain(&self, status: &str) {
         self.say(json!({ "status": status })).await;
-    }
-
-    /// A line of a layer or tag. Layers' lines carry an empty progress, which keeps their place on the screen.
-    pub(super) async fn of(&self, id: &str, status: &str) {
-        if status.starts_with("Pulling from") {
-            self.say(json!({ "status": status, "id": id })).await;
-        } else {
-            self.say(json!({ "status": status, "progressDetail": {}, "id": id })).await;
-        }
     }
 
     async fn progress(&self, id: &str, status: &str, current: u64, total: u64) {

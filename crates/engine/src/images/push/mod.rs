@@ -17,7 +17,7 @@ pub(crate) use blob::{PIECES, feed};
 pub(crate) use compress::keep;
 pub use layers::layer_type;
 
-use super::{Images, Record, pull::missing_is_none, stream};
+use super::{Images, Record, Voice, pull::missing_is_none, stream};
 use crate::Engine;
 use base::{
     Digest, Error, ImageId, Platform, Principal, Reference, Result, Timestamp, event::Event,
@@ -29,7 +29,7 @@ use image::{
     registry::{Action, Credentials, Registries, Repository},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -78,7 +78,7 @@ impl Engine {
                 registries: &engine.registries,
                 turns: Semaphore::new(engine.reloadable().max_uploads.max(1)),
                 form: engine.config.push_form,
-                voice: Voice(sender.clone()),
+                voice: Voice::new(sender.clone()),
                 by: &by,
             };
             let outcome = tokio::select! {
@@ -112,7 +112,7 @@ impl Engine {
             registries: &self.registries,
             turns: Semaphore::new(1),
             form: self.config.push_form,
-            voice: Voice(sender),
+            voice: Voice::new(sender),
             by,
         };
         match push.blob(repository, "", blob).await? {
@@ -124,20 +124,6 @@ impl Engine {
 
 /// One of several things done side by side.
 type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
-
-/// Messages to one client.
-#[derive(Clone)]
-struct Voice(mpsc::Sender<Result<Bytes>>);
-
-impl Voice {
-    async fn say(&self, message: Value) {
-        let _ = self.0.send(Ok(Bytes::from(format!("{message}\r\n")))).await;
-    }
-
-    async fn of(&self, id: &str, status: &str) {
-        self.say(json!({ "status": status, "progressDetail": {}, "id": id })).await;
-    }
-}
 
 /// One push under way.
 struct Push<'e> {
