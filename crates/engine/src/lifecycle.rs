@@ -28,6 +28,8 @@ pub(crate) const LIMITS: Limits =
     Limits { entries: 10_000_000, tar_bytes: 64 << 30, reserve: 64 << 20 };
 /// The event log is trimmed this often.
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
+/// How often the database's reserve of space is filled up: nothing is done while it is whole.
+const HOLD_EVERY: Duration = Duration::from_secs(60);
 /// Rows of the event log that are kept at most.
 const EVENTS_MAX: u32 = 1_000_000;
 
@@ -341,15 +343,23 @@ impl Engine {
         let engine = Arc::clone(self);
         self.tasks.spawn(async move {
             let mut trim = tokio::time::interval(TRIM_EVERY);
+            let mut hold = tokio::time::interval(HOLD_EVERY);
             let mut dead = tokio::time::interval(engine.config.retry_dead_every);
             loop {
                 tokio::select! {
                     () = engine.stop.cancelled() => return,
                     _ = trim.tick() => engine.trim_events(),
+                    _ = hold.tick() => engine.hold_space(),
                     _ = dead.tick() => engine.remove_the_dead().await,
                 }
             }
         });
+    }
+
+    fn hold_space(&self) {
+        if let Err(err) = self.store.reserve() {
+            tracing::warn!(err = err.chain(), "no space is held for changes on a full disk");
+        }
     }
 
     fn trim_events(&self) {

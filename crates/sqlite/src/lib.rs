@@ -14,6 +14,9 @@ use std::{
     time::Duration,
 };
 
+/// The log is written back after 1000 pages (4 MiB) and the change that reaches that many.
+const LOG_MARGIN: u64 = 1 << 20;
+
 /// How a file is opened.
 #[derive(Debug)]
 pub struct Settings {
@@ -88,6 +91,62 @@ impl Settings {
             tx.commit().map_err(fail)?;
         }
         Ok(())
+    }
+
+    /// Makes all commits so far survive a power cut. Not by a checkpoint, which syncs nothing while somebody still reads
+    /// what was there before.
+    ///
+    /// # Errors
+    /// `Internal` or `Exhausted` from the disk.
+    pub fn sync(&self, path: &Path) -> Result<()> {
+        let log = PathBuf::from(format!("{}-wal", path.display()));
+        let synced = match std::fs::File::open(&log) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => std::fs::File::open(path),
+            opened => opened,
+        };
+        synced
+            .and_then(|file| file.sync_data())
+            .map_err(|e| Error::io(format!("cannot sync the {} {}", self.name, path.display()), e))
+    }
+
+    /// Holds so many bytes of disk (4 MiB at least) for small changes, which then go on when others have filled it: behind the end of the
+    /// log, where the kernel keeps blocks, and as pages within the file that are free again. (Blocks behind the end of
+    /// the file itself go with every checkpoint, which cuts the file to its size.) What is held already costs nothing.
+    ///
+    /// # Errors
+    /// `Exhausted` when the disk is full already.
+    pub fn reserve(&self, db: &mut Connection, path: &Path, bytes: u32) -> Result<()> {
+        let fail = self.failed("hold space for", path);
+        let log = PathBuf::from(format!("{}-wal", path.display()));
+        let held = std::fs::File::options().write(true).open(&log).and_then(|log| {
+            let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+            Ok(rustix::fs::fallocate(log, keep, 0, u64::from(bytes) + LOG_MARGIN)?)
+        });
+        match held {
+            // A file system that cannot do so gives what it has when it is asked.
+            Err(err) if err.kind() == std::io::ErrorKind::Unsupported => {}
+            // The log comes with the first change.
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+            Err(err) => {
+                return Err(Error::io(format!("cannot hold space for {}", log.display()), err));
+            }
+            Ok(()) => {}
+        }
+        let number = |name| db.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
+        let free = number("freelist_count").map_err(&fail)?;
+        let page = number("page_size").map_err(&fail)?;
+        let missing = bytes.saturating_sub(free.saturating_mul(page));
+        if missing < bytes / 2 {
+            return Ok(());
+        }
+        // Two transactions: pages that one writes and frees are never written.
+        let hold = "CREATE TABLE IF NOT EXISTS reserve (held BLOB)";
+        db.execute(hold, [])
+            .and_then(|_| db.execute("INSERT INTO reserve VALUES (zeroblob(?1))", [missing]))
+            .and_then(|_| db.execute("DROP TABLE reserve", []))
+            // So that the log begins anew within what is held.
+            .and_then(|_| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+            .map_err(fail)
     }
 
     /// Faults that SQLite finds in the file, empty when it is sound.
@@ -259,6 +318,46 @@ mod tests {
         assert!(SETTINGS.check(&db).unwrap().is_empty());
         let err = SETTINGS.open(&path, &STEPS[..1]).unwrap_err();
         assert!(err.to_string().contains("schema version 2, this Gantry knows up to 1"), "{err}");
+    }
+
+    #[test]
+    fn small_changes_go_on_when_others_have_filled_the_disk() {
+        let mounted = Mounted::new();
+        let path = mounted.0.path().join("db");
+        let mut db = SETTINGS.open(&path, STEPS).unwrap();
+        SETTINGS.reserve(&mut db, &path, 4 << 20).unwrap();
+        let insert = |db: &Connection, n: u32| {
+            Tx(db).run("insert", "INSERT INTO a VALUES (?1)", [n]).map(drop)
+        };
+        let filler = mounted.0.path().join("filler");
+        let mut full = std::fs::File::create(&filler).unwrap();
+        while std::io::Write::write(&mut full, &[1; 4096]).is_ok_and(|n| n > 0) {}
+        // Beyond what the log holds before it begins anew: 1000 pages.
+        for n in 10..3000 {
+            insert(&db, n).unwrap();
+        }
+        // Nothing is held anew while most is there.
+        SETTINGS.reserve(&mut db, &path, 4 << 20).unwrap();
+        drop((full, db));
+        assert!(SETTINGS.check(&SETTINGS.open(&path, STEPS).unwrap()).unwrap().is_empty());
+    }
+
+    /// A small disk of memory.
+    struct Mounted(tempfile::TempDir);
+
+    impl Mounted {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("test", dir.path(), "tmpfs", flags, c"size=32m").unwrap();
+            Self(dir)
+        }
+    }
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        }
     }
 
     #[test]

@@ -52,6 +52,9 @@ static SETTINGS: Settings = Settings {
     readers: 4,
 };
 
+/// Held for what has to be noted when the disk is full: ends, removals, who asked for what. Some thousand changes.
+const RESERVE_BYTES: u32 = 4 << 20;
+
 type Listener = Box<dyn Fn(&[Stored]) + Send + Sync>;
 
 /// The state of one engine.
@@ -157,10 +160,15 @@ impl Store {
     /// # Errors
     /// `Internal` or `Exhausted` from the disk.
     pub fn flush(&self) -> Result<()> {
-        let writer = locked(&self.writer);
-        writer
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(|e| error("cannot flush the state database", e))
+        SETTINGS.sync(&self.path)
+    }
+
+    /// Holds space so that changes are still noted when others have filled the disk; to be called now and then.
+    ///
+    /// # Errors
+    /// `Exhausted` when it is full already.
+    pub fn reserve(&self) -> Result<()> {
+        SETTINGS.reserve(&mut locked(&self.writer), &self.path, RESERVE_BYTES)
     }
 
     /// Faults that SQLite finds in the file, empty when it is sound.

@@ -76,4 +76,6 @@ pub enum Status {
     Paused,
     /// Ended.
     Exited,
+    /// Being removed, whether it was ever started or not; shown of a removal under way, never a container's own.
+    Removing,
 }

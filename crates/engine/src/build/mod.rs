@@ -235,12 +235,9 @@ impl Engine {
         host.finish().await?;
         solve::announce(&output, id).await;
         for tag in tags {
-            self.images.tag(
-                id.as_str(),
-                &tag.familiar_name(),
-                tag.tag().unwrap_or_default(),
-                &job.by,
-            )?;
+            let repository = tag.familiar_name();
+            let name = tag.tag().unwrap_or_default();
+            self.image_tag(id.as_str(), &repository, name, &job.by).await?;
             solve::announce_tag(&output, tag).await;
         }
         Ok(built)

@@ -23,6 +23,9 @@ use tokio::sync::watch;
 const KEPT: Duration = Duration::from_secs(300);
 /// Execs of one container that are kept at most; the oldest ended ones go first.
 const MOST: usize = 10_000;
+/// The codes of a shell for a command that cannot be run, and for one that is not there.
+const CANNOT_RUN: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 /// The execs of one container.
 #[derive(Debug, Default)]
@@ -195,6 +198,8 @@ impl Engine {
         self.run_exec(&container, &exec, None, None, by).await.map(drop)
     }
 
+    /// Claims the exec and carries it out. What fails from then on ends it with a code, as a command that cannot be run
+    /// does: docker's client shows what is told in the stream, and nothing of an answer that refuses one.
     async fn run_exec(
         self: &Arc<Self>,
         container: &Arc<Container>,
@@ -203,7 +208,6 @@ impl Engine {
         console: Option<[u32; 2]>,
         by: &Principal,
     ) -> Result<Option<shim::Attach>> {
-        let record = container.record();
         let mut refused = None;
         exec.phase.send_if_modified(|phase| {
             if phase.exit_code.is_some() {
@@ -217,44 +221,60 @@ impl Engine {
         if let Some(text) = refused {
             return Err(Error::conflict(text));
         }
-        refuse_unless_running(&record)?;
-        let shim = container
-            .shim()
-            .ok_or_else(|| Error::conflict(format!("container {} is not running", record.id)))?;
+        refuse_unless_running(&container.record())?;
+        let done = self.carry_out(container, exec, streams, console, by).await;
+        done.map_err(|(code, err)| {
+            exec.phase.send_modify(|phase| {
+                phase.running = false;
+                phase.exit_code = Some(code);
+                phase.ended = Some(Timestamp::now());
+            });
+            err
+        })
+    }
+
+    /// On error with the code that the exec ends with.
+    async fn carry_out(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        exec: &Arc<Exec>,
+        streams: Option<shim::AttachOptions>,
+        console: Option<[u32; 2]>,
+        by: &Principal,
+    ) -> Result<Option<shim::Attach>, (i32, Error)> {
+        let refused = |err| (CANNOT_RUN, err);
+        let record = container.record();
+        let shim = container.shim().ok_or_else(|| {
+            refused(Error::conflict(format!("container {} is not running", record.id)))
+        })?;
         let console = exec.config.console_size.or(console);
-        let plan = super::spec::exec_plan(&record, exec.id.as_str(), &exec.config, console, self)?;
+        let plan = super::spec::exec_plan(&record, exec.id.as_str(), &exec.config, console, self)
+            .map_err(refused)?;
         let event = record
             .event(format!("exec_start: {}", exec.config.cmd.clone().unwrap_or_default().join(" ")))
             .with("execID", exec.id.as_str())
             .by(by);
-        self.store.write(|tx| {
-            tx.emit(event);
-            Ok(())
+        self.store
+            .write(|tx| {
+                tx.emit(event);
+                Ok(())
+            })
+            .map_err(refused)?;
+        let started = shim.exec(plan, streams).await.map_err(|err| {
+            let code = if err.class == shim::Class::NotFound { NOT_FOUND } else { CANNOT_RUN };
+            (code, exec_failed(&record, &err))
         })?;
-        match shim.exec(plan, streams).await {
-            Ok(started) => {
-                exec.phase.send_modify(|phase| {
-                    phase.running = true;
-                    phase.pid = started.pid as i32;
-                });
-                self.tasks.spawn(watch_exec(
-                    Arc::clone(self),
-                    Arc::clone(container),
-                    Arc::clone(exec),
-                    shim,
-                ));
-                Ok(started.attach)
-            }
-            Err(err) => {
-                let code = if err.class == shim::Class::NotFound { 127 } else { 126 };
-                exec.phase.send_modify(|phase| {
-                    phase.running = false;
-                    phase.exit_code = Some(code);
-                    phase.ended = Some(Timestamp::now());
-                });
-                Err(exec_failed(&record, &err))
-            }
-        }
+        exec.phase.send_modify(|phase| {
+            phase.running = true;
+            phase.pid = started.pid as i32;
+        });
+        self.tasks.spawn(watch_exec(
+            Arc::clone(self),
+            Arc::clone(container),
+            Arc::clone(exec),
+            shim,
+        ));
+        Ok(started.attach)
     }
 
     /// What is known of exec `id`.

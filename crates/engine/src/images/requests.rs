@@ -75,7 +75,9 @@ impl Engine {
         tag: &str,
         by: &Principal,
     ) -> Result<()> {
-        self.images.tag(name, repository, tag, by)
+        let (images, by) = (Arc::clone(&self.images), by.clone());
+        let [name, repository, tag] = [name, repository, tag].map(str::to_owned);
+        blocking(move || images.tag(&name, &repository, &tag, &by)).await
     }
 
     /// `DELETE /images/{name}`.

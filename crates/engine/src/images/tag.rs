@@ -33,7 +33,9 @@ impl Images {
                 tx.emit(self.event("tag", &id, &reference.familiar(), &row.doc.labels).by(by));
             }
             Ok(())
-        })
+        })?;
+        // A name that was acknowledged is there after a power cut, as the image is.
+        self.store.flush()
     }
 }
 

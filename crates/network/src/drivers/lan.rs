@@ -163,11 +163,12 @@ impl Lan {
     fn probe(self, route: &mut Route, settings: &Settings) -> Result<()> {
         let below = self.below(route, &settings.parent)?;
         let name = format!("gprobe{}", std::process::id() % 1_000_000);
-        let made = route.run(&[Request::add_over(&name, below, settings.over, None, None, 0)]);
-        match made {
-            Ok(()) => route.run(&[Request::delete_link(&name)]).map_err(kernel),
-            Err(error) => Err(self.explain(error)),
-        }
+        // One message, so that nobody dies between the two.
+        let requests = [
+            Request::add_over(&name, below, settings.over, None, None, 0),
+            Request::delete_link(&name),
+        ];
+        route.run(&requests).map_err(|error| self.explain(error))
     }
 
     fn explain(self, error: sys::netlink::Error) -> Error {
@@ -195,7 +196,9 @@ impl Lan {
                 (Request::add_over(&settings.parent, below, over, None, None, 0), "8021q")
             }
         };
-        route.run(&[request]).map_err(|error| match error.errno.raw_os_error() {
+        // One message: a daemon that dies here leaves no link that the next one takes for another's and never removes.
+        let requests = [request, Request::set_alias(&settings.parent, MADE_HERE)];
+        route.run(&requests).map_err(|error| match error.errno.raw_os_error() {
             NOT_SUPPORTED => Error::invalid(format!(
                 "the kernel of this machine cannot make the parent interface {}: load the module {kind}, or name an interface that is there (-o parent=...)",
                 settings.parent
@@ -204,9 +207,7 @@ impl Lan {
             _ => kernel(error),
         })?;
         let index = self.below(route, &settings.parent)?;
-        route
-            .run(&[Request::set_alias(index, MADE_HERE), Request::set_up(index)])
-            .map_err(kernel)?;
+        route.run(&[Request::set_up(index)]).map_err(kernel)?;
         Ok(true)
     }
 }

@@ -166,22 +166,23 @@ impl Networks {
         Ok(switched_on)
     }
 
-    /// Takes back a network that did not come to be. What plugins cannot be told now they are told later.
+    /// Takes back a network that did not come to be. What cannot be removed, or plugins cannot be told, is seen to later:
+    /// its row stays until then, so that the next start knows of it.
     fn undo(&self, store: &Store, live: &Live) -> Result<()> {
         let network = &live.network;
-        if let Some(Err(left)) = live.opened().map(|plane| plane.remove()) {
+        let removed = live.opened().map_or(Ok(()), |plane| plane.remove());
+        let told = removed.and_then(|()| match is_slow(&network.spec) {
+            true => self.undo_network(&network.id, &network.spec),
+            false => Ok(()),
+        });
+        if let Err(left) = told {
             tracing::warn!(
                 net = network.name,
                 err = left.chain(),
-                "a failed network was not wholly removed"
+                "a failed network is wholly removed later"
             );
-        }
-        if is_slow(&network.spec)
-            && let Err(left) = self.undo_network(&network.id, &network.spec)
-        {
-            tracing::warn!(net = network.name, err = left.chain(), "its plugin is told later");
             self.leave_unfinished(network.id.clone(), network.spec.clone());
-            return Ok(());
+            return self.mark(store, network, true);
         }
         store.write(|tx| tx.delete_network(&network.id).map(drop))
     }
@@ -272,7 +273,7 @@ impl Networks {
     }
 
     /// Notes whether plugins are being told of a network.
-    fn mark(&self, store: &Store, network: &Network, unfinished: bool) -> Result<()> {
+    pub(super) fn mark(&self, store: &Store, network: &Network, unfinished: bool) -> Result<()> {
         store.write(|tx| {
             let rows = tx.networks::<Record>()?;
             match rows.into_iter().find(|row| row.id == network.id) {

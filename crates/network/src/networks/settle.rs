@@ -1,11 +1,11 @@
-//! What plugins still have to be told: ends of endpoints, and networks that were not wholly made or removed.
+//! What is still to be done: plugins are told of ends of endpoints, and networks that were not wholly made or removed go.
 
-use super::Networks;
+use super::{Live, Networks};
 use crate::{
     Plugins, Spec, drivers,
     plugged::{Note, Plugin, is_ipam_plugin, is_slow},
 };
-use base::{EndpointId, Error, NetworkId, Result};
+use base::{EndpointId, Error, NetworkId, Result, Timestamp};
 use serde_json::json;
 use std::{
     collections::{HashMap, HashSet},
@@ -126,7 +126,10 @@ impl Networks {
         }
         let unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for network in unfinished {
-            match self.undo_network(&network.id, &network.spec) {
+            let undone = self
+                .take_down(&network)
+                .and_then(|()| self.undo_network(&network.id, &network.spec));
+            match undone {
                 Ok(()) => {
                     store.write(|tx| tx.delete_network(&network.id).map(drop))?;
                     let mut all = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,6 +142,17 @@ impl Networks {
             }
         }
         Ok(!left)
+    }
+
+    /// Removes what our own drivers made of a network that did not come to be. How far that had come nobody knows any
+    /// more, so it is made whole first.
+    fn take_down(&self, network: &Unfinished) -> Result<()> {
+        if network.spec.config_only || !drivers::is_own(&network.spec.driver) {
+            return Ok(());
+        }
+        let Unfinished { id, spec } = network.clone();
+        let live = Live::new(id.clone(), id.as_str(), Timestamp::now(), spec, false);
+        live.plane(self)?.remove()
     }
 
     /// Tells plugins of a network's end.
@@ -189,5 +203,39 @@ impl Networks {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, drivers::bridge::bridge_name, networks::Record};
+    use std::os::fd::AsFd as _;
+    use sys::{netlink::Route, netns};
+
+    #[test]
+    fn a_network_whose_making_broke_off_goes_from_the_kernel_too() {
+        let host = netns::create().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db")).unwrap();
+        let story = || {
+            let open = || Networks::open(&Config::with(None), &store).unwrap();
+            let networks = open();
+            let spec = Spec { driver: "bridge".into(), ipv4: true, ..Spec::default() };
+            let made = networks.create(&store, "broken", spec, |_, _| Ok(())).unwrap().network;
+            let bridge = bridge_name(&made.id, &made.spec);
+            let there = || Route::open().unwrap().index(&bridge).unwrap().is_some();
+            assert!(there());
+            // As a daemon leaves it that dies before its plugins have answered.
+            networks.mark(&store, &made, true).unwrap();
+            drop(networks);
+            let next = open();
+            assert!(next.find("broken").is_err());
+            assert!(next.settle(&store).unwrap());
+            assert!(!there());
+            let rows = store.read(|tx| tx.networks::<Record>()).unwrap();
+            assert!(rows.iter().all(|row| row.name != "broken"));
+        };
+        netns::within(host.as_fd(), story).unwrap();
     }
 }

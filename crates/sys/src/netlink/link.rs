@@ -244,11 +244,15 @@ impl Request {
         Self::new(message, format!("make link {name} a port of link {master}"))
     }
 
-    /// Leaves a text on a link, for whoever finds it later.
-    pub fn set_alias(index: u32, alias: &str) -> Self {
-        let message = Message::new(libc::RTM_SETLINK, 0, &fixed(libc::AF_UNSPEC, index, 0));
-        let message = message.with(libc::IFLA_IFALIAS, alias.as_bytes());
-        Self::new(message, format!("set alias of link {index}"))
+    /// Leaves a text on a link, for whoever finds it later. Sent together with what makes the link there is no moment at
+    /// which it is there without.
+    pub fn set_alias(name: &str, alias: &str) -> Self {
+        let message = Message::new(libc::RTM_SETLINK, 0, &fixed(libc::AF_UNSPEC, 0, 0));
+        let message = message.with_str(libc::IFLA_IFNAME, name);
+        Self::new(
+            message.with(libc::IFLA_IFALIAS, alias.as_bytes()),
+            format!("set alias of link {name}"),
+        )
     }
 
     /// Gives a link this address; a bridge then keeps it, whatever ports come and go.

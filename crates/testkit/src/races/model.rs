@@ -140,7 +140,7 @@ pub(super) fn apply(
                 l.run += 1;
             })],
             Status::Running => same(),
-            Status::Paused => vec![],
+            Status::Paused | Status::Removing => vec![],
         },
         _ => vec![],
     }
@@ -198,6 +198,10 @@ fn act(state: &State, place: Option<usize>, (ask, told, note): (Ask, &Told, Note
         }
         // Taken by another, or it is called so already.
         (Ask::Rename(_, to), Told::Conflict, _) => when(state[usize::from(to)].is_some()),
+        // As in Docker what never started is shown so too. That there is a removal the search checks.
+        (Ask::Inspect(_), Told::Seen(id, Status::Removing), status) => {
+            when(*id == life.id && !alive(status))
+        }
         (Ask::Inspect(_), Told::Seen(id, seen), status) => when(*id == life.id && *seen == status),
         (Ask::Exec(_), Told::Done(_), status) => when(status == Status::Running),
         (Ask::Exec(_), Told::Conflict, status) => when(status != Status::Running),

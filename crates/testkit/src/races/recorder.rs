@@ -162,7 +162,8 @@ impl Recorder {
                     Some("created") => Status::Created,
                     Some("running") => Status::Running,
                     Some("paused") => Status::Paused,
-                    Some("exited" | "removing") => Status::Exited,
+                    Some("exited") => Status::Exited,
+                    Some("removing") => Status::Removing,
                     other => return Err(format!("status {other:?}")),
                 };
                 match self.number(&shown["Id"]) {

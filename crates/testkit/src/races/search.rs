@@ -1,7 +1,7 @@
 //! The search for an order that explains a record.
 
 use super::{
-    Ask, Told,
+    Ask, Status, Told,
     model::{self, NAMES, Note, State, Step},
 };
 use std::collections::{BTreeMap, HashSet};
@@ -103,9 +103,10 @@ fn finish(ways: HashSet<Way>, n: usize, records: &[Record]) -> HashSet<Way> {
     done
 }
 
-/// Whoever was refused because of a removal under way overlapped one.
+/// Whoever was refused because of a removal under way, or was shown one, overlapped one.
 fn being_removed(records: &[Record]) -> Result<(), String> {
-    for record in records.iter().filter(|r| r.told == Told::BeingRemoved) {
+    let seen = |told: &Told| matches!(told, Told::BeingRemoved | Told::Seen(_, Status::Removing));
+    for record in records.iter().filter(|r| seen(&r.told)) {
         let other = records.iter().any(|r| {
             matches!(r.ask, Ask::Remove(_) | Ask::RemoveForced(_))
                 && !std::ptr::eq(r, record)
@@ -161,7 +162,6 @@ fn story(records: &[Record], n: usize, before: &HashSet<Way>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::races::Status;
 
     fn record(client: usize, (began, ended): (u64, u64), ask: Ask, told: Told) -> Record {
         Record { client, ask, told, began, ended }
@@ -236,6 +236,22 @@ mod tests {
             record(0, (1, 2), Ask::Create(0), Told::Done(Some(1))),
             record(0, (3, 4), Ask::Remove(0), Told::BeingRemoved),
         ];
+        assert!(check(&records).unwrap_err().contains("nobody was removing"));
+    }
+
+    #[test]
+    fn what_never_started_is_seen_being_removed_while_somebody_removes_it_and_only_then() {
+        let mut records = vec![
+            record(0, (1, 2), Ask::Create(0), Told::Done(Some(1))),
+            record(0, (3, 6), Ask::Remove(0), done()),
+            record(1, (4, 5), Ask::Inspect(0), Told::Seen(1, Status::Removing)),
+        ];
+        check(&records).unwrap();
+        (records[2].began, records[2].ended) = (7, 8);
+        check(&records).unwrap_err();
+        records.truncate(2);
+        records[1].ask = Ask::Start(0);
+        records.push(record(1, (7, 8), Ask::Inspect(0), Told::Seen(1, Status::Removing)));
         assert!(check(&records).unwrap_err().contains("nobody was removing"));
     }
 

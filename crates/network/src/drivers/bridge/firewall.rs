@@ -62,6 +62,24 @@ struct Shape {
     no_router: bool,
 }
 
+fn table_of(config: &BridgeConfig) -> String {
+    format!("gantry-{}", config.name)
+}
+
+/// Takes a table away, whether or not it is there.
+fn drop_table(nft: &mut Nft, family: Family, table: &str) -> Result<()> {
+    let mut batch = Batch::new(family);
+    batch.add_table(table);
+    batch.delete_table(table);
+    nft.commit(&batch).map_err(kernel)
+}
+
+/// Takes away the table of a bridge that did not come to be.
+pub(super) fn remove(config: &BridgeConfig, ipv6: bool) -> Result<()> {
+    let family = if ipv6 { Family::Ipv6 } else { Family::Ipv4 };
+    drop_table(&mut Nft::open(family).map_err(without_nftables)?, family, &table_of(config))
+}
+
 /// The table of one bridge.
 #[derive(Debug)]
 pub(super) struct Firewall {
@@ -78,7 +96,7 @@ impl Firewall {
         let family = if subnet.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 };
         let which = usize::from(subnet.is_ipv6());
         let mut nft = Nft::open(family).map_err(without_nftables)?;
-        let table = format!("gantry-{}", config.name);
+        let table = table_of(config);
         let rules = nft.rules(&table).map_err(without_nftables)?;
         let shape = Shape {
             family,
@@ -179,10 +197,7 @@ impl Firewall {
     }
 
     pub(super) fn remove(&mut self) -> Result<()> {
-        let mut batch = Batch::new(self.shape.family);
-        batch.add_table(&self.shape.table);
-        batch.delete_table(&self.shape.table);
-        self.nft.commit(&batch).map_err(kernel)
+        drop_table(&mut self.nft, self.shape.family, &self.shape.table)
     }
 
     fn there(&mut self) -> Result<HashSet<(&'static str, Element)>> {

@@ -13,7 +13,7 @@ use sys::{
 const NAME_BYTES: usize = 15;
 
 /// Left on bridges made here, so that one made by hand is never removed.
-const MADE_HERE: &str = "gantry";
+pub(super) const MADE_HERE: &str = "gantry";
 
 /// A bridge that is there.
 #[derive(Debug)]
@@ -168,15 +168,18 @@ fn choose(route: &mut Route, config: &BridgeConfig, ipv6: bool) -> Result<Subnet
 fn make(route: &mut Route, config: &BridgeConfig, address: Option<IpAddr>) -> Result<u32> {
     // With an address of its own the bridge does not take over those of its ports as they come and go.
     let mac = address.map(|address| Mac::of(address).0);
-    match route.run(&[Request::add_bridge(&config.name, mac, config.mtu_bytes)]) {
+    // One message: a daemon that dies here leaves no bridge that the next one takes for another's and never removes.
+    let requests = [
+        Request::add_bridge(&config.name, mac, config.mtu_bytes),
+        Request::set_alias(&config.name, MADE_HERE),
+    ];
+    match route.run(&requests) {
         // Another daemon may have made it just now.
         Err(error) if !error.is_there() => return Err(kernel(error)),
         _ => {}
     }
     let link = route.index(&config.name).map_err(kernel)?;
-    let index = link.ok_or_else(|| Error::internal(format!("bridge {} vanished", config.name)))?;
-    route.run(&[Request::set_alias(index, MADE_HERE)]).map_err(kernel)?;
-    Ok(index)
+    link.ok_or_else(|| Error::internal(format!("bridge {} vanished", config.name)))
 }
 
 /// A network without IPv6 has a bridge without: nobody reaches the host by a link-local address.

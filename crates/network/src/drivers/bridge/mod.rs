@@ -106,7 +106,26 @@ pub(crate) fn kernel(error: sys::netlink::Error) -> Error {
 }
 
 impl Live {
+    /// Makes or adopts the bridge and its rules. On error a bridge that was not there before is not there after.
     fn open(config: &BridgeConfig, ports: Ports) -> Result<Self> {
+        let mut route = Route::open().map_err(kernel)?;
+        let new = route.index(&config.name).map_err(kernel)?.is_none();
+        let opened = Self::open_all(config, ports);
+        if new && opened.is_err() {
+            for ipv6 in [false, true].into_iter().filter(|_| config.common.packet_filter) {
+                // What is not there needs no removal, and the error that is told came first.
+                let _ = firewall::remove(config, ipv6);
+            }
+            if let Ok(Some(link)) = route.link(&config.name)
+                && link.alias == link::MADE_HERE
+            {
+                let _ = wire::delete(&mut route, &config.name);
+            }
+        }
+        opened
+    }
+
+    fn open_all(config: &BridgeConfig, ports: Ports) -> Result<Self> {
         let mut route = Route::open().map_err(kernel)?;
         let bridge = link::open(&mut route, config)?;
         let mut pools = Vec::new();
