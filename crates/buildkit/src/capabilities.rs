@@ -25,6 +25,7 @@ pub(crate) const GATEWAY: &[&str] = &[
     "gateway.solve.evaluate",
     "gateway.evaluate",
     "gateway.warnings",
+    "attestations",
     "source.metaresolver",
 ];
 

@@ -220,12 +220,15 @@ impl control::control_server::Control for Service {
             done = self.build(&job, &request) => done,
             () = gone => Err(Arc::new(Error::cancelled("the client of the build has gone").into())),
         };
-        let ending = match &done {
-            Ok(response) => {
-                Ending { response: response.clone(), attachments: job.attachments(), failure: None }
-            }
+        let mut ending = match &done {
+            Ok(response) => Ending {
+                response: response.clone(),
+                attachments: job.attachments(),
+                ..Ending::default()
+            },
             Err(failure) => Ending { failure: Some(Arc::clone(failure)), ..Ending::default() },
         };
+        ending.trace = Some(job.trace());
         let failure = done.as_ref().err().map(|failure| failure.to_string());
         let told = job.told(&exporters(&request), failure);
         let host = Arc::clone(&job.host);

@@ -19,7 +19,7 @@ use std::{
     fs::File,
     io::Write as _,
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    sync::{Arc, Mutex, PoisonError},
 };
 use sys::root::{Kind, Node, Root, Stat, Time};
 use tokio::sync::mpsc;
@@ -254,8 +254,8 @@ impl Trees {
             .await
             .map_err(|s| crate::failure::from_status(what(), &s))?
             .into_inner();
-        let (packets, queue) = std_mpsc::sync_channel::<fsutil::Packet>(QUEUE);
-        let writer = tokio::task::spawn_blocking(move || Receiver::new(tree, requests).run(&queue));
+        let (packets, queue) = mpsc::channel::<fsutil::Packet>(QUEUE);
+        let writer = tokio::task::spawn_blocking(move || Receiver::new(tree, requests).run(queue));
         let mut writer = std::pin::pin!(writer);
         let feed = async move {
             let mut bytes = 0;
@@ -267,17 +267,9 @@ impl Trees {
                 let Some(packet) = packet else { return Ok::<_, Error>(()) };
                 bytes += i64::try_from(packet.data.len()).unwrap_or_default() + 64;
                 told(bytes);
-                let mut packet = Some(packet);
-                // The queue is short so that a slow disk slows the client; waiting must not block this thread.
-                while let Some(next) = packet.take() {
-                    match packets.try_send(next) {
-                        Ok(()) => {}
-                        Err(std_mpsc::TrySendError::Full(back)) => {
-                            packet = Some(back);
-                            tokio::time::sleep(std::time::Duration::from_micros(200)).await;
-                        }
-                        Err(std_mpsc::TrySendError::Disconnected(_)) => return Ok(()),
-                    }
+                // The queue is short so that a slow disk slows the client.
+                if packets.send(packet).await.is_err() {
+                    return Ok(());
                 }
             }
         };
@@ -355,7 +347,7 @@ impl Receiver {
         }
     }
 
-    fn run(mut self, queue: &std_mpsc::Receiver<fsutil::Packet>) -> Result<Tree> {
+    fn run(mut self, queue: mpsc::Receiver<fsutil::Packet>) -> Result<Tree> {
         match self.update(queue) {
             Ok(()) => {
                 let mut tree =
@@ -383,9 +375,9 @@ impl Receiver {
         Ok(Arc::clone(&tree.root))
     }
 
-    fn update(&mut self, queue: &std_mpsc::Receiver<fsutil::Packet>) -> Result<()> {
+    fn update(&mut self, mut queue: mpsc::Receiver<fsutil::Packet>) -> Result<()> {
         let (mut listed, mut finished) = (false, false);
-        while let Ok(packet) = queue.recv() {
+        while let Some(packet) = queue.blocking_recv() {
             match PacketType::try_from(packet.r#type) {
                 Ok(PacketType::PacketStat) => match packet.stat {
                     Some(stat) if !listed => self.listed(&stat)?,
@@ -688,10 +680,10 @@ mod tests {
     /// Plays a client: its packets in order; gives the update's outcome and what was asked for.
     fn play(tree: Tree, packets: Vec<fsutil::Packet>) -> (Result<Tree>, Vec<(i32, u32)>) {
         let (requests, mut asked) = mpsc::channel(1000);
-        let (send, queue) = std_mpsc::sync_channel(1000);
-        packets.into_iter().for_each(|p| send.send(p).unwrap());
+        let (send, queue) = mpsc::channel(1000);
+        packets.into_iter().for_each(|p| send.try_send(p).unwrap());
         drop(send);
-        let done = Receiver::new(tree, requests).run(&queue);
+        let done = Receiver::new(tree, requests).run(queue);
         let mut seen = Vec::new();
         while let Ok(packet) = asked.try_recv() {
             seen.push((packet.r#type, packet.id));

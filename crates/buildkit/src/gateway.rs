@@ -2,7 +2,7 @@
 //! itself, which mostly hands the work to the Dockerfile front end that is built in.
 
 use crate::{
-    BuildKit, capabilities, containers, control,
+    BuildKit, attest, capabilities, containers, control,
     desk::Desk,
     failure::{Failure, status},
     filesync::go_mode,
@@ -92,7 +92,53 @@ fn told(desk: &Desk, outcome: &Outcome) -> Result<gateway::Result> {
         }
     };
     let (metadata, result) = (outcome.metadata.clone(), Some(result));
-    Ok(gateway::Result { metadata, attestations: HashMap::new(), result })
+    let mut attestations: HashMap<String, gateway::Attestations> = HashMap::new();
+    for said in &outcome.said {
+        let subject = |(name, digest): &(String, Vec<String>)| gateway::InTotoSubject {
+            kind: gateway::InTotoSubjectKind::Raw as i32,
+            name: name.clone(),
+            digest: digest.clone(),
+        };
+        let kind = match said.bundle {
+            true => gateway::AttestationKind::Bundle,
+            false => gateway::AttestationKind::InToto,
+        };
+        let attestation = gateway::Attestation {
+            kind: kind as i32,
+            r#ref: Some(given(desk, &said.reference)?),
+            path: said.path.clone(),
+            in_toto_predicate_type: said.kind.clone(),
+            in_toto_subjects: said.subjects.iter().map(subject).collect(),
+            ..gateway::Attestation::default()
+        };
+        attestations.entry(said.platform.clone()).or_default().attestation.push(attestation);
+    }
+    Ok(gateway::Result { metadata, attestations, result })
+}
+
+/// What a front end may attest of its results.
+const ATTESTATIONS: usize = 1_000;
+
+/// One thing that a front end attests.
+fn attested(desk: &Desk, platform: &str, given: gateway::Attestation) -> Result<attest::Said> {
+    let bundle = match gateway::AttestationKind::try_from(given.kind) {
+        Ok(gateway::AttestationKind::InToto) => false,
+        Ok(gateway::AttestationKind::Bundle) => true,
+        Err(_) => {
+            return Err(Error::invalid(format!("attestations of kind {} are unknown", given.kind)));
+        }
+    };
+    // The result itself is always what it is about.
+    let raw = |s: &gateway::InTotoSubject| s.kind == gateway::InTotoSubjectKind::Raw as i32;
+    let subjects = given.in_toto_subjects.into_iter().filter(raw);
+    Ok(attest::Said {
+        platform: platform.to_owned(),
+        kind: given.in_toto_predicate_type,
+        reference: desk.reference(&given.r#ref.unwrap_or_default().id)?,
+        path: given.path,
+        bundle,
+        subjects: subjects.map(|s| (s.name, s.digest)).collect(),
+    })
 }
 
 /// What a front end gives back.
@@ -118,6 +164,17 @@ fn returned(desk: &Desk, result: gateway::Result) -> Result<Outcome> {
         }
     }
     outcome.several.sort_by(|a, b| a.0.cmp(&b.0));
+    for (platform, all) in result.attestations {
+        for attestation in all.attestation {
+            outcome.said.push(attested(desk, &platform, attestation)?);
+        }
+    }
+    if outcome.said.len() > ATTESTATIONS {
+        return Err(Error::exhausted(format!(
+            "the front end attests more than {ATTESTATIONS} things"
+        )));
+    }
+    outcome.said.sort_by(|a, b| a.platform.cmp(&b.platform));
     Ok(outcome)
 }
 

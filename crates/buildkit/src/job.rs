@@ -7,6 +7,7 @@ use crate::{
     attest::{self, Material},
     cache::{self, Imported, Kept},
     desk::Desk,
+    explain::{Recorder, Trace},
     failure::Failure,
     progress::Progress,
     session::{Session, Sessions},
@@ -31,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) several: Vec<(String, Reference)>,
     /// `containerimage.config`, `refs.platforms`, ...
     pub(crate) metadata: HashMap<String, Vec<u8>>,
+    /// What the front end attests of them.
+    pub(crate) said: Vec<attest::Said>,
 }
 
 /// A state that a front end speaks of; an empty one has no output.
@@ -77,6 +80,8 @@ pub(crate) struct Job {
     dockerfile: Mutex<Vec<u8>>,
     /// The name of the image that its result stands on.
     base: Mutex<String>,
+    /// What its steps were made of.
+    pub(crate) recorder: Recorder,
     imported: tokio::sync::OnceCell<Vec<Imported>>,
     kept: Mutex<Vec<Kept>>,
     /// It is over.
@@ -90,6 +95,12 @@ pub(crate) struct Job {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a context is an archive that came with the build, whose address means nothing later.
+fn is_passing(context: &str) -> bool {
+    use crate::{endpoint::BODIES, solve::source::UPLOADS};
+    context.starts_with(UPLOADS) || context.starts_with(BODIES)
 }
 
 /// What a job is made of.
@@ -138,6 +149,7 @@ impl Job {
             frontend: Mutex::default(),
             dockerfile: Mutex::default(),
             base: Mutex::default(),
+            recorder: Recorder::default(),
             imported: tokio::sync::OnceCell::new(),
             kept: Mutex::default(),
             stop: CancellationToken::new(),
@@ -223,8 +235,8 @@ impl Job {
         args.sort();
         let names = exporters.iter().filter_map(|e| e.attrs.get("name"));
         let tags = names.flat_map(|n| n.split(',')).filter(|n| !n.is_empty());
-        let remote =
-            Some(option("context")).filter(|c| c.contains("://") && !c.starts_with("input:"));
+        let remote = Some(option("context"))
+            .filter(|c| c.contains("://") && !c.starts_with("input:") && !is_passing(c));
         engine::build::Told {
             frontend,
             dockerfile: lock(&self.dockerfile).clone(),
@@ -236,6 +248,23 @@ impl Job {
             base: lock(&self.base).clone(),
             failure,
         }
+    }
+
+    /// What its steps were made of, for whoever asks why they were done.
+    pub(crate) fn trace(&self) -> Trace {
+        let (_, options) = self.frontend();
+        let option = |key: &str| options.get(key).cloned().unwrap_or_default();
+        let own = self.session.as_ref().map(|s| s.shared_key.clone()).unwrap_or_default();
+        let remote = Some(option("context")).filter(|c| c.contains("://") && !is_passing(c));
+        let place = if own.is_empty() { remote.unwrap_or_default() } else { own };
+        let mut trace = self.recorder.take(&self.materials());
+        if !place.is_empty() {
+            let whole = [place, option("filename"), option("target")].join("\0");
+            trace.project = base::Digest::sha256(whole.as_bytes()).short().to_owned();
+        }
+        let given = options.keys().filter_map(|k| k.strip_prefix("build-arg:"));
+        trace.arguments = given.map(str::to_owned).collect();
+        trace
     }
 
     /// Keeps something for the history.

@@ -18,6 +18,8 @@ mod containers;
 mod contents;
 mod control;
 mod desk;
+mod endpoint;
+mod explain;
 mod export;
 mod failure;
 mod filesync;
@@ -35,6 +37,7 @@ mod solve;
 mod tunnel;
 mod usage;
 
+pub use endpoint::{Destination, Extra, Told};
 pub use session::Hello;
 pub use usage::{Reclaimed, Usage};
 
@@ -51,6 +54,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// How long a call waits for the build that it names.
 const COMES: Duration = Duration::from_secs(5);
@@ -68,6 +72,8 @@ pub struct BuildKit {
     recent: Mutex<VecDeque<Arc<Progress>>>,
     gateway: String,
     pub(crate) history: Arc<History>,
+    /// Builds by the names that their clients gave them over HTTP.
+    pub(crate) named: Mutex<HashMap<String, CancellationToken>>,
     /// The cache is being collected.
     pub(crate) collecting: AtomicBool,
 }
@@ -90,6 +96,7 @@ impl BuildKit {
             stories: Mutex::default(),
             recent: Mutex::default(),
             history: History::open(engine)?,
+            named: Mutex::default(),
             collecting: AtomicBool::new(false),
             gateway: engine.host_gateway().map(|a| a.to_string()).unwrap_or_default(),
         }))

@@ -167,6 +167,11 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
+    /// Whether anything was told so far.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.progress.lock().told.is_empty() || self.progress.lock().closed
+    }
+
     /// What has come meanwhile; nothing when the build is over.
     pub(crate) async fn next(&mut self) -> Option<control::StatusResponse> {
         loop {

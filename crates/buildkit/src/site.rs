@@ -22,6 +22,8 @@ pub(crate) struct Site {
     pub(crate) turns: Semaphore,
     /// Steps under way, by key: two builds that want the same do it once.
     under_way: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Archives that came by HTTP, until builds take them.
+    pub(crate) uploads: crate::endpoint::Uploads,
     /// Where secrets and agents' sockets are while a step sees them: memory.
     pub(crate) volatile: PathBuf,
 }
@@ -52,6 +54,7 @@ impl Site {
             mounts: CacheMounts::new(home.join("mounts"), home.join("contexts")),
             turns: Semaphore::new((cores * 2).max(4)),
             under_way: Mutex::default(),
+            uploads: crate::endpoint::Uploads::default(),
             volatile,
         }))
     }

@@ -264,6 +264,20 @@ impl Client {
         }
         Ok(answer.body.into_socket())
     }
+
+    /// `POST` that turns the connection to HTTP/2; nothing when the engine does not speak it there.
+    pub(crate) fn switch(
+        &self,
+        path: &str,
+        headers: &[(String, String)],
+    ) -> Result<Option<(Socket, Vec<u8>)>> {
+        let sent = self.send("POST", path, &Query::new(), headers, Send::Switch("h2c"));
+        match sent {
+            Ok(answer) if answer.status == 101 => Ok(Some(answer.body.into_socket())),
+            Ok(_) | Err(Error::Refused { status: 400 | 404 | 405 | 501, .. }) => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {

@@ -70,6 +70,8 @@ pub(crate) enum Send<'a> {
     Stream(Produce<'a>, &'static str),
     /// Asks for the connection itself.
     Upgrade(Vec<u8>),
+    /// Asks for the connection, to speak this protocol on it.
+    Switch(&'static str),
 }
 
 const LONGEST_LINE: u64 = 64 * 1024;
@@ -117,6 +119,11 @@ pub(crate) fn request(
             let mut all = head.into_bytes();
             all.extend_from_slice(&body);
             socket.write_all(&all)?;
+            read_head(socket, method)
+        }
+        Send::Switch(protocol) => {
+            head.push_str(&format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"));
+            socket.write_all(head.as_bytes())?;
             read_head(socket, method)
         }
         Send::Stream(produce, media) => {

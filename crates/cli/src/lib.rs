@@ -8,6 +8,7 @@
 //! Source: docker CLI 28.2.2 (behaviour, texts).
 
 mod attach;
+mod buildkit;
 mod client;
 mod command;
 mod commands;

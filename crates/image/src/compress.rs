@@ -69,11 +69,25 @@ pub fn parallel(
     out: &mut (dyn Write + Send),
     body: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
+    parallel_at(form, None, out, body)
+}
+
+/// As [`parallel`], at a level: 0 (nothing is compressed) to 9 for gzip; zstd has one level only.
+///
+/// # Errors
+/// Those of `body` and of `out`.
+pub fn parallel_at(
+    form: Form,
+    level: Option<u32>,
+    out: &mut (dyn Write + Send),
+    body: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let level = level.unwrap_or(LEVEL).min(9);
     let threads = thread::available_parallelism().map_or(2, usize::from).min(16);
     let (jobs, queue) = mpsc::sync_channel::<Job>(threads);
     let queue = Mutex::new(queue);
     thread::scope(|scope| {
-        let mut writer = Parallel::new(scope, form, threads, jobs, &queue, out);
+        let mut writer = Parallel::new(scope, (form, level), threads, jobs, &queue, out);
         let written = body(&mut writer);
         let finished = writer.finish(written.is_ok());
         written?;
@@ -84,14 +98,14 @@ pub fn parallel(
 impl<'s> Parallel<'s> {
     fn new<'e: 's>(
         scope: &'s Scope<'s, 'e>,
-        form: Form,
+        (form, level): (Form, u32),
         threads: usize,
         jobs: mpsc::SyncSender<Job>,
         queue: &'e Mutex<mpsc::Receiver<Job>>,
         out: &'e mut (dyn Write + Send),
     ) -> Self {
         for _ in 0..threads {
-            scope.spawn(move || work(form, queue));
+            scope.spawn(move || work(form, level, queue));
         }
         let (order, in_order) = mpsc::sync_channel::<Done>(threads * 2);
         let output = scope.spawn(move || put_out(form, &in_order, out));
@@ -150,12 +164,12 @@ impl Write for Parallel<'_> {
     }
 }
 
-fn work(form: Form, queue: &Mutex<mpsc::Receiver<Job>>) {
+fn work(form: Form, level: u32, queue: &Mutex<mpsc::Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         let made = match form {
-            Form::Gzip => deflated(&job),
+            Form::Gzip => deflated(&job, level),
             Form::Zstd if job.block.is_empty() => Ok((Vec::new(), Crc::new())),
             Form::Zstd => {
                 Ok((compress_to_vec(job.block.as_slice(), CompressionLevel::Fastest), Crc::new()))
@@ -166,10 +180,10 @@ fn work(form: Form, queue: &Mutex<mpsc::Receiver<Job>>) {
     }
 }
 
-fn deflated(job: &Job) -> io::Result<(Vec<u8>, Crc)> {
+fn deflated(job: &Job, level: u32) -> io::Result<(Vec<u8>, Crc)> {
     let mut crc = Crc::new();
     crc.update(&job.block);
-    let mut deflate = Compress::new(Compression::new(LEVEL), false);
+    let mut deflate = Compress::new(Compression::new(level), false);
     if !job.dictionary.is_empty() {
         deflate.set_dictionary(&job.dictionary).map_err(io::Error::other)?;
     }
@@ -243,6 +257,27 @@ mod tests {
 
     fn sample(bytes: usize) -> Vec<u8> {
         (0..bytes as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 27) as u8).collect()
+    }
+
+    #[test]
+    fn a_level_makes_a_difference_in_bytes_alone() {
+        let data: Vec<u8> = "what repeats is made short, ".repeat(40_000).into_bytes();
+        let at = |level| {
+            let mut out = Vec::new();
+            parallel_at(Form::Gzip, level, &mut out, |writer| {
+                writer.write_all(&data).map_err(|e| Error::io("write", e))
+            })
+            .unwrap();
+            let mut back = Vec::new();
+            let (_, mut reader) = decompress::open(&out[..], &Limits::default()).unwrap();
+            reader.read_to_end(&mut back).unwrap();
+            assert!(back == data, "{level:?}");
+            out.len()
+        };
+        assert!(at(Some(0)) > data.len());
+        assert!(at(Some(9)) < at(Some(1)));
+        assert_eq!(at(None), at(Some(LEVEL)));
+        assert_eq!(at(Some(99)), at(Some(9)));
     }
 
     #[test]

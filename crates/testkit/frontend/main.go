@@ -5,6 +5,7 @@
 //	env NAME      a file /env with a build argument
 //	run COMMAND   a command over the state so far, in a container of the front end; its output is /ran
 //	beside        two commands in one container, one beside the other
+//	attest        a file of its own that says something of the result, and a folder with one more statement
 //	fail          ends with an error of its own
 //	die           ends without a result
 //	again         asks for itself once more, without end
@@ -27,6 +28,8 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/grpcclient"
 	gateway "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/solver/result"
+	"github.com/opencontainers/go-digest"
 )
 
 func main() {
@@ -86,6 +89,32 @@ func read(ctx context.Context, c client.Client) ([]byte, error) {
 	return data, nil
 }
 
+// attest says two things of a result: a predicate in a file, and a statement in a folder.
+func attest(ctx context.Context, c client.Client) ([]client.Attestation, error) {
+	statement := `{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://test.example/bundled","predicate":{"said":"in a bundle"}}`
+	state := llb.Scratch().
+		File(llb.Mkfile("/said.json", 0o644, []byte(`{"said":"by the front end"}`))).
+		File(llb.Mkdir("/bundle", 0o755)).
+		File(llb.Mkfile("/bundle/one.json", 0o644, []byte(statement)))
+	ref, err := solved(ctx, c, state)
+	if err != nil {
+		return nil, err
+	}
+	raw := result.InTotoSubject{
+		Kind:   gateway.InTotoSubjectKind_Raw,
+		Name:   "another",
+		Digest: []digest.Digest{digest.FromString("another")},
+	}
+	one := result.InTotoAttestation{
+		PredicateType: "https://test.example/said",
+		Subjects:      []result.InTotoSubject{{Kind: gateway.InTotoSubjectKind_Self}, raw},
+	}
+	return []client.Attestation{
+		{Kind: gateway.AttestationKind_InToto, Ref: ref, Path: "/said.json", InToto: one},
+		{Kind: gateway.AttestationKind_Bundle, Ref: ref, Path: "/bundle"},
+	}, nil
+}
+
 func build(ctx context.Context, c client.Client) (*client.Result, error) {
 	opts := c.BuildOpts()
 	if len(opts.Workers) != 1 || opts.LLBCaps.Supports(pb.CapExecMountSecret) != nil {
@@ -97,6 +126,7 @@ func build(ctx context.Context, c client.Client) (*client.Result, error) {
 	}
 	state := llb.Scratch()
 	image := map[string]any{"architecture": "amd64", "os": "linux"}
+	var attested []client.Attestation
 	for _, line := range strings.Split(string(data), "\n") {
 		word, rest, _ := strings.Cut(line, " ")
 		switch word {
@@ -126,6 +156,11 @@ func build(ctx context.Context, c client.Client) (*client.Result, error) {
 				return nil, err
 			}
 			state = state.File(llb.Mkfile("/beside", 0o644, said))
+		case "attest":
+			attested, err = attest(ctx, c)
+			if err != nil {
+				return nil, err
+			}
 		case "fail":
 			return nil, errors.New("the front end says no")
 		case "die":
@@ -148,6 +183,9 @@ func build(ctx context.Context, c client.Client) (*client.Result, error) {
 	result := client.NewResult()
 	result.SetRef(ref)
 	result.AddMeta("containerimage.config", config)
+	for _, one := range attested {
+		result.AddAttestation("linux/amd64", one)
+	}
 	return result, nil
 }
 

@@ -4,8 +4,10 @@
 //! is installed; `--peer NAME=FOLDER` for a dockerd with its containerd in that folder; `--socket
 //! NAME=PATH` for one that runs already). Rounds are interleaved: each row asks every contestant in
 //! turn, so that a busy moment of the machine hits all of them. Medians and ratios are printed and, with
-//! `--write`, put into docs/benchmarks.md together with the machine.
+//! `--write`, put into docs/benchmarks.md together with the machine. `--debug` takes the debug build of Gantry, to
+//! see that rows run.
 
+mod builds;
 pub(crate) mod contestant;
 mod crowd;
 mod networks;
@@ -79,10 +81,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn contestants(args: &[String]) -> Result<Vec<Contestant>> {
     let mut list = Vec::new();
-    let gantry = target().join("release/gantry");
+    let kind = if args.iter().any(|a| a == "--debug") { "debug" } else { "release" };
+    let gantry = target().join(kind).join("gantry");
     list.push(
         Contestant::start("gantry", &gantry, None)
-            .context("start gantry (scripts/build release builds it)")?,
+            .with_context(|| format!("start gantry (scripts/build {kind} builds it)"))?,
     );
     let dockerd =
         ["/usr/sbin/dockerd", "/usr/bin/dockerd"].iter().map(Path::new).find(|p| p.exists());

@@ -234,6 +234,38 @@ pub struct BuildCache {
     pub usage_count: i64,
 }
 
+/// `GET /build/explain`: why the steps of a build were done (Gantry's own).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildExplanation {
+    /// The build.
+    pub r#ref: String,
+    pub steps: Vec<BuildStep>,
+}
+
+/// A step of a build.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildStep {
+    pub name: String,
+    /// `cached`, `ran`, `failed` or `unfinished`.
+    pub state: String,
+    /// Why it was not found in the cache.
+    pub misses: Vec<BuildMiss>,
+}
+
+/// A reason why a step was not found in the cache.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildMiss {
+    /// `new`, `no-cache`, `pruned`, `failed-before`, `instruction`, `argument`, `variable`, `file`, `base`, `parent`,
+    /// `secret`, `ssh`, `mount` or `option`.
+    pub kind: String,
+    /// What it is about: a file, an argument, a step.
+    pub name: String,
+    pub detail: String,
+}
+
 /// `POST /build/prune`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

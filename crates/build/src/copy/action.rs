@@ -56,6 +56,9 @@ pub struct Action {
 /// Hashes of files' bytes that are known without reading them.
 pub type Known<'k> = dyn Fn(&Path, &Stat) -> Option<[u8; 32]> + Sync + 'k;
 
+/// Hears what stands for a file or folder: its path in the tree, and its hash.
+pub type Tell<'t> = dyn FnMut(&Path, &[u8; 32]) + 't;
+
 /// Sources that were found.
 #[derive(Debug)]
 pub struct Selection {
@@ -166,11 +169,19 @@ impl Selection {
     /// # Errors
     /// Of the disk.
     pub fn hash(&self, known: &Known<'_>) -> Result<[u8; 32]> {
+        self.hash_told(known, &mut |_, _| {})
+    }
+
+    /// As [`hash`](Self::hash); `tell` hears of each file and folder what stands for it. Blocks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn hash_told(&self, known: &Known<'_>, tell: &mut Tell<'_>) -> Result<[u8; 32]> {
         let mut all = Sha256::new();
         for source in &self.sources {
             all.update(source.name.file_name().unwrap_or_default().as_bytes());
             all.update(b"\0");
-            all.update(hash_of(&self.root, source, known)?);
+            all.update(hash_of(&self.root, source, known, tell)?);
         }
         Ok(all.finalize().into())
     }
@@ -253,17 +264,29 @@ impl Selection {
 ///
 /// # Errors
 /// `NotFound` when there is nothing; of the disk.
-pub fn contents(root: &Arc<Root>, path: &Path, known: &Known<'_>) -> Result<[u8; 32]> {
+pub fn contents(
+    root: &Arc<Root>,
+    path: &Path,
+    known: &Known<'_>,
+    tell: &mut Tell<'_>,
+) -> Result<[u8; 32]> {
     let action =
         Action { follow: true, src: path.to_string_lossy().into_owned(), ..Action::default() };
-    action.select(root)?.hash(known)
+    action.select(root)?.hash_told(known, tell)
 }
 
-fn hash_of(root: &Root, source: &Source, known: &Known<'_>) -> Result<[u8; 32]> {
+fn hash_of(
+    root: &Root,
+    source: &Source,
+    known: &Known<'_>,
+    tell: &mut Tell<'_>,
+) -> Result<[u8; 32]> {
     let fail = |e| failed(format!("cannot read {}", source.name.display()), e);
     if source.stat.kind != Kind::Dir {
         let (dir, name) = root.parent(&source.path).map_err(fail)?;
-        return entry(&dir, name.as_ref(), Path::new(""), &source.path, &source.stat, known);
+        let sum = entry(&dir, name.as_ref(), Path::new(""), &source.path, &source.stat, known)?;
+        tell(&source.path, &sum);
+        return Ok(sum);
     }
     let top = source.path.strip_prefix("/").unwrap_or(&source.path).to_owned();
     let mut hashes = Vec::new();
@@ -272,7 +295,9 @@ fn hash_of(root: &Root, source: &Source, known: &Known<'_>) -> Result<[u8; 32]> 
         if source.chosen.as_ref().is_some_and(|c| !c.contains(rel)) {
             return Ok(false);
         }
-        hashes.push(entry(e.dir, e.name.as_ref(), rel, &in_root(e.path), &e.stat, known)?);
+        let sum = entry(e.dir, e.name.as_ref(), rel, &in_root(e.path), &e.stat, known)?;
+        tell(e.path, &sum);
+        hashes.push(sum);
         Ok(true)
     })?;
     hashes.sort_unstable();

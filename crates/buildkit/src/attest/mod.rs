@@ -7,7 +7,10 @@
 //! Source: in-toto statement v0.1, SLSA provenance v0.2 and v1, BuildKit `solver/llbsolver/provenance`.
 
 mod definition;
+mod given;
 mod provenance;
+
+pub(crate) use given::Said;
 
 use crate::{
     export::Product,
@@ -17,7 +20,7 @@ use crate::{
 };
 use base::{Digest, Error, Platform, Result, Timestamp};
 use serde_json::{Value, json};
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 /// Media type of a statement, and of a predicate in the history.
 pub(crate) const STATEMENT: &str = "application/vnd.in-toto+json";
@@ -133,16 +136,25 @@ pub(crate) enum Material {
 #[derive(Clone, Debug)]
 pub(crate) struct Predicate {
     /// What kind of thing is said.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     pub(crate) value: Value,
+    /// What its file is called; nothing where the kind says it.
+    pub(crate) name: String,
+    /// What it is about besides the result, in in-toto's words.
+    pub(crate) others: Vec<Value>,
 }
 
 impl Predicate {
+    fn of(kind: &'static str, value: Value) -> Self {
+        Self { kind: kind.into(), value, name: String::new(), others: Vec::new() }
+    }
+
     /// What a file with it is called: name and ending.
-    pub(crate) fn file(&self) -> (&'static str, &'static str) {
-        match self.kind {
-            SPDX => ("sbom", ".spdx.json"),
-            _ => ("provenance", ".json"),
+    pub(crate) fn file(&self) -> (&str, &str) {
+        match (self.name.as_str(), &*self.kind) {
+            ("", SPDX) => ("sbom", ".spdx.json"),
+            ("", _) => ("provenance", ".json"),
+            (name, _) => name.split_at(name.find('.').unwrap_or(name.len())),
         }
     }
 
@@ -153,6 +165,7 @@ impl Predicate {
             .map(|(name, digest)| {
                 json!({ "name": name, "digest": { digest.algorithm(): digest.hex() } })
             })
+            .chain(self.others.iter().cloned())
             .collect();
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v0.1",
@@ -174,7 +187,11 @@ pub(crate) async fn predicates(
     request: &Request,
 ) -> Result<Vec<Predicate>> {
     let mut all = Vec::new();
-    if request.sbom {
+    for said in &product.said {
+        all.extend(said.predicates(job).await?);
+    }
+    // A front end knows better what it built.
+    if request.sbom && !all.iter().any(|p: &Predicate| p.kind == SPDX) {
         let shown = if product.name.is_empty() {
             Platform::host().to_string()
         } else {
@@ -183,7 +200,7 @@ pub(crate) async fn predicates(
         let task = job.progress.task(&format!("[{shown}] generating sbom"), None);
         let found = inventory(job, product).await;
         task.end(&found);
-        all.push(Predicate { kind: SPDX, value: found? });
+        all.push(Predicate::of(SPDX, found?));
     }
     if let Some(wanted) = &request.provenance {
         all.push(provenance::predicate(job, product, wanted)?);

@@ -52,8 +52,8 @@ pub(super) fn predicate(
     let (started, finished) = (job.started.to_string(), Timestamp::now().to_string());
     let value = v1(&facts, wanted, &job.id, &started, &finished);
     Ok(match wanted.old {
-        false => Predicate { kind: V1, value },
-        true => Predicate { kind: V0_2, value: v0_2(&value) },
+        false => Predicate::of(V1, value),
+        true => Predicate::of(V0_2, v0_2(&value)),
     })
 }
 

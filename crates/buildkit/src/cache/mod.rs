@@ -184,7 +184,16 @@ pub(crate) fn compression<'a>(attr: impl Fn(&str) -> Option<&'a str>) -> Result<
         Some(other) => return Err(Error::invalid(format!("unsupported compression type {other}"))),
     };
     let force = matches!(attr("force-compression"), Some("" | "1" | "t" | "true"));
-    Ok(Compression { form, force })
+    let level = match attr("compression-level") {
+        None | Some("") => None,
+        Some(text) => match text.parse::<i64>() {
+            // -1 is the form's own level, in gzip's words.
+            Ok(-1) => None,
+            Ok(level) if (0..=22).contains(&level) => u32::try_from(level).ok(),
+            _ => return Err(Error::invalid(format!("invalid compression level: {text}"))),
+        },
+    };
+    Ok(Compression { form, force, level })
 }
 
 #[cfg(test)]

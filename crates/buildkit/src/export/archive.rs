@@ -58,7 +58,7 @@ async fn sent(
         let all: Vec<String> = names.iter().map(ToString::to_string).collect();
         told.insert("image.name".to_owned(), all.join(","));
     }
-    let plan = Plan::read(attrs, &job.attest, kind == "oci")?;
+    let plan = Plan::read(attrs, &job.attest, products, kind == "oci")?;
     let map = attrs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let folder = !cache::on(&map, "tar")?.unwrap_or(true);
     if folder || (kind == "oci" && plan.is_needed(products)) {

@@ -48,6 +48,8 @@ pub(crate) struct Product {
     pub(crate) base: Base,
     /// How many of its layers are that image's.
     pub(crate) base_layers: usize,
+    /// What its front end says of it.
+    pub(crate) said: Vec<attest::Said>,
 }
 
 /// The time that stands for others in an image.
@@ -112,7 +114,7 @@ fn note_origins(job: &Arc<Job>, products: &[Product]) {
                 bytes: origin.value.to_string().into_bytes(),
                 annotations: HashMap::from([(
                     attest::PREDICATE.to_owned(),
-                    origin.kind.to_owned(),
+                    origin.kind.to_string(),
                 )]),
             }),
             Err(err) => {
@@ -149,7 +151,9 @@ async fn products(job: &Arc<Job>, outcome: &Outcome) -> Result<Vec<Product>, Arc
         let base_layers = known(BASE_CONFIG, &name)
             .and_then(|json| serde_json::from_slice::<ImageConfig>(&json).ok())
             .map_or(0, |config| config.rootfs.diff_ids.len());
-        products.push(Product { config, name, out, definition, base, base_layers });
+        let alone = outcome.several.is_empty();
+        let said = outcome.said.iter().filter(|s| alone || s.platform == name).cloned().collect();
+        products.push(Product { config, name, out, definition, base, base_layers, said });
     }
     Ok(products)
 }

@@ -43,16 +43,20 @@ impl Plan {
     pub(super) fn read(
         attrs: &BTreeMap<String, String>,
         request: &attest::Request,
+        products: &[Product],
         outside: bool,
     ) -> Result<Self> {
         let map: HashMap<String, String> =
             attrs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let annotations = Annotations::read(attrs)?;
-        let form = ["compression", "force-compression"].iter().any(|k| attrs.contains_key(*k));
+        let form = ["compression", "compression-level", "force-compression"]
+            .iter()
+            .any(|k| attrs.contains_key(*k));
         let oci = cache::on(&map, "oci-mediatypes")?;
         let inline = cache::on(&map, "attestation-inline")?.unwrap_or(outside);
         let wanted = request.provenance.as_ref().is_some_and(|p| !p.inline_only || inline);
-        let attest = wanted || request.sbom;
+        let given = products.iter().any(|p| !p.said.is_empty());
+        let attest = wanted || request.sbom || given;
         let compression = cache::compression(|key| attrs.get(key).map(String::as_str))?;
         let zstd = compression.form == Some(image::compress::Form::Zstd);
         let needs_oci = attest || !annotations.is_empty() || zstd;
@@ -121,10 +125,17 @@ pub(super) async fn make(
                     (name, entry.digest.clone())
                 })
                 .collect();
-            let beside = beside(job, &said, &subjects, &entry, &mut small)?;
-            task.item(&format!("exporting attestation manifest {}", beside.0.digest), 0, 0, true);
-            further.push((beside.0.digest.clone(), beside.1));
-            attested.push(beside.0);
+            if !said.is_empty() {
+                let beside = beside(job, &said, &subjects, &entry, &mut small)?;
+                task.item(
+                    &format!("exporting attestation manifest {}", beside.0.digest),
+                    0,
+                    0,
+                    true,
+                );
+                further.push((beside.0.digest.clone(), beside.1));
+                attested.push(beside.0);
+            }
         }
         entries.push(entry);
         images.push(image);
@@ -231,7 +242,7 @@ fn beside(
     for predicate in said {
         let bytes = predicate.statement(subjects);
         let mut blob = described(job, STATEMENT, &bytes)?;
-        blob.annotations.insert(PREDICATE.into(), predicate.kind.into());
+        blob.annotations.insert(PREDICATE.into(), predicate.kind.to_string());
         small.push(blob.digest.clone());
         layers.push(blob);
     }

@@ -64,7 +64,7 @@ async fn stored(
     task: &Task,
 ) -> Result<HashMap<String, String>> {
     let push = on(attrs, "push");
-    let plan = Plan::read(attrs, &job.attest, push)?;
+    let plan = Plan::read(attrs, &job.attest, products, push)?;
     let mut told = HashMap::new();
     if push && on(attrs, "push-by-digest") {
         return untagged(job, products, &plan, attrs, times, task).await;

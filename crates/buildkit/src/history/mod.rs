@@ -10,6 +10,7 @@
 mod filter;
 
 use crate::{
+    explain::{self, Trace},
     failure::Failure,
     progress::Progress,
     proto::{
@@ -45,6 +46,9 @@ const EVENTS: usize = 256;
 const MESSAGE: usize = 16 << 20;
 /// Media type of a story.
 const STORY: &str = "application/vnd.buildkit.status.v0";
+/// Media types of what the steps of a build were made of.
+const TRACE: &str = "application/vnd.gantry.build.steps.v1+json";
+const LIST: &str = "application/vnd.gantry.build.list.v1+zlib";
 /// Media type of why a build failed.
 const WHY: &str = "application/vnd.googeapis.google.rpc.status+proto";
 
@@ -76,6 +80,8 @@ pub(crate) struct Ending {
     pub(crate) response: HashMap<String, String>,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) failure: Option<Arc<Failure>>,
+    /// What its steps were made of.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// A build that is listed; one that is dropped was cancelled.
@@ -137,7 +143,7 @@ impl History {
     }
 
     /// Records of builds that are over, newest first.
-    fn records(&self) -> Result<Vec<BuildHistoryRecord>> {
+    pub(crate) fn records(&self) -> Result<Vec<BuildHistoryRecord>> {
         let docs = self.engine.build_history()?;
         let read = docs.iter().filter_map(|doc| match BuildHistoryRecord::decode(doc.as_slice()) {
             Ok(record) => Some(record),
@@ -290,6 +296,13 @@ impl History {
             let attached = results.flat_map(|r| r.attestations.iter());
             let own = [&record.logs, &record.trace, &record.external_error];
             let own = own.into_iter().flatten().chain(attached);
+            let traced = record.logs.iter().flat_map(|l| l.annotations.values());
+            wanted.extend(
+                traced
+                    .flat_map(|all| all.split(','))
+                    .filter_map(|digest| digest.parse::<Digest>().ok())
+                    .map(|d| d.hex().to_owned()),
+            );
             wanted.extend(
                 own.filter_map(|d| d.digest.parse::<Digest>().ok()).map(|d| d.hex().to_owned()),
             );
@@ -302,6 +315,36 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what the steps of a build were made of, and why they were done; gives what finds it again.
+    fn keep_trace(&self, trace: Trace) -> Result<HashMap<String, String>> {
+        let trace = explain::conclude(self, trace)?;
+        for (digest, packed) in &trace.lists {
+            // Most builds share theirs with the one before.
+            if !self.home.join(digest.parse::<Digest>()?.hex()).exists() {
+                self.keep(LIST, packed)?;
+            }
+        }
+        let json = serde_json::to_vec(&trace)
+            .map_err(|e| Error::internal("cannot write the steps of a build").caused_by(e))?;
+        let lists: Vec<&str> = trace.lists.keys().map(String::as_str).collect();
+        Ok(HashMap::from([
+            (explain::STEPS.to_owned(), self.keep(TRACE, &json)?.digest),
+            (explain::LISTS.to_owned(), lists.join(",")),
+        ]))
+    }
+
+    /// A file of a record, whole. Blocks.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub(crate) fn bytes(&self, digest: &str) -> Result<Vec<u8>> {
+        let (mut file, _) = self.blob(&digest.parse()?)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(|e| Error::io("cannot read what is kept of a build", e))?;
+        Ok(bytes)
     }
 
     fn finish(
@@ -320,7 +363,11 @@ impl History {
                 .encode(&mut bytes)
                 .map_err(|e| Error::internal("cannot write the story of a build").caused_by(e))?;
         }
-        record.logs = Some(self.keep(STORY, &bytes)?);
+        let mut logs = self.keep(STORY, &bytes)?;
+        if let Some(trace) = ending.trace {
+            logs.annotations = self.keep_trace(trace)?;
+        }
+        record.logs = Some(logs);
         count(&mut record, &told);
         record.completed_at = Some(proto::now());
         record.exporter_response = ending.response;

@@ -1,11 +1,15 @@
 //! Commands: what they run over, what they see, and what becomes of what they change.
 
-use super::{Did, Folder, Out, Run, State, blocking, key::Key, read, secret, shown};
-use crate::{graph::Vertex, job::Job, proto::pb};
+use super::{
+    Did, Folder, Out, Run, State, blocking, file::shown as shown_path, key::Key, read, secret,
+    shown,
+};
+use crate::{explain::List, graph::Vertex, job::Job, proto::pb};
 use base::{Error, Result};
 use build::{go::clean, host::Layer};
 use engine::build::{Attached, Network, Source, Step, StepMount, Talk};
 use serde_json::json;
+use sha2::Digest as _;
 use std::{any::Any, path::Path, sync::Arc};
 
 /// What the environment calls proxies; they do not count for the cache.
@@ -176,10 +180,16 @@ impl Run {
             let name = e.split('=').next().unwrap_or_default();
             !PROXIES.iter().any(|p| p.eq_ignore_ascii_case(name))
         };
+        let mut variables = List::default();
+        for variable in meta.env.iter().filter(counts) {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            variables.add(name, sha2::Sha256::digest(value).into());
+        }
         key.add(
             "environment",
             json!(meta.env.iter().filter(counts).collect::<Vec<_>>()).to_string(),
-        );
+        )
+        .list = Some(variables);
         key.add("folder", &meta.cwd);
         key.add("user", &meta.user);
         key.add("network", exec.network.to_string());
@@ -200,10 +210,16 @@ impl Run {
                 format!("{}/{}/{}", platform.os, platform.architecture, platform.variant),
             );
         }
-        key.add("root", &base.chain);
+        let root = exec.mounts.iter().find(|m| m.dest == "/").map(|m| m.input);
+        key.add("root", &base.chain).from = root.and_then(|i| usize::try_from(i).ok());
         for mount in exec.mounts.iter().filter(|m| m.dest != "/") {
+            let mut list = None;
             let what = match pb::MountType::try_from(mount.mount_type) {
-                Ok(pb::MountType::Bind) => self.content(mount).await?,
+                Ok(pb::MountType::Bind) => {
+                    let (sum, files) = self.content(mount).await?;
+                    list = files;
+                    sum
+                }
                 Ok(pb::MountType::Cache) => {
                     format!("cache {}", mount.cache_opt.as_ref().map_or("", |c| &c.id))
                 }
@@ -223,29 +239,34 @@ impl Run {
                 }
             };
             let access = if mount.readonly { "ro" } else { "rw" };
-            key.add(format!("mount {}", mount.dest), format!("{what} {access} {}", mount.output));
+            let value = format!("{what} {access} {}", mount.output);
+            let part = key.add(format!("mount {}", mount.dest), value);
+            part.from = usize::try_from(mount.input).ok();
+            part.list = list;
         }
         Ok(key)
     }
 
     /// What a bind mount shows, by content.
-    async fn content(&self, mount: &pb::Mount) -> Result<String> {
+    async fn content(&self, mount: &pb::Mount) -> Result<(String, Option<List>)> {
         let out = self.input(mount.input)?;
         let selector = clean(&mount.selector);
         if let Some(Out::State(state)) = out
             && (selector == "/" || !mount.readonly)
         {
-            return Ok(format!("{} {selector}", state.chain));
+            return Ok((format!("{} {selector}", state.chain), None));
         }
-        let Some(out) = out else { return Ok("scratch".into()) };
+        let Some(out) = out else { return Ok(("scratch".into(), None)) };
         let reading = read(&self.job, Some(out)).await?;
-        let sum = blocking(move || {
-            build::copy::contents(&reading.root, Path::new(&selector), &|path, stat| {
-                reading.known(path, stat)
-            })
+        blocking(move || {
+            let mut list = List::default();
+            let known = |path: &Path, stat: &sys::root::Stat| reading.known(path, stat);
+            let mut tell = |path: &Path, sum: &[u8; 32]| list.add(shown_path(path), *sum);
+            let path = Path::new(&selector);
+            let sum = build::copy::contents(&reading.root, path, &known, &mut tell)?;
+            Ok((base::hex(&sum), Some(list)))
         })
-        .await?;
-        Ok(base::hex(&sum))
+        .await
     }
 
     async fn ready(

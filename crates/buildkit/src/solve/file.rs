@@ -1,7 +1,7 @@
 //! Files made, copied and removed in a state: one layer for all actions of an operation that go into one.
 
 use super::{Did, Out, Reading, Run, State, blocking, key::Key, read};
-use crate::{filesync::permissions, proto::pb};
+use crate::{explain::List, filesync::permissions, proto::pb};
 use base::{Error, Result};
 use build::{
     copy::{Action, Mode, Owner},
@@ -154,10 +154,12 @@ impl Run {
             let at = i64::try_from(index).unwrap_or_default();
             let is_base = file.actions.iter().any(|a| a.input == at);
             match out {
-                Out::State(state) if is_base => key.add(format!("input {index}"), &state.chain),
+                Out::State(state) if is_base => {
+                    key.add(format!("input {index}"), &state.chain).from = Some(index);
+                }
                 Out::Folder(folder) if is_base => {
                     let state = super::layered(&self.job, folder).await?;
-                    key.add(format!("input {index}"), &state.chain);
+                    key.add(format!("input {index}"), &state.chain).from = Some(index);
                 }
                 _ => {}
             }
@@ -173,21 +175,31 @@ impl Run {
                 (&action.action, readings.get(&action.secondary_input))
             {
                 let (copy, reading) = (copy.clone(), Arc::clone(reading));
-                let sum = blocking(move || {
+                let (sum, list) = blocking(move || {
                     let action = selecting(&copy)?;
                     let known = |path: &Path, stat: &sys::root::Stat| reading.known(path, stat);
-                    action.select(&reading.root)?.hash(&known)
+                    let mut list = List::default();
+                    let mut tell = |path: &Path, sum: &[u8; 32]| list.add(shown(path), *sum);
+                    let sum = action.select(&reading.root)?.hash_told(&known, &mut tell)?;
+                    Ok((sum, list))
                 })
                 .await
                 .map_err(|cause| {
                     Error::new(cause.kind(), "failed to compute cache key").caused_by(cause)
                 })?;
-                key.add(format!("content of {name}"), base::hex(&sum));
+                let part = key.add(format!("content of {name}"), base::hex(&sum));
+                part.from = usize::try_from(action.secondary_input).ok();
+                part.list = Some(list);
             }
             key.add(name, base::hex(&action.encode_to_vec()));
         }
         Ok(key)
     }
+}
+
+/// A path in a tree, as lists have it.
+pub(super) fn shown(path: &Path) -> String {
+    path.strip_prefix("/").unwrap_or(path).to_string_lossy().into_owned()
 }
 
 fn failed(path: &str, err: sys::root::Error) -> Error {

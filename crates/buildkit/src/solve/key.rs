@@ -1,12 +1,24 @@
 //! Names of operations by content: what is done, to what. Times, names of containers and places on the host
 //! are no part of it, and neither are proxies and secrets' values.
 
+use crate::explain::List;
 use sha2::{Digest as _, Sha256};
+
+/// A part of a key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    /// The input that it comes from.
+    pub(crate) from: Option<usize>,
+    /// What the value stands for, one by one.
+    pub(crate) list: Option<List>,
+}
 
 /// A key in the making, part by part; the parts are kept so that a miss can be explained.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Key {
-    parts: Vec<(String, String)>,
+    parts: Vec<Part>,
 }
 
 impl Key {
@@ -18,14 +30,21 @@ impl Key {
     }
 
     /// Adds a part.
-    pub(crate) fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.parts.push((name.into(), value.into()));
+    pub(crate) fn add(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Part {
+        self.parts.push(Part { name: name.into(), value: value.into(), from: None, list: None });
+        let last = self.parts.len() - 1;
+        &mut self.parts[last]
+    }
+
+    /// Its parts.
+    pub(crate) fn all(&self) -> &[Part] {
+        &self.parts
     }
 
     /// The key of the output at `index`.
     pub(crate) fn output(&self, index: usize) -> String {
         let mut hasher = Sha256::new();
-        for (name, value) in &self.parts {
+        for Part { name, value, .. } in &self.parts {
             for text in [name, value] {
                 hasher.update((text.len() as u64).to_le_bytes());
                 hasher.update(text);
@@ -40,7 +59,7 @@ impl Key {
             true => value.clone(),
             false => base::Digest::sha256(value.as_bytes()).to_string(),
         };
-        self.parts.iter().map(|(name, value)| (name.clone(), short(value))).collect()
+        self.parts.iter().map(|part| (part.name.clone(), short(&part.value))).collect()
     }
 }
 
@@ -52,7 +71,9 @@ mod tests {
     fn parts_do_not_run_into_each_other() {
         let key = |parts: &[(&str, &str)]| {
             let mut key = Key::of("x");
-            parts.iter().for_each(|(n, v)| key.add(*n, *v));
+            for (name, value) in parts {
+                key.add(*name, *value);
+            }
             key.output(0)
         };
         assert_ne!(key(&[("a", "bc")]), key(&[("ab", "c")]));

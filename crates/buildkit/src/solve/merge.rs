@@ -11,17 +11,17 @@ const DEFINITION: u64 = 16 << 20;
 impl Run {
     pub(super) async fn merge(&self, merge: &pb::MergeOp) -> Result<Did> {
         let mut states = Vec::new();
+        let mut key = Key::of("merge");
         for input in &merge.inputs {
-            states.push(self.state(self.input(input.input)?).await?);
+            let state = self.state(self.input(input.input)?).await?;
+            if state.image.is_some() {
+                key.add("input", &state.chain).from = usize::try_from(input.input).ok();
+                states.push(state);
+            }
         }
-        states.retain(|s| s.image.is_some());
         let Some((base, rest)) = states.split_first() else {
             return Ok(Did { outs: vec![Out::State(State::scratch())], cached: true });
         };
-        let mut key = Key::of("merge");
-        for state in &states {
-            key.add("input", &state.chain);
-        }
         if let Some(outs) = self.recall(&key, 1).await? {
             return Ok(Did { outs, cached: true });
         }
@@ -46,8 +46,9 @@ impl Run {
         let lower = self.state(self.input(lower)?).await?;
         let upper = self.state(self.input(upper)?).await?;
         let mut key = Key::of("diff");
-        key.add("lower", &lower.chain);
-        key.add("upper", &upper.chain);
+        let at = |input: Option<i64>| input.and_then(|i| usize::try_from(i).ok());
+        key.add("lower", &lower.chain).from = at(diff.lower.as_ref().map(|l| l.input));
+        key.add("upper", &upper.chain).from = at(diff.upper.as_ref().map(|u| u.input));
         if let Some(outs) = self.recall(&key, 1).await? {
             return Ok(Did { outs, cached: true });
         }

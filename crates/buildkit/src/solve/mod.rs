@@ -7,7 +7,7 @@
 
 mod exec;
 mod file;
-mod key;
+pub(crate) mod key;
 pub(crate) mod layout;
 mod merge;
 pub(crate) mod mounts;
@@ -18,6 +18,7 @@ pub(crate) use exec::{Talking, talk};
 
 use crate::{
     cache,
+    explain::Outcome,
     failure::Failure,
     filesync::Lease,
     graph::{Graph, Vertex},
@@ -183,8 +184,16 @@ async fn run(
         let outs = wait(job, slot).await?;
         ins.push(pick(&outs, input.index, &input.digest).map_err(|e| Arc::new(e.into()))?);
     }
+    job.recorder.begin(vertex);
     let run = Run { job: Arc::clone(job), vertex: Arc::clone(vertex), ins };
     let done = run.act().await;
+    let outcome = match &done {
+        Ok(did) if did.cached => Outcome::Cached,
+        Ok(_) => Outcome::Ran,
+        Err(err) if err.kind() == base::Kind::Cancelled => Outcome::Begun,
+        Err(_) => Outcome::Failed,
+    };
+    job.recorder.end(&vertex.digest, outcome);
     let error = done.as_ref().err().map(|e: &Error| e.chain());
     job.progress.done(&vertex.digest, done.as_ref().is_ok_and(|did| did.cached), error.as_deref());
     match done {
@@ -250,6 +259,7 @@ impl Run {
 
     /// The outputs that operations with this key led to before, here or in a cache elsewhere.
     async fn recall(&self, key: &key::Key, outputs: usize) -> Result<Option<Vec<Out>>> {
+        self.job.recorder.key(&self.vertex, key);
         if self.vertex.meta.ignore_cache {
             return Ok(None);
         }

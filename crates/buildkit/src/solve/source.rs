@@ -3,6 +3,7 @@
 use super::{Folder, Out, Run, State, blocking, name_of, shown};
 use crate::{
     attest::Material,
+    endpoint::BODIES,
     filesync::Wanted,
     job::Job,
     progress,
@@ -130,8 +131,12 @@ impl Run {
         let number = |key: &str| attr(key).parse::<u32>().ok();
         let folder = self.place(&source.identifier);
         let name = file_name(&source.identifier, attr("http.filename"));
+        let is_local =
+            source.identifier.starts_with(UPLOADS) || source.identifier.starts_with(BODIES);
         let digest = if let Some(id) = source.identifier.strip_prefix(UPLOADS) {
             self.upload(id, &folder, &name).await?
+        } else if let Some(id) = source.identifier.strip_prefix(BODIES) {
+            self.body(id, &folder, &name).await?
         } else {
             let (url, target, rename) = (source.identifier.clone(), folder.clone(), name.clone());
             let (output, pump) = self.output();
@@ -144,7 +149,7 @@ impl Run {
             });
             shown(work, pump).await?
         };
-        if !source.identifier.starts_with(UPLOADS) {
+        if !is_local {
             let url = build::download::without_password(&source.identifier);
             self.note(Material::Http { url, digest: digest.clone() });
         }
@@ -193,6 +198,25 @@ impl Run {
         {
             sha2::Digest::update(&mut hasher, &piece.data);
             tokio::io::AsyncWriteExt::write_all(&mut file, &piece.data).await.map_err(fail)?;
+        }
+        tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(fail)?;
+        Ok(base::Digest::from_sha256(sha2::Digest::finalize(hasher).into()))
+    }
+
+    /// Takes the archive of a request.
+    async fn body(&self, id: &str, folder: &std::path::Path, name: &str) -> Result<base::Digest> {
+        use futures_util::StreamExt as _;
+        let fail = |e| Error::io("cannot store the context's archive", e);
+        let mut reading = self.job.site.uploads.take(id).await?;
+        crate::site::private(folder)?;
+        let mut file = tokio::fs::File::create(folder.join(name)).await.map_err(fail)?;
+        let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+        while let Some(piece) = reading.body.next().await {
+            let piece = piece.map_err(|e| {
+                Error::invalid("the archive of the context ended early").caused_by(e)
+            })?;
+            sha2::Digest::update(&mut hasher, &piece);
+            tokio::io::AsyncWriteExt::write_all(&mut file, &piece).await.map_err(fail)?;
         }
         tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(fail)?;
         Ok(base::Digest::from_sha256(sha2::Digest::finalize(hasher).into()))

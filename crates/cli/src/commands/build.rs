@@ -1,12 +1,14 @@
-//! `build`: sends a context and shows how an image comes of it.
+//! `build`: makes an image, by BuildKit's protocol; by the classic builder where the engine has no other, or
+//! where an option is asked for that only that one knows.
 
 use crate::{
+    buildkit,
     client::Query,
     command::{Command, Count},
     context::Context,
     credentials,
     error::{Fail, Result, text},
-    flags::{Flag, Given, Kind, Words, flag, hidden, short},
+    flags::{Flag, Given, Kind, Words, flag, short},
     http::{Produce, Send},
     options::{container, values},
     progress::{Show, messages},
@@ -22,8 +24,25 @@ use std::{
 
 const FLAGS: &[Flag] = &[
     flag("add-host", Kind::List, "Add a custom host-to-IP mapping (\"host:ip\")"),
+    flag(
+        "allow",
+        Kind::Strings,
+        "Allow extra privileged entitlement (\"network.host\", \"security.insecure\")",
+    ),
+    flag("annotation", Kind::List, "Add annotation to the image"),
+    flag("attest", Kind::List, "Attestation parameters (format: \"type=sbom,generator=image\")"),
     flag("build-arg", Kind::List, "Set build-time variables"),
-    flag("cache-from", Kind::Strings, "Images to consider as cache sources"),
+    flag("build-context", Kind::List, "Additional build contexts (e.g., name=path)"),
+    flag(
+        "cache-from",
+        Kind::List,
+        "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")",
+    ),
+    flag(
+        "cache-to",
+        Kind::List,
+        "Cache export destinations (e.g., \"user/app:cache\", \"type=local,dest=path/to/dir\")",
+    ),
     flag(
         "cgroup-parent",
         Kind::Text,
@@ -41,19 +60,30 @@ const FLAGS: &[Flag] = &[
     flag("iidfile", Kind::Text, "Write the image ID to the file"),
     flag("isolation", Kind::Text, "Container isolation technology"),
     flag("label", Kind::List, "Set metadata for an image"),
+    flag("load", Kind::Bool, "Shorthand for \"--output=type=docker\""),
     short('m', "memory", Kind::Bytes, "Memory limit"),
     flag(
         "memory-swap",
         Kind::SwapBytes,
         "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
     ),
+    flag("metadata-file", Kind::Text, "Write build result metadata to a file"),
     flag(
         "network",
         Kind::Text,
         "Set the networking mode for the RUN instructions during build (default \"default\")",
     ),
     flag("no-cache", Kind::Bool, "Do not use cache when building the image"),
-    flag("platform", Kind::Text, "Set platform if server is multi-platform capable"),
+    flag("no-cache-filter", Kind::Strings, "Do not cache specified stages"),
+    short('o', "output", Kind::List, "Output destination (format: \"type=local,dest=path\")"),
+    flag("platform", Kind::List, "Set target platform for build"),
+    flag(
+        "progress",
+        Kind::Text,
+        "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\")",
+    ),
+    flag("provenance", Kind::Text, "Shorthand for \"--attest=type=provenance\""),
+    flag("push", Kind::Bool, "Shorthand for \"--output=type=registry,unpack=false\""),
     flag("pull", Kind::Bool, "Always attempt to pull a newer version of the image"),
     short('q', "quiet", Kind::Bool, "Suppress the build output and print image ID on success"),
     flag(
@@ -61,13 +91,23 @@ const FLAGS: &[Flag] = &[
         Kind::Bool,
         "Remove intermediate containers after a successful build (default true)",
     ),
+    flag("sbom", Kind::Text, "Shorthand for \"--attest=type=sbom\""),
+    flag(
+        "secret",
+        Kind::List,
+        "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")",
+    ),
     flag("security-opt", Kind::Strings, "Security options"),
+    flag(
+        "ssh",
+        Kind::List,
+        "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")",
+    ),
     flag("shm-size", Kind::Bytes, "Size of \"/dev/shm\""),
     flag("squash", Kind::Bool, "Squash newly built layers into a single new layer"),
     short('t', "tag", Kind::List, "Name and optionally a tag in the \"name:tag\" format"),
     flag("target", Kind::Text, "Set the target build stage to build."),
     flag("ulimit", Kind::Named("ulimit"), "Ulimit options (default [])"),
-    hidden("progress", Kind::Text),
 ];
 
 pub(crate) const BUILD: Command = Command {
@@ -80,7 +120,62 @@ pub(crate) const BUILD: Command = Command {
     run,
 };
 
+/// What only the classic builder knows.
+const CLASSIC: &[&str] = &[
+    "cpu-period",
+    "cpu-quota",
+    "cpu-shares",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "isolation",
+    "memory",
+    "memory-swap",
+    "security-opt",
+    "squash",
+];
+
+/// What it does not know.
+const NEWER: &[&str] = &[
+    "allow",
+    "annotation",
+    "attest",
+    "build-context",
+    "cache-to",
+    "load",
+    "metadata-file",
+    "no-cache-filter",
+    "output",
+    "provenance",
+    "push",
+    "sbom",
+    "secret",
+    "ssh",
+];
+
 fn run(ui: &mut Ui, given: &Given) -> Result<()> {
+    let off = |v: String| values::boolean(&v) == Ok(false);
+    let classic = CLASSIC.iter().find(|name| given.has(name));
+    let newer = NEWER.iter().find(|name| given.has(name));
+    let refused = std::env::var("DOCKER_BUILDKIT").is_ok_and(off);
+    match (classic, newer) {
+        (Some(classic), Some(newer)) => Err(Fail::new(format!(
+            "--{classic} is of the classic builder alone, which has no --{newer}"
+        ))),
+        (None, Some(newer)) if refused => {
+            Err(Fail::new(format!("--{newer} needs BuildKit, which DOCKER_BUILDKIT=0 forbids")))
+        }
+        (None, _) if !refused => match (buildkit::build(ui, given)?, newer) {
+            (true, _) => Ok(()),
+            (false, None) => build_classic(ui, given),
+            (false, Some(newer)) => {
+                Err(Fail::new(format!("--{newer} needs BuildKit, which the engine does not speak")))
+            }
+        },
+        _ => build_classic(ui, given),
+    }
+}
+
+fn build_classic(ui: &mut Ui, given: &Given) -> Result<()> {
     let quiet = given.is("quiet");
     let source = source(given)?;
     let query = query(ui, given, &source)?;
@@ -343,7 +438,9 @@ fn query(ui: &Ui, given: &Given, source: &Source) -> Result<Query> {
         query = query.json("labels", &values::map(given.list("label")));
     }
     if given.has("cache-from") {
-        query = query.json("cachefrom", &given.list("cache-from"));
+        let images: Vec<&str> =
+            given.list("cache-from").iter().flat_map(|images| images.split(',')).collect();
+        query = query.json("cachefrom", &images);
     }
     Ok(query)
 }

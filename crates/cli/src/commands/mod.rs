@@ -2,6 +2,7 @@
 
 mod attach;
 mod build;
+mod build_explain;
 mod container_prune;
 mod create;
 mod df;
@@ -61,6 +62,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &exec::EXEC,
     &ps::PS,
     &build::BUILD,
+    &build_explain::BUILD_EXPLAIN,
     &pull::PULL,
     &push::PUSH,
     &images::IMAGES,

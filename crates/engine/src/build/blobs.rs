@@ -35,6 +35,8 @@ pub struct Compression {
     pub form: Option<Form>,
     /// A blob in another form that is here already is not taken.
     pub force: bool,
+    /// Of gzip, 0 to 9; with `force` what is here already in some level is not taken either.
+    pub level: Option<u32>,
 }
 
 impl Compression {
@@ -44,7 +46,8 @@ impl Compression {
             gzip if gzip.ends_with("gzip") => Some(Form::Gzip),
             _ => None,
         };
-        !self.force || form == self.form
+        let unknown = self.level.is_some() && form == Some(Form::Gzip);
+        !self.force || (form == self.form && !unknown)
     }
 }
 
@@ -110,7 +113,8 @@ impl BuildHost {
         blocking(move || {
             let mut known = images.blobs_of(&of.diff_id)?;
             // A blob in the form that is wanted first; any other is better than compressing again.
-            known.sort_by_key(|blob| !Compression { force: true, ..how }.fits(&blob.media_type));
+            let wanted = Compression { force: true, level: None, ..how };
+            known.sort_by_key(|blob| !wanted.fits(&blob.media_type));
             for blob in known.into_iter().filter(|blob| how.fits(&blob.media_type)) {
                 // Held first and looked for after: whoever removed it in between has won.
                 hold.keep(&blob.digest);
@@ -118,7 +122,7 @@ impl BuildHost {
                     return Ok(descriptor(blob));
                 }
             }
-            let made = push::keep(&images, &of.id, &of.diff_id, how.form)?;
+            let made = push::keep(&images, &of.id, &of.diff_id, how.form, how.level)?;
             hold.keep(&made.digest);
             Ok(descriptor(made))
         })
@@ -263,12 +267,14 @@ mod tests {
 
     #[test]
     fn a_blob_of_another_form_is_taken_unless_it_is_forced() {
-        let zstd = Compression { form: Some(Form::Zstd), force: false };
+        let zstd = Compression { form: Some(Form::Zstd), ..Compression::default() };
         assert!(zstd.fits("application/vnd.oci.image.layer.v1.tar+gzip"));
         let forced = Compression { force: true, ..zstd };
         assert!(!forced.fits("application/vnd.oci.image.layer.v1.tar+gzip"));
         assert!(forced.fits("application/vnd.oci.image.layer.v1.tar+zstd"));
-        let plain = Compression { form: None, force: true };
+        let plain = Compression { form: None, force: true, level: None };
         assert!(plain.fits("application/vnd.oci.image.layer.v1.tar"));
+        let level = Compression { form: Some(Form::Gzip), force: true, level: Some(9) };
+        assert!(!level.fits("application/vnd.oci.image.layer.v1.tar+gzip"));
     }
 }

@@ -7,11 +7,11 @@ use crate::{
 };
 use api::model;
 use base::{Error, Result, Timestamp};
-use buildkit::BuildKit;
+use buildkit::{BuildKit, Extra};
 use bytes::Bytes;
 use engine::{
     build::{BuildRequest, CachePolicy},
-    images::KnownCredentials,
+    images::{Bytestream, KnownCredentials},
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -20,10 +20,29 @@ pub(crate) async fn build(mut call: Call) -> Result<Reply> {
     let body = incoming(&mut call);
     let request = request(&call)?;
     request.check()?;
+    if call.query.get("version") == Some("2") {
+        return by_buildkit(&call, request, body).await;
+    }
     let stream = call.engine.image_build(request, Some(body), &call.by).await?;
     let lines = futures_util::stream::unfold(stream, |mut stream| async move {
         let message = stream.next().await?;
         Some((Ok(Bytes::from(format!("{message}\r\n"))), stream))
+    });
+    Ok(reply::stream("application/json", lines))
+}
+
+/// The same with the builder of BuildKit's clients.
+async fn by_buildkit(call: &Call, request: BuildRequest, body: Bytestream) -> Result<Reply> {
+    let extra = Extra {
+        session: call.query.get("session").unwrap_or_default().to_owned(),
+        outputs: decoded(call, "outputs", "error reading outputs")?,
+    };
+    let Some(told) = builder(call)?.build_by_http(request, extra, body, &call.by).await? else {
+        return Ok(reply::empty(http::StatusCode::OK));
+    };
+    let lines = futures_util::stream::unfold(told, |mut told| async move {
+        let message = told.next().await?;
+        Some((Ok(Bytes::from(format!("{message}\r\n"))), told))
     });
     Ok(reply::stream("application/json", lines))
 }
@@ -33,11 +52,8 @@ fn request(call: &Call) -> Result<BuildRequest> {
     let text = |key: &str| query.get(key).unwrap_or_default().to_owned();
     let number = |key: &str| query.number(key).map(Option::unwrap_or_default);
     let force_remove = query.flag("forcerm");
-    if query.text("version").is_some_and(|v| v != "1") {
-        return Err(match query.get("version") {
-            Some("2") => Error::invalid("buildkit is not enabled on daemon"),
-            other => Error::invalid(format!("invalid version {}", other.unwrap_or_default())),
-        });
+    if let Some(version) = query.text("version").filter(|v| !matches!(*v, "1" | "2")) {
+        return Err(Error::invalid(format!("invalid version {version}")));
     }
     let isolation = text("isolation");
     if !matches!(isolation.to_ascii_lowercase().as_str(), "" | "default") {
@@ -116,6 +132,12 @@ pub(super) async fn usage(call: &Call) -> Result<Vec<model::BuildCache>> {
     Ok(builder(call)?.disk_usage().await?.into_iter().map(shown).collect())
 }
 
+/// Why the steps of a build were done.
+pub(crate) async fn explain(call: Call) -> Result<Reply> {
+    let name = call.query.get("ref").unwrap_or_default();
+    Ok(reply::ok(&builder(&call)?.explain(name).await?))
+}
+
 pub(crate) async fn prune(call: Call) -> Result<Reply> {
     let query = &call.query;
     let bytes = |key: &str| {
@@ -140,5 +162,8 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
 pub(crate) async fn cancel(call: Call) -> Result<Reply> {
     let id = call.query.text("id").ok_or_else(|| Error::invalid("build ID not provided"))?;
     call.engine.build_cancel(id);
+    if let Some(builder) = &call.builder {
+        builder.cancel(id);
+    }
     Ok(reply::empty(http::StatusCode::OK))
 }

@@ -84,6 +84,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(body POST "/build" build::build),
     route!(change POST "/build/prune" build::prune),
     route!(POST "/build/cancel" build::cancel),
+    route!(GET "/build/explain" build::explain),
     route!(GET "/containers/json" containers::list),
     route!(change POST "/containers/create" containers::create),
     route!(change POST "/containers/prune" containers::prune),

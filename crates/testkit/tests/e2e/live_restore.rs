@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases![
     ordered_stop_leaves_nothing,
     names_and_addresses_stay_taken,
     kill_during_builds_leaves_nothing,
+    kill_during_builds_of_buildkit_loses_that_build_alone,
 ];
 
 fn daemon(cx: &Cx<'_>) -> Daemon {
@@ -292,6 +293,50 @@ fn kill_during_builds_leaves_nothing(cx: &Cx<'_>) {
     cx.until("the step's process is gone", || (!sleeping()).then_some(()));
     assert_eq!(cx.docker(&["ps", "-aq"]).ok(), "");
     cx.run(&[], &["true"]).ok();
+}
+
+fn kill_during_builds_of_buildkit_loses_that_build_alone(cx: &Cx<'_>) {
+    let daemon = daemon(cx);
+    let cx = Cx::new(&daemon, "bk");
+    cx.write("secret", "hidden");
+    let file = |end: &str| {
+        format!(
+            "FROM busybox\nRUN echo kept > /f\nRUN --mount=type=secret,id=s --mount=type=cache,target=/c {end}\n"
+        )
+    };
+    cx.write("context/Dockerfile", file("touch /c/x; echo it runs; sleep 1259"));
+    let binary = testkit::daemon::built("gantry").unwrap();
+    let log = cx.dir().join("log");
+    let mut build = daemon.cli(&binary);
+    build
+        .current_dir(cx.dir())
+        .args(["build", "--secret", "id=s,src=secret", "context"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut build = build.spawn().unwrap();
+    cx.until("the step runs", || {
+        std::fs::read_to_string(&log).is_ok_and(|l| l.contains(" it runs")).then_some(())
+    });
+    again(&daemon);
+    assert!(!build.wait().unwrap().success());
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert!(told.contains("ERROR: failed to build"), "{told}");
+    let sleeping = || {
+        let pgrep = ["-f", "^sleep 1259$"];
+        testkit::command::run(std::process::Command::new("pgrep").args(pgrep), b"").code == Some(0)
+    };
+    cx.until("the step's process is gone", || (!sleeping()).then_some(()));
+    assert_eq!(cx.docker(&["ps", "-aq"]).ok(), "");
+    let entries = |path: &str| std::fs::read_dir(daemon.path(path)).map_or(0, Iterator::count);
+    cx.until("nothing of the build is left", || {
+        let all = ["root/builds", "root/containers", "exec/buildkit"];
+        all.iter().all(|p| entries(p) == 0).then_some(())
+    });
+    // What was done before is still known, and so is the cache mount.
+    cx.write("context/Dockerfile", file("test -e /c/x"));
+    let after = cx.gantry(&["build", "--secret", "id=s,src=secret", "context"]);
+    after.ok();
+    assert!(after.stderr.contains(" CACHED\n"), "{}", after.describe());
 }
 
 fn health_checks_go_on(cx: &Cx<'_>) {

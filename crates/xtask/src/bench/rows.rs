@@ -1,6 +1,7 @@
 //! The rows of the table: how each is prepared, measured and tidied up.
 
 use super::{
+    builds,
     contestant::{Contestant, milliseconds},
     crowd, networks, projects, transfer,
 };
@@ -162,6 +163,70 @@ pub(crate) static ROWS: &[Row] = &[
         wanted: "",
         prepare: context,
         measure: |c| build(c, false),
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, 4 stages, nothing cached",
+        wanted: "1.5 times",
+        slow: true,
+        prepare: builds::project,
+        measure: builds::fresh,
+        tidy: builds::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, 4 stages, all cached",
+        wanted: "3 times",
+        prepare: builds::project,
+        measure: builds::cached,
+        tidy: builds::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, 100,000 files, one changed",
+        wanted: "5 times",
+        slow: true,
+        prepare: builds::large,
+        measure: builds::changed,
+        tidy: builds::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, 8 at once",
+        wanted: "",
+        slow: true,
+        prepare: builds::crowd,
+        measure: builds::at_once,
+        tidy: builds::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, 8 at once by 8 in turn",
+        unit: "%",
+        wanted: "100 %",
+        slow: true,
+        prepare: builds::crowd,
+        measure: builds::at_once_beside_in_turn,
+        tidy: builds::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, most memory of the engine in all of it",
+        unit: "MB",
+        wanted: "150 MB",
+        slow: true,
+        prepare: builds::everything,
+        measure: builds::memory,
+        tidy: builds::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker buildx build, the engine's part of a step",
+        wanted: "5 times",
+        slow: true,
+        prepare: builds::empty_steps,
+        measure: builds::each_step,
+        tidy: builds::tidy,
         ..BASE
     },
     Row {

@@ -3,7 +3,7 @@
 use crate::images::{Images, LayerRecord};
 use base::{Digest, Error, Result};
 use bytes::Bytes;
-use image::compress::{Form, parallel};
+use image::compress::{Form, parallel_at};
 use sha2::{Digest as _, Sha256};
 use std::{
     io::{self, Write},
@@ -24,7 +24,7 @@ pub(super) fn compress(
     images: &Images,
     layer: &Digest,
     diff_id: &Digest,
-    form: Form,
+    (form, level): (Form, Option<u32>),
     sender: mpsc::Sender<io::Result<Bytes>>,
     told: &mpsc::Sender<u64>,
 ) -> Result<Compressed> {
@@ -34,7 +34,7 @@ pub(super) fn compress(
     let writer = images.content().writer(tar_size + tar_size / 64 + (1 << 20))?;
     let mut out = Tee { writer, sender: Some(sender), bytes: 0 };
     let mut sum = Sum { hash: Sha256::new(), bytes: 0 };
-    let made = parallel(form, &mut out, |compressed| {
+    let made = parallel_at(form, level, &mut out, |compressed| {
         let mut both = Both { sum: &mut sum, out: compressed, told };
         images.layers.write_tar(layer, &mut both)
     });
@@ -73,10 +73,11 @@ pub(crate) fn keep(
     layer: &Digest,
     diff_id: &Digest,
     form: Option<Form>,
+    level: Option<u32>,
 ) -> Result<Blob> {
     let Some(form) = form else { return plain(images, layer, diff_id) };
     let ((sender, _), (told, _)) = (mpsc::channel(1), mpsc::channel(1));
-    compress(images, layer, diff_id, form, sender, &told).map(|made| made.blob)
+    compress(images, layer, diff_id, (form, level), sender, &told).map(|made| made.blob)
 }
 
 fn plain(images: &Images, layer: &Digest, diff_id: &Digest) -> Result<Blob> {

@@ -114,7 +114,7 @@ impl Push<'_> {
         let (images, form) = (Arc::clone(self.images), self.form);
         let (layer, wanted) = (layer.clone(), diff_id.clone());
         let compressing = tokio::task::spawn_blocking(move || {
-            compress(&images, &layer, &wanted, form, sender, &told)
+            compress(&images, &layer, &wanted, (form, None), sender, &told)
         });
         let mut telling = Telling::new(self, id, total);
         let sending = async {

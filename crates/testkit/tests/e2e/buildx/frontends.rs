@@ -8,6 +8,7 @@ pub const CASES: &[Case] = cases![
     an_image_is_a_front_end,
     its_containers_speak_and_end,
     its_failures_are_told,
+    what_it_attests_is_attached,
     a_front_end_that_asks_for_itself_is_stopped,
     hostile_names_and_graphs_reach_nothing,
 ];
@@ -86,6 +87,39 @@ fn its_failures_are_told(cx: &Cx<'_>) {
     build(cx, missing, "x\n", &[]).fails_with(1, &["localhost:1"]);
     cx.write("context/Dockerfile", "# syntax=busybox\nFROM busybox\n");
     buildx(cx, &[]).fails_with(1, &["busybox", "stat /run: no such file or directory"]);
+}
+
+fn what_it_attests_is_attached(cx: &Cx<'_>) {
+    only_amd64();
+    let front = front(cx, "");
+    let statements = |args: &[&str]| -> Vec<Value> {
+        let folder = cx.dir().join("layout");
+        _ = std::fs::remove_dir_all(&folder);
+        let output = ["-o", "type=oci,tar=false,dest=layout"];
+        build(cx, &front, "base busybox\nattest\n", &[&output, args].concat()).ok();
+        let blobs = std::fs::read_dir(folder.join("blobs/sha256")).unwrap().flatten();
+        let read = blobs.filter_map(|b| {
+            serde_json::from_slice::<Value>(&std::fs::read(b.path()).unwrap()).ok()
+        });
+        read.filter(|json| json["predicateType"].is_string()).collect()
+    };
+    let all = statements(&[]);
+    let said = |kind: &str| {
+        let found = all.iter().find(|s| s["predicateType"] == kind);
+        found.unwrap_or_else(|| panic!("{kind} {all:#?}"))
+    };
+    assert_eq!(said("https://test.example/said")["predicate"]["said"], "by the front end");
+    let subjects = said("https://test.example/said")["subject"].as_array().unwrap();
+    assert!(subjects.iter().any(|s| s["name"] == "another"), "{subjects:?}");
+    assert_eq!(said("https://test.example/bundled")["predicate"]["said"], "in a bundle");
+    assert_eq!(all.len(), 2, "{all:#?}");
+    let both = statements(&["--provenance", "true"]);
+    assert_eq!(both.len(), 3, "{both:#?}");
+    // An archive in Docker's form has no place for them, and files have them beside.
+    build(cx, &front, "base busybox\nattest\n", &["-o", "type=docker,dest=docker.tar"]).ok();
+    build(cx, &front, "base busybox\nattest\n", &["-o", "files"]).ok();
+    let beside = std::fs::read_to_string(cx.dir().join("files/said.json")).unwrap();
+    assert!(beside.contains("by the front end"), "{beside}");
 }
 
 fn a_front_end_that_asks_for_itself_is_stopped(cx: &Cx<'_>) {

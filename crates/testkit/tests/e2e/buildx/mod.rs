@@ -5,9 +5,12 @@ pub mod cache;
 pub mod checks;
 pub mod collect;
 pub mod contexts;
+pub mod endpoint;
+pub mod explain;
 pub mod frontends;
 pub mod history;
 pub mod outputs;
+pub mod own;
 pub mod platforms;
 
 use std::{path::PathBuf, process::Command};

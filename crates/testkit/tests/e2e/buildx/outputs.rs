@@ -12,6 +12,7 @@ pub const CASES: &[Case] = cases![
     an_image_of_another_platform_is_told,
     results_are_pushed_by_digest,
     a_layout_is_written_as_a_folder,
+    a_level_of_compression_is_obeyed,
     forms_that_are_not_offered_are_refused,
 ];
 
@@ -226,4 +227,21 @@ fn forms_that_are_not_offered_are_refused(cx: &Cx<'_>) {
         let output = format!("type=image,name={tag},{options}");
         buildx(cx, &["-o", &output]).fails_with(1, &[why]);
     }
+}
+
+fn a_level_of_compression_is_obeyed(cx: &Cx<'_>) {
+    let text: String = (0..60_000).map(|n| format!("line {n} of a file\n")).collect();
+    cx.write("context/f", &text);
+    cx.write("context/Dockerfile", "FROM scratch\nCOPY f /f\n");
+    let size = |level: &str| {
+        let output =
+            format!("type=oci,dest={level}.tar,force-compression=true,compression-level={level}");
+        buildx(cx, &["-o", &output]).ok();
+        cx.dir().join(format!("{level}.tar")).metadata().unwrap().len()
+    };
+    let (none, fast, best) = (size("0"), size("1"), size("9"));
+    assert!(none > text.len() as u64, "{none}");
+    assert!(best < fast && fast < none, "{none} {fast} {best}");
+    let output = "type=oci,dest=x.tar,compression-level=high";
+    buildx(cx, &["-o", output]).fails_with(1, &["invalid compression level: high"]);
 }
