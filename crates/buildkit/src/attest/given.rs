@@ -64,7 +64,7 @@ impl Said {
         }
         let fail = |e: sys::root::Error| Error::io(format!("cannot read {path}"), e.into());
         let mut names = reading.root.read_dir(&path).map_err(fail)?;
-        names.sort();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
         if names.len() > BUNDLE {
             return Err(Error::invalid(format!("{path} holds more than {BUNDLE} statements")));
         }
