@@ -233,20 +233,29 @@ impl Recorder {
         }
     }
 
+    /// What a source came to, by content.
+    pub(crate) fn found(&self, vertex: &str, chain: &str) {
+        let mut inner = self.lock();
+        if let Some(at) = inner.at.get(vertex).copied() {
+            inner.trace.steps[at].found = chain.to_owned();
+        }
+    }
+
     /// All of it, with what sources turned out to be.
     pub(crate) fn take(&self, materials: &HashMap<String, Material>) -> Trace {
         let mut inner = self.lock();
         inner.at.clear();
         let mut trace = std::mem::take(&mut inner.trace);
         for step in &mut trace.steps {
-            step.found = match materials.get(&step.vertex) {
+            match materials.get(&step.vertex) {
                 Some(
                     Material::Image { digest: Some(digest), .. } | Material::Http { digest, .. },
-                ) => digest.to_string(),
-                Some(Material::Git { commit, .. }) => commit.clone(),
-                Some(Material::Local { .. }) => "local".into(),
-                Some(Material::Image { digest: None, .. }) | None => String::new(),
-            };
+                ) => step.found = digest.to_string(),
+                Some(Material::Git { commit, .. }) => step.found.clone_from(commit),
+                Some(Material::Local { .. }) => "local".clone_into(&mut step.found),
+                // An image that was made here has no digest; what it holds says as much.
+                Some(Material::Image { digest: None, .. }) | None => {}
+            }
         }
         trace
     }

@@ -194,6 +194,11 @@ async fn run(
         Err(_) => Outcome::Failed,
     };
     job.recorder.end(&vertex.digest, outcome);
+    if let (Some(pb::op::Op::Source(_)), Ok(Did { outs, .. })) = (&vertex.op.op, &done)
+        && let Some(Out::State(state)) = outs.first()
+    {
+        job.recorder.found(&vertex.digest, &state.chain);
+    }
     let error = done.as_ref().err().map(|e: &Error| e.chain());
     job.progress.done(&vertex.digest, done.as_ref().is_ok_and(|did| did.cached), error.as_deref());
     match done {

@@ -145,6 +145,7 @@ async fn watched(
     let mut solving = std::pin::pin!(solving);
     let (mut answer, mut told) = (None, false);
     let mut tick = tokio::time::interval(TICK);
+    let mut late = None;
     while answer.is_none() || !told {
         // What has come is shown before the end is.
         tokio::select! {
@@ -160,10 +161,13 @@ async fn watched(
                 // A build that never began has no story that ends.
                 let refused = done.is_err() && steps.all.is_empty();
                 answer = Some(done);
+                late = Some(tokio::time::Instant::now() + ENDS);
                 told |= refused;
             }
-            () = tokio::time::sleep(ENDS), if answer.is_some() => told = true,
-            _ = tick.tick() => display.tick(&steps, &mut err)?,
+            _ = tick.tick() => {
+                told |= late.is_some_and(|late| tokio::time::Instant::now() > late);
+                display.tick(&steps, &mut err)?;
+            }
         }
     }
     display.end(&steps, &mut err)?;
