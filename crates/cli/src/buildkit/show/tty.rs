@@ -34,18 +34,14 @@ impl Show for Tty {
 
     fn tick(&mut self, steps: &Steps, out: &mut dyn Write) -> io::Result<()> {
         self.drawn = Some(Instant::now());
-        let (rows, columns) = match term::size() {
-            (0, _) | (_, 0) => (24, 80),
-            size => size,
-        };
-        let frame = frame(steps, now(), usize::from(rows), usize::from(columns));
+        let (rows, columns) = screen();
+        let frame = frame(steps, now(), rows, columns);
         self.draw(&frame, out)
     }
 
     fn end(&mut self, steps: &Steps, out: &mut dyn Write) -> io::Result<()> {
-        let columns = usize::from(term::size().1.max(20));
         // All of it stays on the screen, however high that is.
-        let frame = frame(steps, now(), usize::MAX, columns);
+        let frame = frame(steps, now(), usize::MAX, screen().1);
         self.draw(&frame, out)
     }
 }
@@ -66,6 +62,14 @@ impl Tty {
         self.lines = frame.len();
         out.write_all(text.as_bytes())?;
         out.flush()
+    }
+}
+
+/// Rows and columns; a terminal that does not tell has the usual ones.
+fn screen() -> (usize, usize) {
+    match term::size() {
+        (0, _) | (_, 0) => (24, 80),
+        (rows, columns) => (rows.into(), columns.into()),
     }
 }
 
