@@ -272,10 +272,7 @@ impl Service<Request<Streaming<WriteRequest>>> for Writes {
                     }
                 };
                 loop {
-                    let request = match incoming.message().await {
-                        Ok(Some(request)) => request,
-                        Ok(None) | Err(_) => return,
-                    };
+                    let Ok(Some(request)) = incoming.message().await else { return };
                     let answer = tokio::task::block_in_place(|| blob.take(&request));
                     let ended = answer.is_err();
                     if sender.send(answer).await.is_err() || ended {

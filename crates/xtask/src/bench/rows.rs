@@ -208,7 +208,6 @@ pub(crate) static ROWS: &[Row] = &[
         prepare: builds::crowd,
         measure: builds::at_once_beside_in_turn,
         tidy: builds::tidy,
-        ..BASE
     },
     Row {
         name: "docker buildx build, most memory of the engine in all of it",
@@ -218,7 +217,6 @@ pub(crate) static ROWS: &[Row] = &[
         prepare: builds::everything,
         measure: builds::memory,
         tidy: builds::tidy,
-        ..BASE
     },
     Row {
         name: "docker buildx build, the engine's part of a step",

@@ -111,14 +111,13 @@ impl Show for Plain {
                 writeln!(out, "#{id} {open}")?;
             }
             let step = &steps.all[number];
-            match (vertex.error.as_str(), vertex.cached) {
-                ("", true) => writeln!(out, "#{id} CACHED")?,
-                ("", false) => writeln!(out, "#{id} DONE {:.1}s", step.seconds(0))?,
-                (error, _) if error.contains("context canceled") => {
-                    writeln!(out, "#{id} CANCELED")?
-                }
-                (error, _) => writeln!(out, "#{id} ERROR: {error}")?,
-            }
+            let end = match (vertex.error.as_str(), vertex.cached) {
+                ("", true) => "CACHED".to_owned(),
+                ("", false) => format!("DONE {:.1}s", step.seconds(0)),
+                (error, _) if error.contains("context canceled") => "CANCELED".to_owned(),
+                (error, _) => format!("ERROR: {error}"),
+            };
+            writeln!(out, "#{id} {end}")?;
         }
         out.flush()
     }
