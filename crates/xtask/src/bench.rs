@@ -81,11 +81,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn contestants(args: &[String]) -> Result<Vec<Contestant>> {
     let mut list = Vec::new();
-    let kind = if args.iter().any(|a| a == "--debug") { "debug" } else { "release" };
-    let gantry = target().join(kind).join("gantry");
+    // A debug build shows that rows run, not how fast.
+    let build = if args.iter().any(|a| a == "--debug") { "debug" } else { "release" };
+    let gantry = target().join(build).join("gantry");
     list.push(
         Contestant::start("gantry", &gantry, None)
-            .with_context(|| format!("start gantry (scripts/build {kind} builds it)"))?,
+            .with_context(|| format!("start gantry (scripts/build {build} builds it)"))?,
     );
     let dockerd =
         ["/usr/sbin/dockerd", "/usr/bin/dockerd"].iter().map(Path::new).find(|p| p.exists());
