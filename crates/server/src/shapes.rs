@@ -14,27 +14,97 @@ fn object<'v>(value: &'v mut Value, path: &[&str]) -> Option<&'v mut Map<String,
     value.as_object_mut()
 }
 
+/// Networks that are always there, and know no aliases.
+const PREDEFINED: &[&str] = &["bridge", "host", "none"];
+
+/// A container's place on a network.
+fn old_endpoint(endpoint: &mut Map<String, Value>, version: Version) {
+    if version < Version(1, 48) {
+        endpoint.remove("GwPriority");
+    }
+    if version < Version(1, 44) {
+        endpoint.remove("DNSNames");
+    }
+}
+
+/// Container list.
+pub(crate) fn containers(value: &mut Value, version: Version) {
+    for row in value.as_array_mut().into_iter().flatten() {
+        if version < Version(1, 46)
+            && let Some(host) = object(row, &["HostConfig"])
+        {
+            host.remove("Annotations");
+        }
+        if let Some(networks) = object(row, &["NetworkSettings", "Networks"]) {
+            networks
+                .values_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(|e| old_endpoint(e, version));
+        }
+    }
+}
+
+/// Networks, one or many.
+pub(crate) fn networks(value: &mut Value, version: Version) {
+    if version >= Version(1, 48) {
+        return;
+    }
+    let one = |network: &mut Value| {
+        if let Some(network) = network.as_object_mut() {
+            network.remove("EnableIPv4");
+        }
+    };
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(one),
+        network => one(network),
+    }
+}
+
+/// Disk usage; `cached` are the bytes of the build cache.
+pub(crate) fn usage(value: &mut Value, cached: i64, version: Version) {
+    let Some(usage) = value.as_object_mut() else { return };
+    if version < Version(1, 42) {
+        usage.insert("BuilderSize".into(), cached.into());
+    }
+    for entry in usage.get_mut("BuildCache").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(entry) = entry.as_object_mut() else { continue };
+        if version < Version(1, 42) {
+            // There was one parent at most.
+            let parents = entry.remove("Parents");
+            let first = parents.as_ref().and_then(|p| p.get(0)).cloned();
+            entry.insert("Parent".into(), first.unwrap_or_else(|| "".into()));
+        }
+    }
+    if let Some(rows) = usage.get_mut("Containers") {
+        containers(rows, version);
+    }
+    if version < Version(1, 44)
+        && let Some(rows) = usage.get_mut("Images")
+    {
+        images(rows, version);
+    }
+}
+
 /// Container inspect.
 pub(crate) fn container(value: &mut Value, version: Version) {
-    let short =
-        value.get("Id").and_then(Value::as_str).map(|id| id.chars().take(12).collect::<String>());
+    let text = |path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
+    let id = text("/Id").map(|id| id.chars().take(12).collect::<String>());
+    let more: Vec<String> = [id, text("/Config/Hostname")].into_iter().flatten().collect();
     if let Some(networks) = object(value, &["NetworkSettings", "Networks"]) {
-        for endpoint in networks.values_mut() {
+        for (network, endpoint) in networks.iter_mut() {
             let Some(endpoint) = endpoint.as_object_mut() else { continue };
-            if version < Version(1, 48) {
-                endpoint.remove("GwPriority");
-            }
-            if version < Version(1, 45)
-                && let Some(short) = &short
-            {
-                // Below 1.45 the short id is one of the aliases.
-                if let Some(Value::Array(list)) = endpoint.get_mut("Aliases") {
-                    list.push(short.clone().into());
+            // Below 1.45 the short id and the host's name are among the aliases.
+            if version < Version(1, 45) && !PREDEFINED.contains(&network.as_str()) {
+                let aliases = endpoint.entry("Aliases").or_insert(Value::Null);
+                let mut all = aliases.as_array().cloned().unwrap_or_default();
+                for name in more.iter().filter(|name| !name.is_empty()) {
+                    if !all.iter().any(|known| known == name) {
+                        all.push(name.clone().into());
+                    }
                 }
+                *aliases = all.into();
             }
-            if version < Version(1, 44) {
-                endpoint.remove("DNSNames");
-            }
+            old_endpoint(endpoint, version);
         }
     }
     if version < Version(1, 44)
@@ -43,7 +113,7 @@ pub(crate) fn container(value: &mut Value, version: Version) {
         health.remove("StartInterval");
     }
     if let Some(host) = object(value, &["HostConfig"]) {
-        if version < Version(1, 46) {
+        if version < Version(1, 43) {
             host.remove("Annotations");
         }
         if version < Version(1, 42) {
@@ -58,22 +128,13 @@ pub(crate) fn container(value: &mut Value, version: Version) {
     }
 }
 
-/// What the configuration of an image holds since 1.50.
-const IMAGE_CONFIG: &[&str] = &[
-    "User",
-    "ExposedPorts",
-    "Env",
-    "Entrypoint",
-    "Cmd",
-    "Volumes",
-    "WorkingDir",
-    "Labels",
-    "StopSignal",
-    "ArgsEscaped",
-    "Healthcheck",
-    "OnBuild",
-    "Shell",
-];
+/// What the configuration of an image shows since 1.50 when it holds it.
+const IMAGE_CONFIG: &[&str] =
+    &["ExposedPorts", "StopSignal", "ArgsEscaped", "Healthcheck", "Shell"];
+
+/// What it shows whether it holds it or not.
+const ALWAYS_IN_IMAGE_CONFIG: &[&str] =
+    &["User", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "OnBuild"];
 
 fn is_unset(value: &Value) -> bool {
     match value {
@@ -99,8 +160,11 @@ pub(crate) fn image(value: &mut Value, version: Version) {
     if version >= Version(1, 50)
         && let Some(config) = image.get_mut("Config").and_then(Value::as_object_mut)
     {
-        // What an image cannot hold is gone, what it does not hold is left out.
-        config.retain(|key, value| IMAGE_CONFIG.contains(&key.as_str()) && !is_unset(value));
+        // What an image cannot hold is gone; of what it does not hold, only some is left out.
+        config.retain(|key, value| {
+            ALWAYS_IN_IMAGE_CONFIG.contains(&key.as_str())
+                || IMAGE_CONFIG.contains(&key.as_str()) && !is_unset(value)
+        });
     }
     if version < Version(1, 45) {
         image.entry("Container").or_insert_with(|| "".into());
@@ -151,6 +215,11 @@ pub(crate) fn info(value: &mut Value, version: Version) {
             info.remove(bridge);
         }
     }
+    if version >= Version(1, 47)
+        && let Some(registries) = info.get_mut("RegistryConfig").and_then(Value::as_object_mut)
+    {
+        registries.retain(|key, _| !key.starts_with("AllowNondistributableArtifacts"));
+    }
     if version < Version(1, 49) {
         info.remove("FirewallBackend");
         for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
@@ -159,6 +228,9 @@ pub(crate) fn info(value: &mut Value, version: Version) {
                 commit.insert("Expected".into(), id);
             }
         }
+    }
+    if version < Version(1, 44) {
+        info.remove("CDISpecDirs");
     }
     if version < Version(1, 42) {
         info.insert("KernelMemory".into(), false.into());
@@ -249,13 +321,13 @@ mod tests {
 
     #[test]
     fn an_image_s_configuration_lost_what_only_containers_have() {
-        let whole = json!({"Config": {"Hostname": "", "Tty": false, "User": "", "Env": ["A=b"], "Cmd": null}});
+        let whole = json!({"Config": {"Hostname": "", "Tty": false, "User": "", "Env": ["A=b"], "Cmd": null, "Shell": null}});
         let mut old = whole.clone();
         image(&mut old, Version(1, 49));
         assert_eq!(old["Config"], whole["Config"]);
         let mut new = whole;
         image(&mut new, Version(1, 50));
-        assert_eq!(new["Config"], json!({"Env": ["A=b"]}));
+        assert_eq!(new["Config"], json!({"User": "", "Env": ["A=b"], "Cmd": null}));
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Base images made from what the machine's package manager gives: busybox and Debian.
 //!
 //! busybox comes from the `busybox-static` package, one file and a link per applet, written as a
-//! docker-archive. Debian comes from `debootstrap --variant=minbase`, once, kept under `target/`.
+//! docker-archive. Debian comes from `debootstrap --variant=minbase`, once, kept under `target/`; so does an image with the
+//! services that whole projects are made of.
 
 use crate::tarball::Tarball;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -19,6 +21,9 @@ pub const BUSYBOX: &str = "busybox:latest";
 
 /// Name of the Debian image.
 pub const DEBIAN: &str = "debian:12";
+
+/// Name of the image with PostgreSQL, Redis, nginx and Python.
+pub const SERVICES: &str = "services:12";
 
 /// Lower-case hex of the SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -104,39 +109,113 @@ fn busybox_layer() -> Result<Vec<u8>> {
 /// debootstrap is missing or has no network.
 pub fn debian(cache: &Path) -> Result<PathBuf> {
     let path = cache.join("debian-12.tar");
+    let exclude = ["./var/cache/apt/archives/*.deb"];
+    made(cache, &path, || bootstrapped(cache, DEBIAN, &[], &exclude))?;
+    Ok(path)
+}
+
+/// What the image of services is made of.
+const SERVICE_PACKAGES: &[&str] = &[
+    "postgresql-15",
+    "redis-server",
+    "nginx-light",
+    "python3",
+    "python3-psycopg2",
+    "python3-redis",
+];
+
+/// What no service here needs: half of the size. Without its library PostgreSQL compiles no expressions.
+const SERVICE_LEFT_OUT: &[&str] = &[
+    "./var/cache/apt/*",
+    "./var/lib/apt/lists/*",
+    "./var/lib/postgresql/*",
+    "./usr/share/doc/*",
+    "./usr/share/i18n/*",
+    "./usr/share/man/*",
+    "./usr/share/locale/*",
+    "./usr/share/perl/*",
+    "./usr/share/postgresql/15/man/*",
+    "./usr/lib/postgresql/15/lib/bitcode/*",
+    "./usr/lib/postgresql/15/lib/llvmjit*",
+    "./usr/lib/x86_64-linux-gnu/libLLVM-*",
+    "./usr/lib/x86_64-linux-gnu/libz3.so*",
+    "./usr/lib/x86_64-linux-gnu/perl/*",
+];
+
+/// Path of a docker-archive with PostgreSQL, Redis, nginx and Python from Debian's packages, as [`SERVICES`]; made by
+/// debootstrap on first use and kept.
+///
+/// # Errors
+/// debootstrap is missing or has no network.
+pub fn services(cache: &Path) -> Result<PathBuf> {
+    let path = cache.join("services-12.tar");
+    made(cache, &path, || bootstrapped(cache, SERVICES, SERVICE_PACKAGES, SERVICE_LEFT_OUT))?;
+    Ok(path)
+}
+
+/// Writes what `make` gives to `path`, unless it is there; whole or not at all.
+fn made(cache: &Path, path: &Path, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<()> {
     if path.exists() {
-        return Ok(path);
+        return Ok(());
     }
     fs::create_dir_all(cache).with_context(|| format!("create {}", cache.display()))?;
+    let partial = tempfile::NamedTempFile::new_in(cache).context("make a file for an image")?;
+    fs::write(partial.path(), make()?).context("write an image")?;
+    partial.persist(path).with_context(|| format!("keep {}", path.display())).map(drop)
+}
+
+/// A docker-archive called `tag` of Debian 12 with `packages`, without the files of the patterns `exclude`.
+fn bootstrapped(cache: &Path, tag: &str, packages: &[&str], exclude: &[&str]) -> Result<Vec<u8>> {
     let work = tempfile::Builder::new().prefix("debian-").tempdir_in(cache)?;
     let root = work.path().join("root");
-    let status = Command::new("debootstrap")
-        .args(["--variant=minbase", "bookworm"])
-        .arg(&root)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .context("run debootstrap")?;
-    ensure!(status.success(), "debootstrap ended with {status}");
-    let tar = work.path().join("layer.tar");
-    let status = Command::new("tar")
-        .args(["--numeric-owner", "--sort=name", "--exclude=./var/cache/apt/archives/*.deb", "-C"])
-        .arg(&root)
-        .arg("-cf")
-        .arg(&tar)
-        .arg(".")
-        .status()
-        .context("run tar")?;
-    if !status.success() {
-        bail!("tar ended with {status}");
+    let mut first = Command::new("debootstrap");
+    first.args(["--variant=minbase", "--foreign"]);
+    if !packages.is_empty() {
+        first.arg(format!("--include={}", packages.join(",")));
     }
-    let layer = fs::read(&tar)?;
+    succeed(first.arg("bookworm").arg(&root))?;
+    // Daemons that packages bring must not start on this machine.
+    let policy = root.join("usr/sbin/policy-rc.d");
+    fs::write(&policy, "#!/bin/sh\nexit 101\n").context("write the policy about daemons")?;
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?;
+    succeed(
+        Command::new("chroot")
+            .arg(&root)
+            .args(["/debootstrap/debootstrap", "--second-stage"])
+            .env("LC_ALL", "C")
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    fs::remove_file(&policy).context("remove the policy about daemons")?;
+    let tar = work.path().join("layer.tar");
+    let patterns = exclude.iter().map(|pattern| format!("--exclude={pattern}"));
+    succeed(
+        Command::new("tar")
+            .args(["--numeric-owner", "--sort=name", "--wildcards"])
+            .args(patterns)
+            .arg("-C")
+            .arg(&root)
+            .arg("-cf")
+            .arg(&tar)
+            .arg("."),
+    )?;
+    let layer = fs::read(&tar).context("read the layer")?;
     let config = json!({
         "Cmd": ["bash"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     });
-    let partial = work.path().join("image.tar");
-    fs::write(&partial, docker_archive(DEBIAN, &config, &[layer]))?;
-    fs::rename(&partial, &path)?;
-    Ok(path)
+    Ok(docker_archive(tag, &config, &[layer]))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("run {name}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success(),
+        "{name} ended with {}: {}",
+        output.status,
+        said.lines().last().unwrap_or_default()
+    );
+    Ok(())
 }
 
 /// The folder where test images are kept between runs: `target/testkit`, or below `CARGO_TARGET_DIR`.

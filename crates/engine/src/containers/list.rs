@@ -85,7 +85,12 @@ impl Engine {
             _ => record.image_reference.clone(),
         };
         let rw = if size { self.rw_bytes(record) } else { 0 };
-        let settings = inspect::network_settings(record);
+        let mut networks = inspect::network_settings(record).networks;
+        for endpoint in networks.iter_mut().flat_map(|all| all.values_mut()) {
+            // A list tells where a container is, not what it is called there.
+            (endpoint.aliases, endpoint.links, endpoint.dns_names) = (None, None, None);
+            endpoint.driver_opts = None;
+        }
         model::ContainerSummary {
             id: record.id.to_string(),
             names: vec![format!("/{}", record.name)],
@@ -94,7 +99,8 @@ impl Engine {
             command: command(&record.argv()),
             created: record.created.unix(),
             ports: ports(record),
-            size_rw: size.then_some(rw as i64),
+            // As Docker has it, nothing is left out.
+            size_rw: Some(rw as i64).filter(|bytes| *bytes > 0),
             size_root_fs: size.then(|| (rw + self.image_bytes(&record.image)) as i64),
             labels: record.config.labels.clone().unwrap_or_default(),
             state: record.state.status.word().into(),
@@ -103,7 +109,7 @@ impl Engine {
                 network_mode: record.host.network_mode.clone(),
                 annotations: record.host.annotations.clone(),
             },
-            network_settings: Some(model::SummaryNetworkSettings { networks: settings.networks }),
+            network_settings: Some(model::SummaryNetworkSettings { networks }),
             mounts: record.mounts.iter().filter(|m| m.shown()).map(mount).collect(),
             image_manifest_descriptor: None,
         }

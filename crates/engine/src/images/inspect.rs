@@ -54,7 +54,8 @@ impl Images {
             os: config.platform().os,
             os_version: config.extra("os.version").to_owned(),
             size: row.doc.size as i64,
-            virtual_size: Some(row.doc.size as i64),
+            // Of older versions of the API.
+            virtual_size: None,
             graph_driver: self.graph_driver(&row.layers),
             root_fs: RootFs {
                 r#type: "layers".into(),

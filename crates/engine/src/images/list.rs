@@ -19,6 +19,8 @@ pub struct ListOptions {
     pub filters: Filters,
     /// Work out what each shares with others.
     pub shared_size: bool,
+    /// Count the containers that each is used by.
+    pub containers: bool,
 }
 
 /// Everything listing looks at, of one moment.
@@ -140,11 +142,18 @@ impl Images {
     /// Of the database.
     pub fn usage(&self, users: &[User]) -> Result<(Vec<ImageSummary>, u64)> {
         let mut images = self.list(&ListOptions { shared_size: true, ..ListOptions::default() })?;
-        for image in &mut images {
-            image.containers = users.iter().filter(|u| u.image.as_str() == image.id).count() as i64;
-        }
+        count(&mut images, users);
         let layers = self.store.read(|tx| tx.layers::<serde::de::IgnoredAny>())?;
         Ok((images, layers.iter().map(|l| l.size).sum()))
+    }
+}
+
+/// Fills in how many of `users` use each image.
+pub(super) fn count(images: &mut [ImageSummary], users: &[User]) {
+    let mut counts: HashMap<&str, i64> = HashMap::new();
+    users.iter().for_each(|user| *counts.entry(user.image.as_str()).or_default() += 1);
+    for image in images {
+        image.containers = counts.get(image.id.as_str()).copied().unwrap_or(0);
     }
 }
 

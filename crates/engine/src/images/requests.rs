@@ -33,9 +33,19 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` for bad filters.
-    pub async fn images_list(&self, options: ListOptions) -> Result<Vec<model::ImageSummary>> {
-        let images = Arc::clone(&self.images);
-        blocking(move || images.list(&options)).await
+    pub async fn images_list(
+        self: &Arc<Self>,
+        options: ListOptions,
+    ) -> Result<Vec<model::ImageSummary>> {
+        let engine = Arc::clone(self);
+        blocking(move || {
+            let mut images = engine.images.list(&options)?;
+            if options.containers {
+                super::list::count(&mut images, &engine.image_users());
+            }
+            Ok(images)
+        })
+        .await
     }
 
     /// `GET /images/{name}/json`.

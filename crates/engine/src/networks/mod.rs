@@ -150,7 +150,10 @@ impl Engine {
             ingress: spec.ingress,
             config_from: model::ConfigReference { network: spec.config_from.clone() },
             config_only: spec.config_only,
-            containers: with_containers.then(|| self.network_members(network)),
+            containers: Some(match with_containers {
+                true => self.network_members(network),
+                false => BTreeMap::new(),
+            }),
             options: Some(spec.options.clone()),
             labels: Some(spec.labels.clone()),
         }

@@ -201,6 +201,7 @@ impl Engine {
             init_binary: "docker-init".into(),
             security_options: security_options(config),
             firewall_backend: Some(model::FirewallInfo { driver: "nftables".into() }),
+            default_address_pools: address_pools(config),
             cdi_spec_dirs: config.cdi_spec_dirs.iter().map(|d| d.display().to_string()).collect(),
             warnings: (!warnings.is_empty()).then_some(warnings),
             ..model::Info::default()
@@ -210,6 +211,14 @@ impl Engine {
 
 fn flag(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Where subnets come from, when it was said.
+fn address_pools(config: &crate::Config) -> Option<Vec<serde_json::Value>> {
+    let pools = config.default_address_pools.iter();
+    let pools: Vec<_> =
+        pools.map(|(base, size)| serde_json::json!({"Base": base, "Size": size})).collect();
+    (!pools.is_empty()).then_some(pools)
 }
 
 /// What `info` lists under security, in docker's form.

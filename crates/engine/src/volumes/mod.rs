@@ -393,10 +393,7 @@ impl Engine {
             tx.emit(event);
             Ok(())
         })?;
-        Ok(model::VolumesPruned {
-            volumes_deleted: (!deleted.is_empty()).then_some(deleted),
-            space_reclaimed: reclaimed,
-        })
+        Ok(model::VolumesPruned { volumes_deleted: Some(deleted), space_reclaimed: reclaimed })
     }
 
     /// Volumes with their use, for `system df`.

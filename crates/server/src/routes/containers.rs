@@ -26,11 +26,14 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
         size: call.query.flag("size"),
         filters: call.filters()?,
     };
-    let mut list = call.engine.containers_list(&options).await?;
-    if call.version < Version(1, 46) {
-        list.iter_mut().for_each(|row| row.host_config.annotations = None);
+    let list = call.engine.containers_list(&options).await?;
+    if call.version >= Version(1, 48) {
+        return Ok(reply::ok(&list));
     }
-    Ok(reply::ok(&list))
+    let mut value = serde_json::to_value(list)
+        .map_err(|e| Error::internal("cannot encode the containers").caused_by(e))?;
+    shapes::containers(&mut value, call.version);
+    Ok(reply::ok(&value))
 }
 
 /// The body of a create: the configuration, with the rest beside it.

@@ -5,6 +5,7 @@ use crate::{
     incoming::incoming,
     reply::{self, Reply},
     shapes,
+    versions::Version,
 };
 use base::{Error, Platform, Reference, Result};
 use engine::images::{
@@ -18,6 +19,8 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
         all: call.query.flag("all"),
         digests: call.query.flag("digests"),
         shared_size: call.query.flag("shared-size"),
+        // Counted since 1.51.
+        containers: call.version >= Version(1, 51),
         filters: call.filters()?,
     };
     let mut value = serde_json::to_value(call.engine.images_list(options).await?)

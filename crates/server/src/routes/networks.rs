@@ -4,11 +4,13 @@ use crate::{
     call::Call,
     reply::{self, Reply},
     router::no_content,
+    shapes,
     versions::Version,
 };
 use api::model;
-use base::Result;
+use base::{Error, Result};
 use http::StatusCode;
+use serde::Serialize;
 
 pub(crate) async fn list(call: Call) -> Result<Reply> {
     let mut networks = call.engine.networks_list(&call.filters()?).await?;
@@ -18,15 +20,26 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
             network.containers = call.engine.network_inspect(&network.id, false).await?.containers;
         }
     }
-    Ok(reply::ok(&networks))
+    shaped(networks, call.version)
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
-    Ok(reply::ok(&call.engine.network_inspect(call.name(0), call.query.flag("verbose")).await?))
+    let network = call.engine.network_inspect(call.name(0), call.query.flag("verbose")).await?;
+    shaped(network, call.version)
+}
+
+fn shaped(networks: impl Serialize, version: Version) -> Result<Reply> {
+    let mut value = serde_json::to_value(networks)
+        .map_err(|e| Error::internal("cannot encode the networks").caused_by(e))?;
+    shapes::networks(&mut value, version);
+    Ok(reply::ok(&value))
 }
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let request: model::NetworkCreate = call.json().await?;
+    let mut request: model::NetworkCreate = call.json().await?;
+    if call.version < Version(1, 48) {
+        request.enable_ipv4 = None;
+    }
     let made = call.engine.network_create(&request, &call.by).await?;
     Ok(reply::json(StatusCode::CREATED, &made))
 }

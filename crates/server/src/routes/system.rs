@@ -65,14 +65,7 @@ pub(crate) async fn df(call: Call) -> Result<Reply> {
     let cached: i64 = usage.build_cache.iter().flatten().map(|entry| entry.size).sum();
     let mut value = serde_json::to_value(usage)
         .map_err(|e| Error::internal("cannot encode the disk usage").caused_by(e))?;
-    if call.version < Version(1, 44)
-        && let Some(images) = value.get_mut("Images")
-    {
-        crate::shapes::images(images, call.version);
-    }
-    if let Some(usage) = value.as_object_mut() {
-        usage.insert("BuilderSize".into(), cached.into());
-    }
+    crate::shapes::usage(&mut value, cached, call.version);
     Ok(reply::ok(&value))
 }
 

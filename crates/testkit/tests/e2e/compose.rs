@@ -20,7 +20,7 @@ pub const CASES: &[Case] = cases![
 pub(crate) const NO_COMPOSE: &str = "there is no docker-compose: scripts/setup --tests builds it";
 
 /// `docker compose` in the case's folder, for a project of its own.
-fn command_of(cx: &Cx<'_>, args: &[&str]) -> Command {
+pub(crate) fn command_of(cx: &Cx<'_>, args: &[&str]) -> Command {
     let Some(config) = cx.plugged(&["docker-compose"]) else { skip(NO_COMPOSE) };
     let mut command = cx.command();
     command.env("DOCKER_CONFIG", config).env("COMPOSE_PROJECT_NAME", cx.name("p"));

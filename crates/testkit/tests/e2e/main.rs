@@ -37,6 +37,7 @@ mod files;
 mod gantry_compose;
 mod gantry_compose_work;
 mod golden;
+mod golden_versions;
 mod health;
 mod images;
 mod isolation;
@@ -59,6 +60,7 @@ mod networks;
 mod networks_ipv6;
 mod oci_runtime;
 mod pki;
+mod projects;
 mod quotas;
 mod races;
 mod registry;
@@ -142,6 +144,7 @@ fn main() -> ExitCode {
         compose_python::CASES,
         gantry_compose::CASES,
         gantry_compose_work::CASES,
+        projects::CASES,
         sdk_docker_py::CASES,
         sdk_testcontainers::CASES,
         clients::CASES,
@@ -153,5 +156,6 @@ fn main() -> ExitCode {
         daemon_settings::CASES,
         metrics::CASES,
         golden::CASES,
+        golden_versions::CASES,
     ])
 }
