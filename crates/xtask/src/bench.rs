@@ -102,7 +102,8 @@ fn contestants(args: &[String]) -> Result<Vec<Contestant>> {
         let (name, path) = socket.split_once('=').context("--socket NAME=PATH")?;
         list.push(Contestant::external(name, Path::new(path)));
     }
-    for contestant in &list {
+    for contestant in &mut list {
+        contestant.cli.clone_from(&gantry);
         contestant.daemon.load_busybox()?;
     }
     Ok(list)

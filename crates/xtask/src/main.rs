@@ -26,7 +26,7 @@ struct Command {
 static COMMANDS: &[Command] = &[
     Command {
         name: "bench",
-        help: "compare with dockerd (`bench registry`: with docker-registry; `bench networks`: throughput, and 200 containers): [--rounds N] [--quick] [--socket NAME=PATH] [--row WORD] [--write]",
+        help: "compare with dockerd (`bench registry`: with docker-registry; `bench networks`: throughput, and 200 containers): [--rounds N] [--quick] [--socket NAME=PATH] [--row WORD] [--debug] [--write]",
         run: bench::run,
     },
     Command {

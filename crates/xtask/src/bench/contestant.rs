@@ -2,7 +2,12 @@
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use std::{fs, path::Path, process::Stdio, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Instant,
+};
 use testkit::{Daemon, daemon::Options, http};
 
 /// One engine.
@@ -14,6 +19,8 @@ pub(crate) struct Contestant {
     pub(crate) daemon: Daemon,
     /// What `docker version` says of the server.
     pub(crate) version: String,
+    /// Gantry's command line, which drives other engines too.
+    pub(crate) cli: PathBuf,
 }
 
 impl Contestant {
@@ -39,7 +46,7 @@ impl Contestant {
     fn of(name: &str, daemon: Daemon) -> Self {
         let version = daemon.api().get("/version").json();
         let version = version["Version"].as_str().unwrap_or("?").to_owned();
-        Self { name: name.to_owned(), daemon, version }
+        Self { name: name.to_owned(), daemon, version, cli: PathBuf::new() }
     }
 
     /// Milliseconds of a docker command that must succeed, its output thrown away.

@@ -52,41 +52,84 @@ pub(super) fn healthy(c: &mut Contestant) -> Result<()> {
     write(c, "service_healthy")
 }
 
-pub(super) fn by_docker(c: &mut Contestant) -> Result<f64> {
-    let program = target().join("testkit/bin/docker-compose");
+/// A program that the tests use.
+fn installed(name: &str) -> Result<PathBuf> {
+    let program = target().join("testkit/bin").join(name);
     if !program.exists() {
-        bail!("there is no docker-compose: scripts/setup --tests builds it");
+        bail!("there is no {name}: scripts/setup --tests builds it");
     }
-    up(c, || Command::new(&program))
+    Ok(program)
 }
 
-pub(super) fn by_gantry(c: &mut Contestant) -> Result<f64> {
-    let program = target().join("release/gantry");
-    up(c, || {
-        let mut command = Command::new(&program);
-        command.arg("compose");
-        command
-    })
+/// Compose in the project's folder.
+fn compose(c: &Contestant, who: Who, args: &[&str]) -> Result<f64> {
+    let mut command = match who {
+        Who::Docker => Command::new(installed("docker-compose")?),
+        Who::Gantry => {
+            let mut command = Command::new(&c.cli);
+            command.arg("compose");
+            command
+        }
+    };
+    command.args(args).current_dir(folder(c));
+    timed(c, &mut command).with_context(|| format!("compose {}", args.join(" ")))
+}
+
+#[derive(Clone, Copy)]
+enum Who {
+    Docker,
+    Gantry,
+}
+
+/// Milliseconds of a client of the contestant's socket that must succeed.
+fn timed(c: &Contestant, command: &mut Command) -> Result<f64> {
+    command.stdin(Stdio::null());
+    command.env("DOCKER_HOST", format!("unix://{}", c.daemon.socket().display()));
+    command.env("DOCKER_CONFIG", "/nonexistent");
+    let began = Instant::now();
+    let output = command.output().context("run a client")?;
+    let took = milliseconds(began);
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("it ended with {}: {}", output.status, String::from_utf8_lossy(&said).trim());
+    }
+    Ok(took)
 }
 
 /// Milliseconds of `up -d`; then everything goes again, which does not count.
-fn up(c: &Contestant, program: impl Fn() -> Command) -> Result<f64> {
-    let run = |args: &[&str]| -> Result<f64> {
-        let mut command = program();
-        command.args(args).current_dir(folder(c)).stdin(Stdio::null());
-        command.env("DOCKER_HOST", format!("unix://{}", c.daemon.socket().display()));
-        command.env("DOCKER_CONFIG", "/nonexistent");
-        let began = Instant::now();
-        let output = command.output().context("run compose")?;
-        let took = milliseconds(began);
-        if !output.status.success() {
-            bail!("compose {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(took)
-    };
-    let took = run(&["up", "-d"])?;
-    run(&["down", "-t", "0"])?;
+fn up(c: &Contestant, who: Who) -> Result<f64> {
+    let took = compose(c, who, &["up", "-d"])?;
+    compose(c, who, &["down", "-t", "0"])?;
     Ok(took)
+}
+
+/// Milliseconds of `down`, after an `up -d` that does not count.
+fn down(c: &Contestant, who: Who) -> Result<f64> {
+    compose(c, who, &["up", "-d"])?;
+    compose(c, who, &["down"])
+}
+
+pub(super) fn up_by_docker(c: &mut Contestant) -> Result<f64> {
+    up(c, Who::Docker)
+}
+
+pub(super) fn up_by_gantry(c: &mut Contestant) -> Result<f64> {
+    up(c, Who::Gantry)
+}
+
+pub(super) fn down_by_docker(c: &mut Contestant) -> Result<f64> {
+    down(c, Who::Docker)
+}
+
+pub(super) fn down_by_gantry(c: &mut Contestant) -> Result<f64> {
+    down(c, Who::Gantry)
+}
+
+/// Milliseconds of fifty short tests with testcontainers for Go, one after the other.
+pub(super) fn testcontainers(c: &mut Contestant) -> Result<f64> {
+    let mut command = Command::new(installed("client-testcontainers")?);
+    command.env("SUITE", "50").env("NAME", "bench").env("TESTCONTAINERS_RYUK_DISABLED", "true");
+    timed(c, &mut command).context("fifty tests with testcontainers")
 }
 
 pub(super) fn tidy(c: &mut Contestant) {

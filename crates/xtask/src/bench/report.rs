@@ -41,7 +41,28 @@ pub(crate) fn page(table: &[(&Row, Vec<Samples>)], contestants: &[Contestant]) -
         }
         _ = writeln!(page, " {} |", row.wanted);
     }
+    page.push_str(&beside(table, contestants));
     page
+}
+
+/// What one client gains over another on the same engine.
+fn beside(table: &[(&Row, Vec<Samples>)], contestants: &[Contestant]) -> String {
+    let mut text = String::new();
+    for (row, samples) in table {
+        let other = row.beside.and_then(|name| table.iter().find(|(row, _)| row.name == name));
+        let Some((other, others)) = other else { continue };
+        let ratios =
+            contestants.iter().zip(samples.iter().zip(others)).filter_map(|(c, (s, o))| {
+                Some(format!("{:.1} times on {}", median(o)? / median(s)?, c.name))
+            });
+        let ratios: Vec<String> = ratios.collect();
+        _ = writeln!(text, "- {}, beside {}: {}", row.name, other.name, ratios.join(", "));
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("\nClients beside each other, how many times faster:\n\n{text}")
+    }
 }
 
 const HEAD: &str = "# Benchmarks

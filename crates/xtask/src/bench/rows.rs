@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     /// How many times better than dockerd it shall be, or the absolute limit.
     pub(crate) wanted: &'static str,
+    /// The row that does the same by another client, for the ratio of the two on one engine.
+    pub(crate) beside: Option<&'static str>,
     /// Whether a round takes seconds: such rows get fewer rounds.
     slow: bool,
     pub(crate) prepare: fn(&mut Contestant) -> Result<()>,
@@ -86,16 +88,17 @@ pub(crate) static ROWS: &[Row] = &[
         wanted: "3 times",
         slow: true,
         prepare: projects::plain,
-        measure: projects::by_docker,
+        measure: projects::up_by_docker,
         tidy: projects::tidy,
         ..BASE
     },
     Row {
         name: "gantry compose up -d, ten services",
         wanted: "",
+        beside: Some("docker compose up -d, ten services"),
         slow: true,
         prepare: projects::plain,
-        measure: projects::by_gantry,
+        measure: projects::up_by_gantry,
         tidy: projects::tidy,
         ..BASE
     },
@@ -104,17 +107,44 @@ pub(crate) static ROWS: &[Row] = &[
         wanted: "",
         slow: true,
         prepare: projects::healthy,
-        measure: projects::by_docker,
+        measure: projects::up_by_docker,
         tidy: projects::tidy,
         ..BASE
     },
     Row {
         name: "gantry compose up -d, seven of ten wait for health",
         wanted: "",
+        beside: Some("docker compose up -d, seven of ten wait for health"),
         slow: true,
         prepare: projects::healthy,
-        measure: projects::by_gantry,
+        measure: projects::up_by_gantry,
         tidy: projects::tidy,
+        ..BASE
+    },
+    Row {
+        name: "docker compose down, ten services",
+        wanted: "3 times",
+        slow: true,
+        prepare: projects::plain,
+        measure: projects::down_by_docker,
+        tidy: projects::tidy,
+        ..BASE
+    },
+    Row {
+        name: "gantry compose down, ten services",
+        wanted: "",
+        beside: Some("docker compose down, ten services"),
+        slow: true,
+        prepare: projects::plain,
+        measure: projects::down_by_gantry,
+        tidy: projects::tidy,
+        ..BASE
+    },
+    Row {
+        name: "testcontainers for Go, fifty short tests",
+        wanted: "4 times",
+        slow: true,
+        measure: projects::testcontainers,
         ..BASE
     },
     Row { name: "API create, start, wait, remove", wanted: "20 times", measure: cycle, ..BASE },
@@ -347,6 +377,7 @@ const BASE: Row = Row {
     name: "",
     unit: "ms",
     wanted: "",
+    beside: None,
     slow: false,
     prepare: |_| Ok(()),
     measure: |_| Ok(0.0),

@@ -1,5 +1,5 @@
 // testcontainers for Go: what its guide shows, over moby's new client. NAME: what its objects are called after.
-// REGISTRY: host:port of a registry that takes pushes.
+// REGISTRY: host:port of a registry that takes pushes. SUITE: how many short tests to run instead, for benchmarks.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -158,7 +159,37 @@ func reuse() {
 	end(first)
 }
 
+// suite runs tests as suites have them, one after the other: a container each, waited for, asked, and taken away.
+func suite(tests int) {
+	for test := range tests {
+		switch test % 3 {
+		case 0:
+			c := start(serve, tc.WithExposedPorts("80/tcp"), tc.WithWaitStrategy(wait.ForHTTP("/").WithPort("80/tcp").WithPollInterval(10*time.Millisecond)))
+			answer := must(http.Get(must(c.PortEndpoint(ctx, "80/tcp", "http"))))
+			equal(string(must(io.ReadAll(answer.Body))), "page\n")
+			done(answer.Body.Close())
+			end(c)
+		case 1:
+			c := start("echo begun; "+sleep, tc.WithEnv(map[string]string{"A": "b"}), tc.WithWaitStrategy(wait.ForLog("begun").WithPollInterval(10*time.Millisecond)))
+			_, out := run(c, nil, "sh", "-c", "echo $A")
+			equal(out, "b\n")
+			end(c)
+		case 2:
+			c := start("echo result; exit 3", tc.WithWaitStrategy(wait.ForExit().WithPollInterval(10*time.Millisecond)))
+			equal(must(c.State(ctx)).ExitCode, 3)
+			logs := must(c.Logs(ctx))
+			check(strings.Contains(string(must(io.ReadAll(logs))), "result"), "the log has no result")
+			done(logs.Close())
+			end(c)
+		}
+	}
+}
+
 func main() {
+	if tests := os.Getenv("SUITE"); tests != "" {
+		suite(must(strconv.Atoi(tests)))
+		return
+	}
 	failed := false
 	for _, section := range []struct {
 		what string
