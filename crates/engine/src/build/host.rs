@@ -251,7 +251,7 @@ impl Host for BuildHost {
             manifests: Vec::new(),
             how: How::Build,
             from: self.job.id.clone(),
-            event: None,
+            event: Some("create"),
         };
         self.engine.images.register(&image, &self.job.by)?;
         if let Some(key) = &commit.key {
@@ -531,7 +531,7 @@ impl BuildHost {
             manifests,
             how: How::Build,
             from: self.job.id.clone(),
-            event: None,
+            event: Some("create"),
         };
         self.engine.images.register(&image, &self.job.by)?;
         self.note_made(image.config.id());

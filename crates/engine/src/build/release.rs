@@ -81,7 +81,7 @@ impl BuildHost {
                     manifests,
                     how: How::Build,
                     from: self.id().to_owned(),
-                    event: None,
+                    event: Some("create"),
                 },
                 self.by(),
             )?;

@@ -108,7 +108,11 @@ impl Engine {
             },
             |tx, r| {
                 if r.hidden {
-                    return Ok(());
+                    // A plugin that is switched off does not start again.
+                    return match delay {
+                        Some(_) => crate::plugins::tell_death(tx, &r.id, exit.code),
+                        None => Ok(()),
+                    };
                 }
                 if exit.oom {
                     tx.emit(r.event("oom"));

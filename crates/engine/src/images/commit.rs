@@ -72,7 +72,7 @@ impl Images {
             manifests: Vec::new(),
             how: How::Commit,
             from: options.container.clone(),
-            event: None,
+            event: Some("create"),
         };
         self.register_for_good(std::slice::from_ref(&image), true, by)?;
         Ok(image.config.id().clone())

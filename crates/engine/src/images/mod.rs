@@ -154,7 +154,7 @@ pub struct NewImage {
     pub how: How,
     /// Id of the build or container it comes from, name of the registry, when there is one.
     pub from: String,
-    /// The image's event: `load`, `import`; nothing for a step of a build.
+    /// The image's event: `load`, `import`, `create`; nothing for a state within a build.
     pub event: Option<&'static str>,
 }
 

@@ -28,6 +28,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+use store::Tx;
 
 /// What is kept of a plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,6 +85,15 @@ impl Record {
     fn event(&self, action: &str, by: &Principal) -> Event {
         Event::new("plugin", action, self.id.as_str()).with("name", &self.name).by(by)
     }
+}
+
+/// Tells of a plugin's process that ended by itself; nothing for a container that is no plugin's.
+pub(crate) fn tell_death(tx: &Tx<'_>, id: &ContainerId, exit_code: i32) -> Result<()> {
+    if let Some(plugin) = tx.plugins::<Record>()?.into_iter().find(|plugin| plugin.id == *id) {
+        let event = plugin.event("die", &Principal::daemon());
+        tx.emit(event.with("exitCode", exit_code.to_string()));
+    }
+    Ok(())
 }
 
 /// `volumedriver` of `docker.volumedriver/1.0`.

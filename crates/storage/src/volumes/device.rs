@@ -56,6 +56,11 @@ impl Device {
         for word in words.split(',').filter(|w| !w.is_empty()) {
             parsed.word(word)?;
         }
+        if kind == "cifs" && share(device).is_some_and(|(host, _)| has_port(host)) {
+            return Err(Error::invalid(
+                "port not allowed in CIFS device URL, include 'port' in 'o='",
+            ));
+        }
         if parsed.bind.is_some() && !device.starts_with('/') {
             return Err(Error::invalid(format!(
                 "device of a bind must be an absolute path: \"{device}\""
@@ -118,7 +123,13 @@ impl Device {
                 if self.attrs & attr::RDONLY != 0 {
                     data.insert(0, ("ro".to_owned(), None));
                 }
-                let fs = mount::new_fs(&self.kind, &self.device, &data, self.attrs);
+                // Where no option names the server's address, the device of CIFS does.
+                let named = data.iter().any(|(key, _)| key == "addr");
+                let device = match share(&self.device).filter(|_| self.kind == "cifs" && !named) {
+                    Some((host, rest)) => format!("//{}{rest}", address(host)?),
+                    None => self.device.clone(),
+                };
+                let fs = mount::new_fs(&self.kind, &device, &data, self.attrs);
                 let fs = fs.map_err(|(what, err)| {
                     let kind = if what == "fsopen" {
                         format!(": file system \"{}\" is not known to this kernel", self.kind)
@@ -150,6 +161,17 @@ fn binds(words: &str) -> Option<Depth> {
         "rbind" => Some(Depth::Recursive),
         _ => None,
     })
+}
+
+/// Server and share of `//server/share`.
+fn share(device: &str) -> Option<(&str, &str)> {
+    let rest = device.strip_prefix("//").or_else(|| device.strip_prefix("cifs://"))?;
+    Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
+}
+
+fn has_port(host: &str) -> bool {
+    let end = host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
+    end.is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The address that the kernel wants for a server's name.
@@ -191,6 +213,23 @@ mod tests {
         );
         assert_eq!(parse(&[("size", "10m")]).unwrap(), None);
         assert!(text(&[("type", "x"), ("device", "y"), ("o", "remount")]).contains("remount"));
+    }
+
+    #[test]
+    fn servers_of_shares_are_found() {
+        assert_eq!(share("//nas.example.com/data/x"), Some(("nas.example.com", "/data/x")));
+        assert_eq!(share("//nas"), Some(("nas", "")));
+        assert_eq!(share(":/srv/data"), None);
+        assert!(has_port("nas:445") && has_port("[fe80::1]:445") && !has_port("fe80::1"));
+        let of = |device: &str| parse(&[("type", "cifs"), ("device", device), ("o", "guest")]);
+        assert!(of("//nas:445/data").unwrap_err().to_string().contains("port not allowed"));
+        assert!(of("//nas/data").unwrap().is_some());
+        assert_eq!(address("10.1.2.3").unwrap(), "10.1.2.3");
+        let unknown = address("no-such-host.invalid").unwrap_err().to_string();
+        assert!(
+            unknown.starts_with("error resolving passed in network volume address"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -3,10 +3,16 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::path::Path;
-use testkit::{Cx, Daemon, cases, daemon::Options, plugin::Plugin, suite::Case};
+use testkit::{
+    Cx, Daemon, cases,
+    daemon::Options,
+    plugin::{Answer, Plugin},
+    suite::Case,
+};
 
 pub const CASES: &[Case] = cases![
     plugins_see_requests_and_answers_and_their_word_counts,
+    plugins_that_hang_lie_or_die_let_nothing_through,
     plugins_change_by_a_reload,
     plugins_see_whose_certificate_it_is,
 ];
@@ -102,6 +108,55 @@ fn plugins_see_requests_and_answers_and_their_word_counts(cx: &Cx<'_>) {
     };
     assert!(!second.asked().iter().any(denied), "the first denial is the last word");
     own.docker(&["rm", "-f", &name]).ok();
+}
+
+fn plugins_that_hang_lie_or_die_let_nothing_through(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        testkit::cx::skip("needs a daemon of its own");
+    }
+    let dir = cx.dir();
+    let bad = Plugin::start(dir, "bad", |method, shown| {
+        let uri = shown["RequestUri"].as_str().unwrap_or_default();
+        match method {
+            "Plugin.Activate" => json!({"Implements": ["authz"]}).into(),
+            _ if uri.contains("name=hangs") => Answer::Never,
+            _ if uri.contains("name=lies") => Answer::Text("<html>".into()),
+            _ if uri.contains("name=ends") => Answer::Closed,
+            _ if uri.contains("name=fails") => Answer::Bad(500, json!({"Err": "out of order"})),
+            _ => json!({"Allow": true}).into(),
+        }
+    });
+    let folder = format!("--plugin-dir={}", dir.display());
+    let args = ["--authorization-plugin=bad", "--plugin-timeout=1", &folder];
+    let daemon = Daemon::start(Options::new().without_bridge().args(&args)).unwrap();
+    daemon.load_busybox().unwrap();
+    let create = |name: &str| {
+        let path = format!("/v1.41/containers/create?name={name}");
+        daemon.api().post(&path, &json!({"Image": "busybox"}))
+    };
+    let began = std::time::Instant::now();
+    for (name, told) in [
+        ("hangs", "no answer within 1 seconds"),
+        ("lies", "cannot read the answer"),
+        ("ends", "cannot ask"),
+        ("fails", "out of order"),
+    ] {
+        let answer = create(name);
+        assert!(matches!(answer.status(), 403 | 500), "{name}: {}", answer.text());
+        let said = answer.message();
+        assert!(said.contains("plugin bad") && said.contains(told), "{name}: {said}");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    create("good").expect(201);
+    drop(bad);
+    let answer = create("late");
+    assert!(answer.status() >= 400 && answer.message().contains("bad"), "{}", answer.text());
+    // Back, it lets requests through again, and none of the others was made.
+    let back = plugin(dir, "bad", |_, _| json!({"Allow": true}));
+    let list = daemon.api().get("/v1.41/containers/json?all=1").expect(200);
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    drop(daemon);
+    drop(back);
 }
 
 fn plugins_change_by_a_reload(cx: &Cx<'_>) {

@@ -9,6 +9,8 @@ pub const CASES: &[Case] = cases![
     services_are_worked_with,
     a_project_of_version_3_goes_up,
     wrong_files_and_failing_services_are_told,
+    logs_and_events_are_followed,
+    images_are_pulled_and_pushed,
 ];
 
 fn command_of(cx: &Cx<'_>, args: &[&str]) -> Command {
@@ -271,4 +273,102 @@ fn wrong_files_and_failing_services_are_told(cx: &Cx<'_>) {
     let up = compose(cx, &["up", "--no-color", "--exit-code-from", "a"]);
     up.code(4);
     assert!(up.stdout.contains("a_1  | done"), "{}", up.describe());
+}
+
+/// A program of docker-compose that runs until this is dropped; what it prints is in a file.
+struct Follower {
+    child: std::process::Child,
+    file: std::path::PathBuf,
+}
+
+impl Follower {
+    fn start(cx: &Cx<'_>, name: &str, args: &[&str]) -> Self {
+        let file = cx.dir().join(name);
+        let output = std::fs::File::create(&file).unwrap();
+        let mut command = command_of(cx, args);
+        command.env("PYTHONUNBUFFERED", "1").stdout(output.try_clone().unwrap()).stderr(output);
+        Self { child: command.spawn().unwrap(), file }
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.file).unwrap()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn logs_and_events_are_followed(cx: &Cx<'_>) {
+    let _project = Project(cx);
+    cx.write(
+        "docker-compose.yml",
+        "version: '2.4'\nservices:\n  a:\n    image: busybox\n    stop_grace_period: 0s\n    command: sh -c 'echo first; while [ ! -f /go ]; do sleep 0.05; done; echo second; exec sleep 600'\n  quick: {image: busybox, command: 'echo done'}\n",
+    );
+    command_of(cx, &["version"]);
+    let events = Follower::start(cx, "events", &["events", "--json"]);
+    let listens = || cx.api().get("/info").expect(200)["NEventsListener"].as_i64();
+    cx.until("it listens", || listens().filter(|n| *n > 0));
+    compose(cx, &["up", "-d"]).ok();
+    let mut logs = Follower::start(cx, "logs", &["logs", "-f", "--no-color", "--tail", "10"]);
+    cx.until("the first line comes", || {
+        let text = logs.text();
+        (text.contains("a_1      | first") && text.contains("quick_1  | done")).then_some(())
+    });
+    assert!(!logs.text().contains("second"));
+    compose(cx, &["exec", "-T", "a", "touch", "/go"]).ok();
+    cx.until("the next line comes", || logs.text().contains("a_1      | second").then_some(()));
+    compose(cx, &["stop", "-t", "0"]).ok();
+    // All have ended: so does the following.
+    cx.until("the log ends", || logs.child.try_wait().unwrap());
+    assert!(logs.text().contains("exited with code"), "{}", logs.text());
+    let seen = |service: &str, action: &str| {
+        cx.until(&format!("{service} {action} is told"), || {
+            let has = |line: &str| {
+                let event = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
+                event["service"] == service
+                    && event["action"] == action
+                    && event["type"] == "container"
+            };
+            events.text().lines().any(has).then_some(())
+        });
+    };
+    for action in ["create", "start", "kill", "die", "stop"] {
+        seen("a", action);
+    }
+    seen("quick", "die");
+}
+
+fn images_are_pulled_and_pushed(cx: &Cx<'_>) {
+    let _project = Project(cx);
+    let registry = testkit::registry::Registry::docker(Default::default()).unwrap();
+    let name = format!("{}/{}:v1", registry.host(), cx.name("img"));
+    cx.write("site/Dockerfile", "FROM busybox\nRUN echo built > /f\nCMD [\"cat\", \"/f\"]\n");
+    let file = |name: &str, build: &str| {
+        let text = format!("version: '2.4'\nservices:\n  a: {{image: '{name}'{build}}}\n");
+        cx.write("docker-compose.yml", text);
+    };
+    file(&name, ", build: ./site");
+    compose(cx, &["build"]).ok();
+    compose(cx, &["push"]).ok();
+    cx.docker(&["rmi", &name]).ok();
+    file(&name, "");
+    let pulled = compose(cx, &["pull"]);
+    pulled.ok();
+    assert!(pulled.stderr.contains("Pulling a ... done"), "{}", pulled.describe());
+    cx.docker(&["image", "inspect", &name]).ok();
+    cx.docker(&["rmi", &name]).ok();
+    // What is missing is pulled when the project goes up.
+    compose(cx, &["up", "-d"]).ok();
+    let container = cx.name("p_a_1");
+    cx.wait(&container);
+    assert_eq!(cx.docker(&["logs", &container]).ok(), "built");
+    compose(cx, &["down"]).ok();
+    cx.docker(&["rmi", &name]).ok();
+    file(&name.replace(":v1", ":gone"), "");
+    compose(cx, &["pull"]).fails_with(1, &["not found"]);
+    compose(cx, &["pull", "--ignore-pull-failures"]).ok();
 }

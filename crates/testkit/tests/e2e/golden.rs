@@ -93,7 +93,7 @@ pub(crate) fn is_deliberate(name: &str, difference: &str) -> bool {
 
 pub(crate) fn the_list_of_differences_is_needed(cx: &Cx<'_>) {
     let used = USED.lock().unwrap_or_else(PoisonError::into_inner);
-    let of_versions = |line: &String| line.starts_with("api-");
+    let of_versions = |line: &String| line.starts_with("api-") || line.starts_with("* ");
     if !cx.is_gantry() || !used.iter().any(of_versions) || used.iter().all(of_versions) {
         skip("only after a whole comparison with Gantry");
     }

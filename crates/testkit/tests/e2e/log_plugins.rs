@@ -196,6 +196,14 @@ fn what_log_plugins_refuse_is_told(cx: &Cx<'_>) {
         "Plugin.Activate" => json!({"Implements": ["LogDriver"]}).into(),
         _ => json!({}).into(),
     });
+    let _mute = Plugin::start(cx.dir(), "mute", |method, _| match method {
+        "Plugin.Activate" => json!({"Implements": ["LogDriver"]}).into(),
+        _ => Answer::Never,
+    });
+    let _liar = Plugin::start(cx.dir(), "liar", |method, _| match method {
+        "Plugin.Activate" => json!({"Implements": ["LogDriver"]}).into(),
+        _ => Answer::Text("<html>".into()),
+    });
     let daemon = daemon(cx, cx.dir(), &["--plugin-timeout=1"]);
     let own = Cx::new(&daemon, "own");
     let run = |driver: &str, more: &[&str]| {
@@ -209,6 +217,8 @@ fn what_log_plugins_refuse_is_told(cx: &Cx<'_>) {
     run("keeper", &["--log-opt", "bad=yes"])
         .fails_with(125, &["LogDriver.StartLogging: an option is bad"]);
     run("deaf", &[]).fails_with(125, &["the plugin does not read"]);
+    run("mute", &[]).fails_with(125, &["LogDriver.StartLogging: no answer within 1 seconds"]);
+    run("liar", &[]).fails_with(125, &["LogDriver.StartLogging: cannot read the answer"]);
     run("keeper", &["--log-opt", "mode=nonsense"]).fails_with(125, &["logging mode not supported"]);
     let exec = daemon.path("root").join("containers");
     let left: Vec<_> = std::fs::read_dir(exec).unwrap().flatten().map(|e| e.path()).collect();

@@ -327,6 +327,11 @@ fn a_plugin_outlives_the_daemon_and_is_started_again(cx: &Cx<'_>) {
     };
     kill(first);
     cx.until("it is started again", || process().filter(|pid| *pid != first));
+    let deaths = own.events(
+        &["type=plugin", "event=die"],
+        "{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}",
+    );
+    assert_eq!(deaths.ok(), "p:latest 137");
     assert_eq!(run(&own, "vv", "cat /v/f"), "kept");
     // It dies while nobody is there.
     daemon.kill().unwrap();

@@ -24,6 +24,9 @@ pub const CASES: &[Case] = cases![
     a_volume_that_binds_a_folder,
     a_volume_on_a_device,
     driver_options_are_checked,
+    a_server_s_name_is_looked_up,
+    pruning_follows_the_version,
+    usage_of_volumes_is_told,
     a_volume_survives_the_daemon_mounted,
     gantry_s_volume_commands,
 ];
@@ -334,6 +337,108 @@ fn driver_options_are_checked(cx: &Cx<'_>) {
     let mount = format!("{missing}:/x");
     // The command line makes 127 of these words.
     cx.run(&["-v", &mount], &["true"]).fails_with(127, &["/no/such", "no such file or directory"]);
+}
+
+fn a_server_s_name_is_looked_up(cx: &Cx<'_>) {
+    let create = |part: &str, options: &str, device: &str, kind: &str| {
+        let (name, options, device) =
+            (cx.name(part), format!("o={options}"), format!("device={device}"));
+        let kind = format!("type={kind}");
+        cx.docker(&["volume", "create", "-o", &kind, "-o", &options, "-o", &device, &name])
+    };
+    create("nowhere", "addr=no-such-host.invalid,rw", ":/srv", "nfs").ok();
+    let mount = format!("{}:/x", cx.name("nowhere"));
+    let answer = cx.run(&["-v", &mount], &["true"]);
+    answer.fails(125);
+    for part in ["error resolving passed in network volume address", "no-such-host.invalid"] {
+        assert!(answer.stderr.contains(part), "{part}: {}", answer.describe());
+    }
+    // Nobody serves there; what the kernel says depends on what it has.
+    create("local", "addr=127.0.0.1,rw,nfsvers=4,port=9,soft,timeo=1,retrans=1", ":/srv", "nfs")
+        .ok();
+    let mount = format!("{}:/x", cx.name("local"));
+    cx.run(&["-v", &mount], &["true"]).fails_with(125, &["failed to mount local volume"]);
+    create("share", "guest", "//nas:445/data", "cifs").fails_with(1, &["port not allowed in CIFS"]);
+}
+
+/// `filters` of a request, for volumes with this case's label.
+fn labelled(cx: &Cx<'_>, more: &str) -> String {
+    let text = format!("{{\"label\":[\"{}\"]{more}}}", cx.label());
+    format!("filters={}", text.bytes().map(|b| format!("%{b:02X}")).collect::<String>())
+}
+
+fn pruning_follows_the_version(cx: &Cx<'_>) {
+    let label = cx.label();
+    let make = || {
+        let named = cx.name("named");
+        let mut made = vec![cx.docker(&["volume", "create", "--label", &label]).ok().to_owned()];
+        cx.docker(&["volume", "create", "--label", &label, "--label", "keep=yes", &named]).ok();
+        made.push(named);
+        made
+    };
+    let prune = |version: &str, more: &str| {
+        let path = format!("/{version}/volumes/prune?{}", labelled(cx, more));
+        let answer = cx.api().post(&path, &Value::Null).expect(200);
+        let all = answer["VolumesDeleted"].as_array().cloned().unwrap_or_default();
+        all.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let all = make();
+    let mut gone = prune("v1.41", "");
+    gone.sort_by_key(|name| !all[..1].contains(name));
+    assert_eq!(gone, all, "old clients mean every unused volume");
+    if cx.is_gantry() {
+        let all = make();
+        assert_eq!(prune("v1.42", ""), all[..1], "since 1.42 the anonymous ones");
+        assert_eq!(prune("v1.51", ",\"all\":[\"0\"]"), Vec::<String>::new());
+        assert_eq!(
+            prune("v1.51", ",\"label!\":[\"keep=yes\"],\"all\":[\"1\"]"),
+            Vec::<String>::new()
+        );
+        assert_eq!(prune("v1.51", ",\"all\":[\"true\"]"), all[1..]);
+        let path = format!("/v1.51/volumes/prune?{}", labelled(cx, ",\"all\":[\"maybe\"]"));
+        cx.api().post(&path, &Value::Null).fails(400, &["invalid filter 'all=[maybe]'"]);
+    }
+    let path = format!("/v1.41/volumes/prune?{}", labelled(cx, ",\"nonsense\":[\"x\"]"));
+    cx.api().post(&path, &Value::Null).fails(400, &["invalid filter 'nonsense'"]);
+    // What a container holds stays, whether it runs or not; its size is told when it goes.
+    let used = cx.name("used");
+    cx.docker(&["volume", "create", "--label", &label, &used]).ok();
+    let holder = cx.name("holder");
+    let mount = format!("{used}:/v");
+    let fill = ["sh", "-c", "head -c 300000 /dev/zero > /v/f"];
+    cx.docker(&[&["run", "--name", &holder, "-v", &mount, "busybox"][..], &fill].concat()).ok();
+    assert_eq!(prune("v1.41", ""), Vec::<String>::new());
+    cx.docker(&["rm", &holder]).ok();
+    let path = format!("/v1.41/volumes/prune?{}", labelled(cx, ""));
+    let answer = cx.api().post(&path, &Value::Null).expect(200);
+    assert_eq!(answer["VolumesDeleted"], json!([used]));
+    assert!(answer["SpaceReclaimed"].as_u64().is_some_and(|n| n >= 300_000), "{answer}");
+}
+
+fn usage_of_volumes_is_told(cx: &Cx<'_>) {
+    let volume = cx.name("vol");
+    let mount = format!("{volume}:/v");
+    let fill = ["sh", "-c", "head -c 2000000 /dev/zero > /v/f; exec sleep 600"];
+    let one = cx.start("one", &["-v", &mount], &fill);
+    let two = cx.name("two");
+    cx.docker(&["create", "--name", &two, "-v", &format!("{mount}:ro"), "busybox"]).ok();
+    cx.until("the file is there", || {
+        let size = cx.docker(&["exec", &one, "stat", "-c", "%s", "/v/f"]);
+        (size.stdout.trim() == "2000000").then_some(())
+    });
+    let told = || {
+        let text = cx.docker(&["system", "df", "-v", "--format", "{{json .Volumes}}"]);
+        let all: Value = serde_json::from_str(text.ok()).unwrap();
+        let of = all.as_array().into_iter().flatten().find(|v| v["Name"] == volume.as_str());
+        let of = of.cloned().unwrap_or(Value::Null);
+        (of["Size"].as_str().unwrap_or_default().to_owned(), of["Links"].clone())
+    };
+    let (size, links) = told();
+    assert!(size.starts_with("2MB") || size.starts_with("2.0"), "{size}");
+    assert!(links == 2 || links == "2", "{links}");
+    cx.docker(&["rm", "-f", &one, &two]).ok();
+    let (_, links) = told();
+    assert!(links == 0 || links == "0", "{links}");
 }
 
 fn a_volume_survives_the_daemon_mounted(cx: &Cx<'_>) {
