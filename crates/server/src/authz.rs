@@ -28,8 +28,6 @@ use std::{
 const REQUEST_MAX: usize = 4 << 20;
 /// Longest answer whose text is shown.
 const RESPONSE_MAX: u64 = 64 << 10;
-/// A plugin that does not answer within this time denies.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Routes whose body is no document: it is passed on unread, and plugins see the rest.
 const STREAMS: [&str; 9] = [
@@ -50,11 +48,16 @@ pub(crate) struct Plugins(RwLock<Arc<[Plugin]>>);
 
 impl Plugins {
     /// Takes other plugins, which have to be there and be for authorization.
-    pub(crate) async fn set(&self, names: &[String], folders: &[PathBuf]) -> Result<()> {
+    pub(crate) async fn set(
+        &self,
+        names: &[String],
+        folders: &[PathBuf],
+        limit: Duration,
+    ) -> Result<()> {
         let folders: Arc<[PathBuf]> = folders.into();
         let mut plugins = Vec::new();
         for name in names {
-            let plugin = Plugin::new(name, Arc::clone(&folders), LIMIT);
+            let plugin = Plugin::new(name, Arc::clone(&folders), limit);
             let wrong = |why: String| {
                 Error::invalid(format!("error validating authorization plugin {name}"))
                     .caused_by(why)

@@ -108,12 +108,17 @@ impl Server {
     }
 
     /// Asks these plugins before every request and every answer, from now on; they are looked for in
-    /// `folders`.
+    /// `folders`, and one that does not answer within `limit` denies.
     ///
     /// # Errors
     /// `Invalid` when one cannot be reached or is not for authorization; nothing changes then.
-    pub async fn authorize_by(&self, names: &[String], folders: &[PathBuf]) -> base::Result<()> {
-        self.site.plugins.set(names, folders).await
+    pub async fn authorize_by(
+        &self,
+        names: &[String],
+        folders: &[PathBuf],
+        limit: std::time::Duration,
+    ) -> base::Result<()> {
+        self.site.plugins.set(names, folders, limit).await
     }
 
     /// Accepts on `listener` until told to stop.

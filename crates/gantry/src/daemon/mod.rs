@@ -227,7 +227,8 @@ async fn serve(
     if let Some(oldest) = &settings.oldest_api {
         server.serve_from(oldest)?;
     }
-    server.authorize_by(&settings.authorization, &settings.plugin_folders).await?;
+    let limit = settings.engine.plugin_timeout;
+    server.authorize_by(&settings.authorization, &settings.plugin_folders, limit).await?;
     for listener in listeners {
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(listener).await });
@@ -281,7 +282,8 @@ async fn reload(
 ) {
     let new = match settings.reload(role) {
         Ok(new) => {
-            let asked = server.authorize_by(&new.authorization, &new.plugin_folders).await;
+            let limit = new.engine.plugin_timeout;
+            let asked = server.authorize_by(&new.authorization, &new.plugin_folders, limit).await;
             asked.map(|()| new)
         }
         Err(err) => Err(err),
