@@ -392,16 +392,25 @@ fn means(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Makes one change below each of `values`, all of them.
+fn apply_to_all<'v>(
+    values: impl Iterator<Item = &'v mut Value>,
+    path: &[&str],
+    shape: Option<&Value>,
+) -> bool {
+    let mut any = false;
+    for value in values {
+        any |= apply(value, path, shape);
+    }
+    any
+}
+
 /// Makes one change below `value`; `.*` stands for every key. False when there is nothing to change.
 fn apply(value: &mut Value, path: &[&str], shape: Option<&Value>) -> bool {
     let Some((first, rest)) = path.split_first() else { return false };
     match (value, *first) {
-        (Value::Array(list), "[]") => {
-            list.iter_mut().fold(false, |any, one| apply(one, rest, shape) || any)
-        }
-        (Value::Object(map), "*") => {
-            map.values_mut().fold(false, |any, one| apply(one, rest, shape) || any)
-        }
+        (Value::Array(list), "[]") => apply_to_all(list.iter_mut(), rest, shape),
+        (Value::Object(map), "*") => apply_to_all(map.values_mut(), rest, shape),
         (Value::Object(map), key) if rest.is_empty() => match shape {
             None => map.remove(key).is_some(),
             Some(new) => map.insert(key.to_owned(), new.clone()).as_ref() != Some(new),
@@ -424,10 +433,8 @@ fn new_versions_are_those_of_their_history(cx: &Cx<'_>) {
     for minor in NEW {
         for change in changes.iter().filter(|c| c.since == *minor) {
             let path: Vec<&str> = change.path.trim_start_matches('.').split('.').collect();
-            let met = expected
-                .iter_mut()
-                .filter(|(name, _)| means(&change.answer, name))
-                .fold(false, |any, (_, answer)| apply(answer, &path, change.shape.as_ref()) || any);
+            let meant = expected.iter_mut().filter(|(name, _)| means(&change.answer, name));
+            let met = apply_to_all(meant.map(|(_, answer)| answer), &path, change.shape.as_ref());
             assert!(met, "1.{minor} {} {}: nothing there to change", change.answer, change.path);
         }
         lines.extend(found(*minor, &expected, &scene.answers(*minor)));
