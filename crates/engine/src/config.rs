@@ -62,6 +62,8 @@ pub struct Config {
     pub init: bool,
     /// Who the users of containers are on the host, when they have a user namespace.
     pub userns: Option<sys::idmap::Maps>,
+    /// The level of defaults, and what is allowed nevertheless.
+    pub safeguards: crate::level::Safeguards,
     /// Whether no-new-privileges is the default.
     pub no_new_privileges: bool,
     /// Runtimes beside the own one, and the default.
@@ -215,6 +217,7 @@ impl Config {
             default_shm_bytes: 64 << 20,
             init: false,
             userns: None,
+            safeguards: crate::level::Safeguards::default(),
             no_new_privileges: false,
             runtimes: crate::runtimes::Runtimes::default(),
             default_ipc: "private".into(),

@@ -11,6 +11,7 @@ pub mod config;
 pub mod containers;
 pub mod events;
 pub mod images;
+pub mod level;
 pub mod metrics;
 pub mod networks;
 pub mod plugins;

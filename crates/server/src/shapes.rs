@@ -295,7 +295,7 @@ pub(crate) fn create(
     }
     // Kernel memory limits left the kernel; a limit that limits nothing counts as none.
     host.kernel_memory_tcp = 0;
-    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
+    host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
     Ok(())
 }
 

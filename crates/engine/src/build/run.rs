@@ -50,7 +50,7 @@ impl RunContainer {
         {
             host.binds = Some(vec![format!("{}:/dev/pipes:ro", folder.display())]);
         }
-        let create = Create { config, host, ..Create::default() };
+        let create = Create { config, host, step: true, ..Create::default() };
         Self::make(engine, job, hold, create).await
     }
 

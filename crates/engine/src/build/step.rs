@@ -257,5 +257,5 @@ pub(super) fn create(step: &Step, mut host: model::HostConfig) -> Create {
     });
     host.ulimits = Some(ulimits.collect::<Vec<_>>()).filter(|u| !u.is_empty());
     let secret_env = step.secret_env.clone();
-    Create { config, host, hidden: true, secret_env, ..Create::default() }
+    Create { config, host, hidden: true, step: true, secret_env, ..Create::default() }
 }

@@ -31,6 +31,8 @@ pub struct Create {
     pub overlays: Vec<OverlayMount>,
     /// Not listed and without events: a step of a build.
     pub hidden: bool,
+    /// A step of a build, hidden or not: levels of defaults leave it what Docker gives.
+    pub step: bool,
     /// Variables that are kept in memory alone (secrets of a step).
     pub secret_env: Vec<String>,
 }
@@ -83,8 +85,11 @@ impl Engine {
         if let Some(check) = &request.config.healthcheck {
             health::check(check)?;
         }
-        let (host, mut warnings) =
-            settle::settle(request.host, &self.config, &self.kernel, &self.reloadable().runtimes)?;
+        let mut host = request.host;
+        let mut warnings = self.safeguard(&mut host, request.step)?;
+        let (host, lacks) =
+            settle::settle(host, &self.config, &self.kernel, &self.reloadable().runtimes)?;
+        warnings.extend(lacks);
         settle::check(&request.config, &host)?;
         let mut host = host;
         self.join_by_id(&mut host)?;
@@ -135,6 +140,17 @@ impl Engine {
         }
     }
 
+    /// What the level of defaults refuses and decides. Returns warnings.
+    fn safeguard(&self, host: &mut model::HostConfig, step: bool) -> Result<Vec<String>> {
+        let safeguards = &self.config.safeguards;
+        if step {
+            safeguards.permit_step(host)?;
+            return Ok(Vec::new());
+        }
+        safeguards.permit_container(host)?;
+        Ok(safeguards.fill(host, &self.config, &self.host, self.kernel.project_quota))
+    }
+
     #[allow(clippy::too_many_arguments, reason = "one caller; each is a part of the record")]
     async fn populate(
         self: &Arc<Self>,
@@ -167,6 +183,9 @@ impl Engine {
             };
         }
         let inherited = self.volumes_from(&host)?;
+        for mount in &inherited {
+            self.permit_source(mount)?;
+        }
         let requests = requests(&config, &host, &inherited)?;
         // Images that are mounted are held until the row names their layers.
         let mut held = Vec::new();
@@ -326,6 +345,7 @@ impl Engine {
             };
             match request.source {
                 Source::Bind(path) => {
+                    self.config.safeguards.permit_path(&path)?;
                     mounts::check_source(&path, request.create_source)?;
                     mounted.kind = "bind".into();
                     mounted.source = path;
@@ -356,6 +376,7 @@ impl Engine {
                         container: Some(id.clone()),
                     };
                     let volume = self.volume_made(wanted, by).await.map_err(not_an_image)?;
+                    self.permit_volume(&volume.name)?;
                     if request.copy {
                         self.volume_fill(&volume, active, &request.target, id).await?;
                     }
@@ -372,6 +393,17 @@ impl Engine {
             settled.push(mounted);
         }
         Ok(settled)
+    }
+}
+
+impl Engine {
+    /// Whether the level of defaults lets a container have what another one has.
+    fn permit_source(&self, mount: &Mounted) -> Result<()> {
+        match mount.kind.as_str() {
+            "bind" => self.config.safeguards.permit_path(&mount.source),
+            "volume" => self.permit_volume(&mount.name),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -115,6 +115,10 @@ impl Engine {
         if config.cmd.as_ref().is_none_or(Vec::is_empty) {
             return Err(Error::invalid("No exec command specified"));
         }
+        if config.privileged && !record.host.privileged {
+            let safeguards = &self.config.safeguards;
+            safeguards.permit(crate::level::Wish::Privileged, "--privileged of an exec")?;
+        }
         detach_keys(Some(&config.detach_keys))?;
         for variable in config.env.iter().flatten() {
             if variable.is_empty() || variable.starts_with('=') {

@@ -73,6 +73,7 @@ pub(crate) use exec::Execs;
 pub(crate) use mounts::{Mounted, PROPAGATIONS};
 pub(crate) use own_root::Own;
 pub(crate) use settle::Kernel;
+pub(crate) use settle::{SecurityOption, security_option};
 pub use start::{Faults, step_names};
 pub(crate) use stats::interfaces;
 pub(crate) use wait::Phase;

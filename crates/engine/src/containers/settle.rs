@@ -215,7 +215,7 @@ fn restart_policy(host: &HostConfig) -> Result<()> {
 
 /// One `--security-opt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SecurityOption<'t> {
+pub(crate) enum SecurityOption<'t> {
     NoNewPrivileges(bool),
     Seccomp(&'t str),
     AppArmor(&'t str),
@@ -228,7 +228,7 @@ pub(super) enum SecurityOption<'t> {
 ///
 /// # Errors
 /// `Invalid` with docker's words.
-pub(super) fn security_option(text: &str) -> Result<SecurityOption<'_>> {
+pub(crate) fn security_option(text: &str) -> Result<SecurityOption<'_>> {
     use SecurityOption::{AppArmor, Label, NoNewPrivileges, Seccomp, SystemPaths, WritableCgroups};
     let bad = || Error::invalid(format!("invalid --security-opt 2: {text:?}"));
     let truth = |value: &str| match value {

@@ -229,6 +229,7 @@ fn security_options(config: &crate::Config) -> Vec<String> {
         options.push("name=apparmor".into());
     }
     options.extend([format!("name=seccomp,profile={profile}"), "name=cgroupns".into()]);
+    options.push(format!("name=level,profile={}", config.safeguards.level.name()));
     if config.no_new_privileges {
         options.push("name=no-new-privileges".into());
     }

@@ -99,7 +99,8 @@ impl Engine {
             driver = found.map_or_else(|| LOCAL.to_owned(), |(row, _)| row.doc.driver);
         }
         let made = if driver == LOCAL {
-            device(&name, &wanted.options)?;
+            let asked = device(&name, &wanted.options)?;
+            self.permit_device(&name, asked.as_ref())?;
             let bound = self.volume_bound(&name, &wanted.options)?;
             self.volumes
                 .create(&name, bound)

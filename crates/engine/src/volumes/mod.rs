@@ -68,6 +68,22 @@ impl Record {
 }
 
 impl Engine {
+    /// Whether the level of defaults lets containers have volume `name`, which may be the host's path in disguise.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub(crate) fn permit_volume(&self, name: &str) -> Result<()> {
+        let Some(row) = self.store.read(|tx| tx.volume::<Record>(name))? else { return Ok(()) };
+        self.permit_device(name, row.doc.device(name)?.as_ref())
+    }
+
+    fn permit_device(&self, name: &str, device: Option<&storage::Device>) -> Result<()> {
+        if device.is_some_and(storage::Device::is_of_host) {
+            self.config.safeguards.permit_path(&format!("behind volume {name}"))?;
+        }
+        Ok(())
+    }
+
     /// A plugin's volume, as the plugin and its row show it.
     fn plugged_shown(&self, row: &Volume<Record>, shown: &Shown, scope: String) -> model::Volume {
         let created = shown.created_at.parse().unwrap_or(row.created);

@@ -294,6 +294,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         "Compression of layers that are pushed, gzip or zstd (default gzip)",
     ),
     flag(
+        "registry-allow",
+        "registry-allow",
+        List,
+        "Registries that may be reached, HOST, HOST:PORT or HOST/PREFIX; all when none is given (none at strict)",
+    ),
+    flag(
         "registry-certs-dir",
         "registry-certs-dirs",
         List,
@@ -314,6 +320,18 @@ pub(crate) static FLAGS: &[Flag] = &[
         "seccomp-profile",
         Text,
         "Default seccomp profile: builtin, unconfined or a file",
+    ),
+    flag(
+        "security-allow",
+        "security-allow",
+        List,
+        "What is allowed in spite of the security level, such as host-paths",
+    ),
+    flag(
+        "security-level",
+        "security-level",
+        Text,
+        "Level of defaults: compat (Docker's), secure, strict",
     ),
     refused("selinux-enabled", "selinux-enabled", Switch, "SELinux labels are not available yet"),
     flag(

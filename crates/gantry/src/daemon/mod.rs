@@ -23,6 +23,7 @@ mod security;
 mod settings;
 
 use base::{Error, Result};
+use engine::level::Safeguards;
 use listen::Bound;
 use security::Security;
 use server::{Listener, Server, tls::Tls};
@@ -219,7 +220,9 @@ async fn serve(
     // Before anything is served: a socket that must not be open ends the start.
     let listeners = bound
         .into_iter()
-        .map(|socket| listener(socket, &settings.security, tls.as_ref()))
+        .map(|socket| {
+            listener(socket, &settings.security, &settings.engine.safeguards, tls.as_ref())
+        })
         .collect::<Result<Vec<_>>>()?;
     let engine = engine::Engine::open(settings.engine.clone()).await?;
     let stop = CancellationToken::new();
@@ -305,7 +308,12 @@ async fn reload(
     }
 }
 
-fn listener(socket: Bound, security: &Security, tls: Option<&Arc<Tls>>) -> Result<Listener> {
+fn listener(
+    socket: Bound,
+    security: &Security,
+    safeguards: &Safeguards,
+    tls: Option<&Arc<Tls>>,
+) -> Result<Listener> {
     let failed = |err| Error::io("cannot watch a socket", err);
     Ok(match socket {
         Bound::Unix(unix) => {
@@ -314,6 +322,7 @@ fn listener(socket: Bound, security: &Security, tls: Option<&Arc<Tls>>) -> Resul
         Bound::Tcp(tcp) => {
             let address = tcp.local_addr().map_err(failed)?.to_string();
             security.allow(&address)?;
+            safeguards.permit_tcp(&address, security.is_tls())?;
             let tcp = tokio::net::TcpListener::from_std(tcp).map_err(failed)?;
             match tls {
                 Some(tls) => Listener::Tls(tcp, Arc::clone(tls)),

@@ -9,6 +9,7 @@ use super::{
     security::Security,
 };
 use base::{Error, Result, units};
+use engine::level::Safeguards;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -76,6 +77,10 @@ impl Settings {
         let debug = given.switch("debug", false);
         let level = level(given.text("log-level").unwrap_or("info"))?;
         let security = Security::new(&given)?;
+        let safeguards = Safeguards::new(
+            given.text("security-level").unwrap_or_default(),
+            &given.list("security-allow"),
+        )?;
         let hosts = given.list("host");
         let hosts = if hosts.is_empty() { vec![role.host().to_owned()] } else { hosts };
         let json_logs = match given.text("log-format").unwrap_or("text") {
@@ -88,7 +93,7 @@ impl Settings {
             }
         };
         Ok(Self {
-            engine: engine_config(&given, role, debug)?,
+            engine: engine_config(&given, role, debug, safeguards)?,
             hosts: hosts
                 .iter()
                 .map(|h| Host::parse(h, security.is_tls()))
@@ -214,7 +219,12 @@ fn writable_bytes(options: &[String]) -> Result<Option<u64>> {
     Ok(bytes.filter(|bytes| *bytes > 0))
 }
 
-fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::Config> {
+fn engine_config(
+    given: &Given<'_>,
+    role: Role,
+    debug: bool,
+    safeguards: Safeguards,
+) -> Result<engine::Config> {
     given.one_of("storage-driver", &["overlay2", "overlay", "overlayfs"])?;
     given.one_of("firewall-backend", &["nftables"])?;
     let default_ipc = given.one_of("default-ipc-mode", &["private", "shareable"])?;
@@ -227,7 +237,8 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
     if let Some(bip) = bip {
         check_bip(bip)?;
     }
-    let publish = given.text("ip").unwrap_or("0.0.0.0");
+    let level = safeguards.level;
+    let publish = given.text("ip").unwrap_or(level.publish_ip());
     if publish.parse::<std::net::IpAddr>().is_err() {
         return Err(Error::invalid(format!("invalid --ip: {publish:?} is not an IP address")));
     }
@@ -284,9 +295,10 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
         default_shm_bytes: shm.unwrap_or(SHM_BYTES),
         init: given.switch("init", false),
         userns: super::remap::read(
-            given.text("userns-remap").unwrap_or_default(),
+            given.text("userns-remap").unwrap_or(level.userns_remap()),
             Path::new("/etc"),
         )?,
+        safeguards,
         no_new_privileges: given.switch("no-new-privileges", false),
         runtimes: super::runtimes::read(given)?,
         default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
@@ -301,13 +313,16 @@ fn engine_config(given: &Given<'_>, role: Role, debug: bool) -> Result<engine::C
             none if none.is_empty() => vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             dirs => dirs.into_iter().map(Into::into).collect(),
         },
-        default_cgroupns: given.one_of("default-cgroupns-mode", &["private", "host"])?,
+        default_cgroupns: match given.one_of("default-cgroupns-mode", &["private", "host"])? {
+            unsaid if unsaid.is_empty() => level.cgroupns().to_owned(),
+            mode => mode,
+        },
         labels,
         experimental: given.switch("experimental", false),
         debug,
         insecure_registries: given.list("insecure-registry"),
         registry_mirrors: given.list("registry-mirror"),
-        registries: registries(given, role)?,
+        registries: registries(given, role, level.only_listed_registries())?,
         max_downloads: positive(given, "max-concurrent-downloads", MAX_DOWNLOADS)?,
         max_download_attempts: positive(given, "max-download-attempts", MAX_DOWNLOAD_ATTEMPTS)?,
         push_form: engine::config::push_form(given.text("push-compression").unwrap_or_default())?,
@@ -341,7 +356,11 @@ fn positive(given: &Given<'_>, name: &str, default: i64) -> Result<usize> {
 }
 
 /// How registries are reached. Proxies that were not given come from the environment.
-fn registries(given: &Given<'_>, role: Role) -> Result<engine::config::Registries> {
+fn registries(
+    given: &Given<'_>,
+    role: Role,
+    only_listed: bool,
+) -> Result<engine::config::Registries> {
     let in_file = given.pairs("proxies");
     if let Some(unknown) =
         in_file.keys().find(|k| !matches!(k.as_str(), "http-proxy" | "https-proxy" | "no-proxy"))
@@ -377,6 +396,10 @@ fn registries(given: &Given<'_>, role: Role) -> Result<engine::config::Registrie
         certificates,
         proxies,
         token_servers: given.list("registry-token-server"),
+        allowed: {
+            let listed = given.list("registry-allow");
+            (only_listed || !listed.is_empty()).then_some(listed)
+        },
     })
 }
 

@@ -102,6 +102,7 @@ impl Registries {
         action: Action,
     ) -> Result<Repository> {
         let domain = reference.domain();
+        self.settings().permit(domain, reference.path())?;
         let mut endpoints = Vec::new();
         if action == Action::Pull {
             for mirror in self.settings().mirrors.iter().filter(|m| m.of == domain) {

@@ -20,6 +20,7 @@ impl Registries {
     /// `Unauthorized` when it does not take them; of the way there.
     pub async fn login(&self, credentials: &Credentials) -> Result<String> {
         let domain = host_of(&credentials.server);
+        self.settings().permit(&domain, "")?;
         let host = Settings::host(&domain).to_owned();
         let mut failed: Option<Error> = None;
         for endpoint in self.direct(&host, "")? {

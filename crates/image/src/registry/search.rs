@@ -57,6 +57,7 @@ impl Registries {
             )));
         }
         let (domain, term) = hosts_and_term(text);
+        self.settings().permit(&domain, "")?;
         let host = if domain == "docker.io" { "index.docker.io" } else { Settings::host(&domain) };
         let scopes = ["registry:catalog:search".to_owned()];
         let mut failed: Option<Error> = None;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub proxies: fetch::Proxies,
     /// Hosts besides a registry's own that may be shown its credentials.
     pub token_servers: Vec<String>,
+    /// Registries that may be reached, `host`, `host:port` or `host/prefix`; `None` for all.
+    pub allowed: Option<Vec<String>>,
 }
 
 /// A mirror of one registry.
@@ -70,6 +72,33 @@ impl Settings {
     /// The host that a reference's domain is served at.
     pub(crate) fn host(domain: &str) -> &str {
         if domain == "docker.io" { HUB } else { domain }
+    }
+
+    /// Fails for what is on no list of registries that may be reached. `path` is a repository; empty for all of a
+    /// registry.
+    ///
+    /// # Errors
+    /// `Forbidden`, naming the setting.
+    pub(crate) fn permit(&self, domain: &str, path: &str) -> Result<()> {
+        let Some(allowed) = &self.allowed else { return Ok(()) };
+        let covers = |entry: &String| match entry.trim().split_once('/') {
+            None => entry.trim().eq_ignore_ascii_case(domain),
+            Some((host, prefix)) => {
+                let prefix = prefix.trim_end_matches('/');
+                host.eq_ignore_ascii_case(domain)
+                    && (path.is_empty()
+                        || path.strip_prefix(prefix).is_some_and(|rest| {
+                            rest.is_empty() || rest.starts_with('/') || prefix.is_empty()
+                        }))
+            }
+        };
+        if allowed.iter().any(covers) {
+            return Ok(());
+        }
+        let what = if path.is_empty() { domain.to_owned() } else { format!("{domain}/{path}") };
+        Err(Error::forbidden(format!(
+            "{what} is in no registry that may be reached: whoever runs the daemon allows it by --registry-allow={domain}"
+        )))
     }
 
     /// Whether a registry, `host` or `host:port`, is insecure: named so, or on this machine.
@@ -171,6 +200,30 @@ mod tests {
             ["m.example", "=https://x", "https://u:p@m", "ftp://x", "quay.io=", "https://m/?x"]
         {
             assert!(Mirror::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_listed_may_be_reached() {
+        let all = Settings::default();
+        assert!(all.permit("docker.io", "library/a").is_ok());
+        let listed = |list: &[&str]| Settings {
+            allowed: Some(list.iter().map(|entry| (*entry).to_owned()).collect()),
+            ..Settings::default()
+        };
+        assert!(listed(&[]).permit("docker.io", "library/a").is_err());
+        let some = listed(&["reg:5000", "Quay.io/team/", "docker.io/library/nginx"]);
+        for (domain, path, fine) in [
+            ("reg:5000", "any/thing", true),
+            ("reg", "any", false),
+            ("quay.io", "team/app", true),
+            ("quay.io", "team", true),
+            ("quay.io", "teams/app", false),
+            ("quay.io", "", true),
+            ("docker.io", "library/nginx", true),
+            ("docker.io", "library/nginx2", false),
+        ] {
+            assert_eq!(some.permit(domain, path).is_ok(), fine, "{domain}/{path}");
         }
     }
 

@@ -70,6 +70,7 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         endpoints,
         overlays: Vec::new(),
         hidden: false,
+        step: false,
         secret_env: Vec::new(),
     };
     let created = call.engine.container_create(request, &call.by).await?;

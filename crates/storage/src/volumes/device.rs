@@ -69,6 +69,13 @@ impl Device {
         Ok(Some(parsed))
     }
 
+    /// Whether it shows what is the host's own: a bind, a disk, an overlay of folders. Memory and servers of files
+    /// are not.
+    pub fn is_of_host(&self) -> bool {
+        self.bind.is_some()
+            || !matches!(self.kind.as_str(), "tmpfs" | "nfs" | "nfs4" | "cifs" | "smb3")
+    }
+
     fn word(&mut self, word: &str) -> Result<()> {
         match word {
             "bind" | "rbind" | "defaults" | "rw" | "suid" | "dev" | "exec" | "atime"

@@ -41,6 +41,7 @@ mod golden_versions;
 mod health;
 mod images;
 mod isolation;
+mod levels;
 mod lifecycle;
 mod limits;
 mod links;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         health::CASES,
         mounts::CASES,
         limits::CASES,
+        levels::CASES,
         lifecycle::CASES,
         volumes::CASES,
         volume_plugins::CASES,
