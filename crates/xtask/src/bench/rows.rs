@@ -198,11 +198,9 @@ pub(crate) static ROWS: &[Row] = &[
     Row {
         name: "docker buildx build, 4 stages, nothing cached",
         wanted: "1.5 times",
-        slow: true,
         prepare: builds::project,
         measure: builds::fresh,
-        tidy: builds::tidy,
-        ..BASE
+        ..BUILD
     },
     Row {
         name: "docker buildx build, 4 stages, all cached",
@@ -215,47 +213,39 @@ pub(crate) static ROWS: &[Row] = &[
     Row {
         name: "docker buildx build, 100,000 files, one changed",
         wanted: "5 times",
-        slow: true,
         prepare: builds::large,
         measure: builds::changed,
-        tidy: builds::tidy,
-        ..BASE
+        ..BUILD
     },
     Row {
         name: "docker buildx build, 8 at once",
         wanted: "",
-        slow: true,
         prepare: builds::crowd,
         measure: builds::at_once,
-        tidy: builds::tidy,
-        ..BASE
+        ..BUILD
     },
     Row {
         name: "docker buildx build, 8 at once by 8 in turn",
         unit: "%",
         wanted: "100 %",
-        slow: true,
         prepare: builds::crowd,
         measure: builds::at_once_beside_in_turn,
-        tidy: builds::tidy,
+        ..BUILD
     },
     Row {
         name: "docker buildx build, most memory of the engine in all of it",
         unit: "MB",
         wanted: "150 MB",
-        slow: true,
         prepare: builds::everything,
         measure: builds::memory,
-        tidy: builds::tidy,
+        ..BUILD
     },
     Row {
         name: "docker buildx build, the engine's part of a step",
         wanted: "5 times",
-        slow: true,
         prepare: builds::empty_steps,
         measure: builds::each_step,
-        tidy: builds::tidy,
-        ..BASE
+        ..BUILD
     },
     Row {
         name: "docker import, 200 MB",
@@ -383,6 +373,9 @@ const BASE: Row = Row {
     measure: |_| Ok(0.0),
     tidy: |c| c.clear(),
 };
+
+/// A row about builds of some seconds.
+const BUILD: Row = Row { slow: true, tidy: builds::tidy, ..BASE };
 
 fn cycle(c: &mut Contestant) -> Result<f64> {
     let began = Instant::now();
