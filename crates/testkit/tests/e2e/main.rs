@@ -24,6 +24,7 @@ mod build;
 mod buildx;
 mod cli_20_10;
 mod clients;
+mod clocks;
 mod compose;
 mod compose_python;
 mod containers;
@@ -33,6 +34,7 @@ mod daemon_settings;
 mod disk_faults;
 mod docker_manners;
 mod exec;
+mod fidelity;
 mod files;
 mod gantry_compose;
 mod gantry_compose_work;
@@ -61,6 +63,7 @@ mod networks;
 mod networks_ipv6;
 mod oci_runtime;
 mod pki;
+mod pressure;
 mod projects;
 mod quotas;
 mod races;
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         attach_tty::CASES,
         attach_ws::CASES,
         files::CASES,
+        fidelity::CASES,
         stats::CASES,
         health::CASES,
         mounts::CASES,
@@ -141,6 +145,8 @@ fn main() -> ExitCode {
         crash_points::CASES,
         disk_faults::CASES,
         load::CASES,
+        pressure::CASES,
+        clocks::CASES,
         cli_20_10::CASES,
         compose::CASES,
         compose_python::CASES,
