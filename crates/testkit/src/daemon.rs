@@ -423,6 +423,8 @@ impl Daemon {
             .lines()
             .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
             .filter_map(|e| e["Actor"]["ID"].as_str().map(str::to_owned))
+            // A prune is an event of no container.
+            .filter(|id| !id.is_empty())
             .collect();
         ids.into_iter().collect()
     }

@@ -302,7 +302,8 @@ impl Drop for Scene<'_> {
 
 /// dockerd of the series 20.10, when it is installed.
 fn dockerd() -> Option<Daemon> {
-    let mut options = Options::new();
+    // Its rules would stay behind, and hold up others' packets.
+    let mut options = Options::new().args(&["--iptables=false", "--userland-proxy=false"]);
     options.binary = Some(DOCKERD.into());
     let daemon = PathBuf::from(DOCKERD).exists().then(|| Daemon::start(options).ok()).flatten()?;
     let version = daemon.api().get("/version").json();
