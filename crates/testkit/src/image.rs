@@ -185,7 +185,10 @@ fn bootstrapped(cache: &Path, tag: &str, packages: &[&str], exclude: &[&str]) ->
             .env("LC_ALL", "C")
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )?;
-    fs::remove_file(&policy).context("remove the policy about daemons")?;
+    // debootstrap may have taken it away with its own.
+    if policy.exists() {
+        fs::remove_file(&policy).context("remove the policy about daemons")?;
+    }
     let tar = work.path().join("layer.tar");
     let patterns = exclude.iter().map(|pattern| format!("--exclude={pattern}"));
     succeed(

@@ -194,6 +194,7 @@ pub(crate) async fn image(
     {
         config.rest.insert(cache::INLINE.into(), records.into());
     }
+    let made = layer_times(job, &layers)?;
     // The cache above names the layers by where they are, which stays.
     let mut layers = layers;
     if let (Some(image), Some(epoch), true) = (&state.image, epoch, times.files) {
@@ -211,8 +212,10 @@ pub(crate) async fn image(
         None => config.created,
     };
     in_step(&mut config, time);
+    date(&mut config.history, &made);
     if config.created.is_none() || epoch.is_some() {
-        config.created = time.or_else(|| Some(base::Timestamp::now()));
+        let last = config.history.iter().rev().find_map(|step| step.created);
+        config.created = time.or(last).or_else(|| Some(base::Timestamp::now()));
     }
     if let (Some(epoch), Some(time)) = (epoch, time) {
         for step in &mut config.history {
@@ -232,6 +235,44 @@ fn parse(json: &[u8]) -> serde_json::Result<ImageConfig> {
         fields.insert("rootfs".into(), none);
     }
     serde_json::from_value(value)
+}
+
+/// When each of these layers was made, as far as a step of this build came to it: now or in an earlier build.
+fn layer_times(job: &Job, layers: &[build::host::Layer]) -> Result<Vec<Option<base::Timestamp>>> {
+    let mut times: Vec<Option<base::Timestamp>> = vec![None; layers.len()];
+    for kept in job.kept() {
+        let own = job.host.image_layers(&kept.image)?;
+        let is_below = own.len() <= layers.len()
+            && own.iter().zip(layers).all(|(below, layer)| below.id == layer.id);
+        if let (true, Some(top)) = (is_below, own.len().checked_sub(1)) {
+            let time = &mut times[top];
+            *time = Some(time.map_or(kept.created, |earlier| earlier.min(kept.created)));
+        }
+    }
+    Ok(times)
+}
+
+/// Gives entries without a time that of their layer, and those without a layer that of the layer before; before all
+/// new layers that of the first. So the same steps give the same image, as with BuildKit.
+fn date(history: &mut [image::config::History], layers: &[Option<base::Timestamp>]) {
+    let mut layer = layers.iter();
+    for step in history.iter_mut().filter(|step| !step.empty_layer) {
+        step.created = step.created.or(layer.next().copied().flatten());
+    }
+    let new = history.iter().skip_while(|step| step.created.is_some());
+    let mut time = new.clone().find_map(|step| step.created);
+    time = time.or_else(|| history.iter().rev().find_map(|step| step.created));
+    let mut is_new = false;
+    for step in history {
+        match step.created {
+            Some(created) if is_new => time = Some(created),
+            Some(_) => {}
+            None => {
+                is_new = true;
+                step.created = time;
+            }
+        }
+    }
 }
 
 /// Makes the history name as many layers as there are: front ends may say less or more.
@@ -261,6 +302,28 @@ fn in_step(config: &mut ImageConfig, time: Option<base::Timestamp>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_have_the_times_of_their_layers() {
+        let at = |n: i64| Some(base::Timestamp::from_unix(n, 0));
+        let step = |created, empty_layer| image::config::History {
+            created,
+            empty_layer,
+            ..Default::default()
+        };
+        let dated = |mut history: Vec<image::config::History>, layers: &[Option<_>]| {
+            date(&mut history, layers);
+            history.iter().map(|step| step.created.map(|t| t.unix())).collect::<Vec<_>>()
+        };
+        // A base with a layer; then ENV, a step, CMD.
+        let new = vec![step(at(1), false), step(None, true), step(None, false), step(None, true)];
+        assert_eq!(dated(new, &[None, at(7)]), [Some(1), Some(7), Some(7), Some(7)]);
+        // Only what makes no layer is new.
+        assert_eq!(dated(vec![step(at(1), false), step(None, true)], &[None]), [Some(1), Some(1)]);
+        assert_eq!(dated(vec![step(None, true)], &[]), [None]);
+        // What says its time keeps it.
+        assert_eq!(dated(vec![step(at(3), false)], &[at(9)]), [Some(3)]);
+    }
 
     #[test]
     fn history_names_as_many_layers_as_there_are() {

@@ -53,7 +53,8 @@ pub(super) struct Lowering<'l> {
     pub(super) asked: BTreeSet<String>,
     /// Variables that are used and not set, images of another platform: where, and what it may mean.
     warnings: Vec<Warning>,
-    now: Timestamp,
+    /// The time of everything that is made; else each layer says when it was.
+    time: Option<Timestamp>,
     info: pb::SourceInfo,
     stages: Vec<Option<Stage>>,
 }
@@ -112,10 +113,7 @@ impl<'l> Lowering<'l> {
         platform: &Platform,
         info: &pb::SourceInfo,
     ) -> Self {
-        let now = match options.epoch {
-            Some(epoch) => Timestamp::from_unix(epoch, 0),
-            None => Timestamp::now(),
-        };
+        let time = options.epoch.map(|epoch| Timestamp::from_unix(epoch, 0));
         Self {
             options,
             file,
@@ -127,7 +125,7 @@ impl<'l> Lowering<'l> {
             graph: Graph::of(info.clone()),
             asked: BTreeSet::new(),
             warnings: Vec::new(),
-            now,
+            time,
             info: info.clone(),
             stages: file.stages.iter().map(|_| None).collect(),
         }
@@ -220,7 +218,7 @@ impl<'l> Lowering<'l> {
         let mut image = stage.image;
         image.config = stage.draft.config;
         image.config.rest.remove("Image");
-        image.created = Some(self.now);
+        image.created = self.time;
         if !stage.draft.author.is_empty() {
             image.author = stage.draft.author;
         }
@@ -549,7 +547,7 @@ impl<'l> Lowering<'l> {
 
     pub(super) fn history(&self, stage: &mut Stage, created_by: String, empty_layer: bool) {
         stage.image.history.push(History {
-            created: Some(self.now),
+            created: self.time,
             created_by,
             comment: COMMENT.into(),
             empty_layer,

@@ -271,8 +271,8 @@ impl Run {
         let mut outs = Vec::new();
         for index in 0..outputs {
             let name = key.output(index);
-            let image = match self.job.host.recall(&name)? {
-                Some(image) => image,
+            let (image, created) = match self.job.host.recall(&name)? {
+                Some(found) => found,
                 None => {
                     let found = self.elsewhere(&name).await?;
                     let Some(image) = found else { return Ok(None) };
@@ -281,12 +281,13 @@ impl Run {
                         Some(id) => self.job.host.image_layers(id)?.last().map_or(0, |l| l.size),
                         None => 0,
                     };
-                    self.store(key, index, &state, size, &State::scratch())?;
-                    image
+                    let now = base::Timestamp::now();
+                    self.store(key, index, &state, size, &State::scratch(), now)?;
+                    (image, now)
                 }
             };
             let state = State::of(&image);
-            self.keep(&name, &state);
+            self.keep(&name, &state, created);
             outs.push(Out::State(state));
         }
         Ok(Some(outs))
@@ -300,22 +301,23 @@ impl Run {
         cache::find(&self.job, &name, &self.vertex.digest).await
     }
 
-    /// Notes for caches elsewhere what a step came to.
-    fn keep(&self, name: &str, state: &State) {
+    /// Notes what a step came to, and when, for images' histories and caches elsewhere.
+    fn keep(&self, name: &str, state: &State, created: base::Timestamp) {
         if let Some(image) = &state.image {
             self.job.note(cache::Kept {
                 key: Digest::sha256(name.as_bytes()),
                 image: image.clone(),
-                created: base::Timestamp::now(),
+                created,
             });
         }
     }
 
     /// Keeps what an operation led to.
     fn remember(&self, key: &key::Key, outs: &[(State, u64)], parent: &State) -> Result<()> {
+        let now = base::Timestamp::now();
         for (index, (state, size)) in outs.iter().enumerate() {
-            self.store(key, index, state, *size, parent)?;
-            self.keep(&key.output(index), state);
+            self.store(key, index, state, *size, parent, now)?;
+            self.keep(&key.output(index), state, now);
         }
         Ok(())
     }
@@ -327,10 +329,11 @@ impl Run {
         state: &State,
         size: u64,
         parent: &State,
+        created: base::Timestamp,
     ) -> Result<()> {
         let image = self.image_of(state)?;
         let fact = CacheFact {
-            created: base::Timestamp::now(),
+            created,
             description: self.vertex.name(),
             parts: key.parts(),
             uses: 0,

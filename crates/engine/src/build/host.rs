@@ -550,18 +550,19 @@ impl BuildHost {
     ///
     /// # Errors
     /// Of the store.
-    pub fn recall(&self, key: &str) -> Result<Option<Image>> {
+    pub fn recall(&self, key: &str) -> Result<Option<(Image, Timestamp)>> {
         let key = format!("{STEPS}{key}");
         let Some(entry) = self.engine.store.read(|tx| tx.cache::<CacheFact>(&key))? else {
             return Ok(None);
         };
         let Some(id) = &entry.image else { return Ok(None) };
+        let created = entry.doc.created;
         match self.held_image(id.as_str(), &Lookup::default()) {
             Ok(image) => {
                 let doc = CacheFact { uses: entry.doc.uses + 1, ..entry.doc };
                 let row = CacheEntry { key, image: entry.image, used: Timestamp::now(), doc };
                 self.engine.store.write(|tx| tx.put_cache(&row))?;
-                Ok(Some(image))
+                Ok(Some((image, created)))
             }
             // One that was removed meanwhile is no hit.
             Err(err) if err.kind() == base::Kind::NotFound => Ok(None),

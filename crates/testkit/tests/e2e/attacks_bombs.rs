@@ -67,7 +67,7 @@ fn bombs_stay_small_in_memory(cx: &Cx<'_>) {
     let mut zeros = Tarball::new();
     zeros.raw(&long, 600 << 20);
     let bombs: Vec<(&str, Vec<u8>)> = vec![
-        ("zeros behind the end", gzip_of_zeros(&end.finish(), 2 << 30)),
+        ("zeros behind the end", gzip_of_zeros(&end.finish(), 1 << 30)),
         ("a file of zeros", gzip_of_zeros(&zeros.unfinished(), 601 << 20)),
         ("a long name of zeros", gzip_of_zeros(&names.unfinished(), 1 << 30)),
         ("records of zeros", gzip_of_zeros(&records_bomb.unfinished(), 1 << 30)),

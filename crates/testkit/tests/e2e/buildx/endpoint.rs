@@ -86,7 +86,7 @@ fn messages(answer: &http::Response) -> Vec<Value> {
 fn an_archive_in_the_body_is_the_context(cx: &Cx<'_>) {
     let name = format!("{}:latest", cx.name("img"));
     let mut tar = testkit::tarball::Tarball::new();
-    tar.file("sub/File", 0o644, "FROM busybox\nARG A\nCOPY f /f\nRUN echo -n $A >> /f\n")
+    tar.file("sub/File", 0o644, "FROM busybox\nARG A\nCOPY f /f\nRUN echo -n \"$A\" >> /f\n")
         .file("f", 0o644, "body");
     let path =
         format!("/build?version=2&t={name}&dockerfile=sub/File&buildargs=%7B%22A%22%3A%22+x%22%7D");

@@ -61,7 +61,6 @@ fn our_command_line_builds(cx: &Cx<'_>) {
     assert_eq!(image["Id"].as_str().unwrap(), fs::read_to_string(cx.dir().join("iid")).unwrap());
     let meta = meta(&cx.dir().join("meta"));
     assert_eq!(meta["containerimage.digest"], image["Id"]);
-    assert!(meta["containerimage.descriptor"]["size"].as_u64().is_some_and(|s| s > 0), "{meta}");
     let kind = meta["buildx.build.provenance"]["buildDefinition"]["buildType"].as_str();
     assert!(kind.is_some_and(|k| k.contains("buildkit")), "{meta:#}");
     assert_eq!(
@@ -144,7 +143,7 @@ fn our_options_mean_what_buildx_means(cx: &Cx<'_>) {
     let kinds: Vec<&Value> =
         kinds.map(|m| &m["annotations"]["vnd.docker.reference.type"]).collect();
     assert_eq!(kinds, [&Value::Null, &Value::from("attestation-manifest")], "{index}");
-    build(cx, &["--platform", "linux/nothing", "context"]).fails_with(1, &["nothing"]);
+    build(cx, &["--platform", "linux/nothing", "context"]).fails_with(1, &["load metadata for"]);
     build(cx, &["-t", "Wrong", "context"]).fails_with(1, &["invalid tag \"Wrong\""]);
     build(cx, &["--output", "type=odd", "context"]).fails_with(1, &["unsupported output type"]);
     build(cx, &["none"]).fails_with(1, &["path \"none\" not found"]);
@@ -167,7 +166,8 @@ fn our_secrets_and_agents_are_given(cx: &Cx<'_>) {
     output.ok();
     assert_eq!(sh(cx, &tag, "cat /sizes"), "17\n17\nagent");
     assert!(!output.stderr.contains(SECRET));
-    build(cx, &["context"]).fails_with(1, &["no SSH key"]);
+    cx.write("agentless/Dockerfile", "FROM busybox\nRUN --mount=type=ssh,required=true true\n");
+    build(cx, &["agentless"]).fails_with(1, &["no SSH key"]);
     build(cx, &["--secret", "id=x,src=none", "context"]).fails_with(1, &["failed to stat none"]);
     build(cx, &["--ssh", "default=secret", "context"])
         .fails_with(1, &["no socket of an ssh agent"]);
@@ -255,7 +255,8 @@ fn our_caches_go_to_the_disk(cx: &Cx<'_>) {
 fn our_display_is_in_place_on_a_terminal(cx: &Cx<'_>) {
     cx.write("context/Dockerfile", "FROM busybox\nRUN echo one; sleep 1; echo two\n");
     let mut command = program(cx);
-    command.args(["--no-cache", "context"]);
+    // The terminal's program starts in the folder of the tests.
+    command.arg("--no-cache").arg(cx.dir().join("context"));
     let pty = Pty::start(&command, 24, 80).unwrap();
     let (code, text) = pty.wait();
     assert_eq!(code, 0, "{text}");
