@@ -61,6 +61,16 @@ pub fn length() -> usize {
     std::env::var("GANTRY_TEST_LONG").ok().and_then(|n| n.parse().ok()).unwrap_or(1).max(1)
 }
 
+/// For cases whose faults differ from run to run: they belong to the long form, so that no change is held up by a fault
+/// that was there before it.
+pub fn long_form_only(mode: &str) {
+    if std::env::var_os("GANTRY_TEST_LONG").is_none() {
+        crate::cx::skip(&format!(
+            "its faults differ from run to run: cargo xtask survive --mode {mode}"
+        ));
+    }
+}
+
 enum Verdict {
     Passed,
     Skipped(String),

@@ -13,7 +13,7 @@ use testkit::{
     image::docker_archive,
     invariants::{self, Invariants, NO_PROGRAM, census, docker, docker_with},
     steps::{self, Seen, Steps, Whose},
-    suite::{Case, length},
+    suite::{Case, length, long_form_only},
     tarball::Tarball,
 };
 
@@ -296,6 +296,7 @@ fn points(total: usize, each: usize) -> impl Iterator<Item = usize> {
 }
 
 fn the_daemon_dies_at_any_step(cx: &Cx<'_>) {
+    long_form_only("steps");
     let bench = Bench::new(cx);
     let d = &bench.daemon;
     let mut broken = 0;
@@ -322,6 +323,7 @@ fn the_daemon_dies_at_any_step(cx: &Cx<'_>) {
 }
 
 fn shims_and_first_processes_die_at_any_step(cx: &Cx<'_>) {
+    long_form_only("shims");
     let bench = Bench::new(cx);
     let d = &bench.daemon;
     let mut broken = 0;

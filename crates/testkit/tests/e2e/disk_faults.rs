@@ -22,7 +22,7 @@ use testkit::{
     image::docker_archive,
     invariants::{Invariants, NO_PROGRAM, docker, docker_with, images_are_whole},
     steps::Failing,
-    suite::{Case, length},
+    suite::{Case, length, long_form_only},
     tarball::Tarball,
 };
 
@@ -86,12 +86,14 @@ fn sweep(cx: &Cx<'_>, disk: &Disk, scarce: impl Fn(&Disk, usize), steps: usize) 
 }
 
 fn a_full_disk_is_told_and_leaves_nothing(cx: &Cx<'_>) {
+    long_form_only("disk");
     let Ok(disk) = Disk::ext4(96) else { skip("no loop device is left") };
     let leave = |disk: &Disk, step: usize| disk.fill([0, 24, 200, 400, 4000][step % 5]).unwrap();
     sweep(cx, &disk, leave, 2);
 }
 
 fn missing_inodes_are_told_and_leave_nothing(cx: &Cx<'_>) {
+    long_form_only("disk");
     let Ok(disk) = Disk::memory(96, 4000) else { skip("no memory disk is to be had") };
     sweep(cx, &disk, |disk, step| disk.use_inodes([0, 3, 8, 20][step % 4]).unwrap(), 1);
 }
@@ -109,6 +111,7 @@ const FAILURES: &[(&str, &str)] = &[
 ];
 
 fn failing_calls_are_told_and_leave_nothing(cx: &Cx<'_>) {
+    long_form_only("disk");
     let bench = Bench::new(cx);
     let d = &bench.daemon;
     let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.subsec_micros() as usize);
@@ -186,6 +189,7 @@ fn kill_all(d: &Daemon) {
 }
 
 fn without_power_nothing_acknowledged_is_lost(cx: &Cx<'_>) {
+    long_form_only("disk");
     if !cx.is_gantry() || !cx.daemon.is_own() {
         skip("needs a daemon of its own");
     }
