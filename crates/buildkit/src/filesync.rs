@@ -21,7 +21,10 @@ use std::{
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
-use sys::root::{Kind, Node, Root, Stat, Time};
+use sys::{
+    go_mode::{self, CHAR, DEVICE, DIR, IRREGULAR, PIPE, SOCKET, SYMLINK},
+    root::{Kind, Node, Root, Stat, Time},
+};
 use tokio::sync::mpsc;
 use tonic::metadata::MetadataValue;
 
@@ -512,10 +515,10 @@ impl Receiver {
         }
         root.chown(path, stat.uid, stat.gid).map_err(fail)?;
         if kind != Kind::Symlink {
-            root.chmod(path, permissions(stat.mode)).map_err(fail)?;
+            root.chmod(path, go_mode::permissions(stat.mode)).map_err(fail)?;
         }
         if kind != Kind::Dir {
-            root.set_mtime(path, time(stat.mod_time)).map_err(fail)?;
+            root.set_mtime(path, Time::from_nanos(stat.mod_time)).map_err(fail)?;
         }
         Ok(())
     }
@@ -556,8 +559,8 @@ impl Receiver {
         let fail =
             |e: sys::root::Error| Error::io(format!("cannot change {}", done.path), e.into());
         sys::root::chown_open(&done.file, entry.owner.0, entry.owner.1).map_err(fail)?;
-        sys::root::chmod_open(&done.file, permissions(entry.mode)).map_err(fail)?;
-        sys::root::set_open_mtime(&done.file, time(entry.time)).map_err(fail)?;
+        sys::root::chmod_open(&done.file, go_mode::permissions(entry.mode)).map_err(fail)?;
+        sys::root::set_open_mtime(&done.file, Time::from_nanos(entry.time)).map_err(fail)?;
         self.ask_more()
     }
 
@@ -587,7 +590,7 @@ impl Receiver {
         let root = self.root()?;
         for path in self.touched.iter().rev() {
             if let Some(entry) = self.new.get(path) {
-                root.set_mtime(path, time(entry.time))
+                root.set_mtime(path, Time::from_nanos(entry.time))
                     .map_err(|e| Error::io(format!("cannot change {path}"), e.into()))?;
             }
         }
@@ -613,13 +616,6 @@ fn clean(path: &str) -> Result<String> {
 
 /// The type in a mode of Go's; nothing for what no tree can hold.
 fn kind(mode: u32) -> Option<Kind> {
-    const DIR: u32 = 1 << 31;
-    const SYMLINK: u32 = 1 << 27;
-    const DEVICE: u32 = 1 << 26;
-    const PIPE: u32 = 1 << 25;
-    const SOCKET: u32 = 1 << 24;
-    const CHAR: u32 = 1 << 21;
-    const IRREGULAR: u32 = 1 << 19;
     match mode {
         m if m & DIR != 0 => Some(Kind::Dir),
         m if m & SYMLINK != 0 => Some(Kind::Symlink),
@@ -628,34 +624,6 @@ fn kind(mode: u32) -> Option<Kind> {
         m if m & PIPE != 0 => Some(Kind::Fifo),
         m if m & (SOCKET | IRREGULAR) != 0 => None,
         _ => Some(Kind::File),
-    }
-}
-
-/// The permissions in a mode of Go's, as the kernel has them.
-pub(crate) fn permissions(mode: u32) -> u32 {
-    let bit = |go: u32, unix: u32| if mode & go != 0 { unix } else { 0 };
-    mode & 0o777 | bit(1 << 23, 0o4000) | bit(1 << 22, 0o2000) | bit(1 << 20, 0o1000)
-}
-
-/// A mode as Go writes it.
-pub(crate) fn go_mode(stat: &Stat) -> u32 {
-    let kind = match stat.kind {
-        Kind::File => 0,
-        Kind::Dir => 1 << 31,
-        Kind::Symlink => 1 << 27,
-        Kind::Char => (1 << 26) | (1 << 21),
-        Kind::Block => 1 << 26,
-        Kind::Fifo => 1 << 25,
-        Kind::Socket => 1 << 24,
-    };
-    let bit = |unix: u32, go: u32| if stat.mode & unix != 0 { go } else { 0 };
-    kind | stat.mode & 0o777 | bit(0o4000, 1 << 23) | bit(0o2000, 1 << 22) | bit(0o1000, 1 << 20)
-}
-
-fn time(nanos: i64) -> Time {
-    Time {
-        seconds: nanos.div_euclid(1_000_000_000),
-        nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or_default(),
     }
 }
 

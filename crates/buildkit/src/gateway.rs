@@ -5,7 +5,6 @@ use crate::{
     BuildKit, attest, capabilities, containers, control,
     desk::Desk,
     failure::{Failure, status},
-    filesync::go_mode,
     front,
     job::{Job, Outcome, Reference},
     proto::{self, control as wire, fsutil, gateway, pb},
@@ -455,7 +454,7 @@ fn missing(path: &str, err: std::io::Error) -> Error {
 fn stat_of(name: &str, stat: &sys::root::Stat, link: String) -> fsutil::Stat {
     fsutil::Stat {
         path: name.to_owned(),
-        mode: go_mode(stat),
+        mode: sys::go_mode::of(stat.kind, stat.mode),
         uid: stat.uid,
         gid: stat.gid,
         size: i64::try_from(stat.size).unwrap_or(i64::MAX),

@@ -111,7 +111,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn from_type(kind: FileType) -> Self {
+    pub(crate) fn from_type(kind: FileType) -> Self {
         match kind {
             FileType::Directory => Self::Dir,
             FileType::Symlink => Self::Symlink,
@@ -131,6 +131,16 @@ pub struct Time {
     pub seconds: i64,
     /// 0 to 999,999,999.
     pub nanos: u32,
+}
+
+impl Time {
+    /// So many nanoseconds since 1970.
+    pub fn from_nanos(nanos: i64) -> Self {
+        Self {
+            seconds: nanos.div_euclid(1_000_000_000),
+            nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or_default(),
+        }
+    }
 }
 
 /// What the kernel says of a name.

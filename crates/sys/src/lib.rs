@@ -10,6 +10,7 @@ pub mod conntrack;
 pub mod dir;
 pub mod epoll;
 pub mod fdpass;
+pub mod go_mode;
 pub mod idmap;
 pub mod mntns;
 pub mod mount;

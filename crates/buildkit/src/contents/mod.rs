@@ -6,97 +6,21 @@
 
 pub(crate) mod serve;
 
-use crate::{failure::from_status, job::Job, proto::google, session::Session};
+use crate::{failure::from_status, job::Job, session::Session};
 use base::{Digest, Error, Result};
 use bytes::Bytes;
+use content::{
+    Action, INFO, InfoRequest, InfoResponse, READ, ReadRequest, ReadResponse, STORE, WRITE,
+    WriteRequest, WriteResponse,
+};
 use image::manifest::Descriptor;
-use prost::Message;
 use std::{collections::HashMap, io::Read as _, sync::Arc};
 use tokio::sync::mpsc;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
-/// What requests name the store by.
-const STORE: &str = "buildkit-attachable-store-id";
 /// Bytes of one message to the client.
 const PIECE: usize = 1 << 20;
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
-}
-
-/// `WriteAction`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-#[repr(i32)]
-enum Action {
-    Stat = 0,
-    Write = 1,
-    Commit = 2,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(enumeration = "Action", tag = "1")]
-    action: i32,
-    #[prost(string, tag = "2")]
-    reference: String,
-    #[prost(int64, tag = "3")]
-    total: i64,
-    #[prost(string, tag = "4")]
-    expected: String,
-    #[prost(int64, tag = "5")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "6")]
-    data: Vec<u8>,
-    #[prost(map = "string, string", tag = "7")]
-    labels: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteResponse {
-    #[prost(enumeration = "Action", tag = "1")]
-    action: i32,
-    #[prost(message, optional, tag = "2")]
-    started_at: Option<google::protobuf::Timestamp>,
-    #[prost(int64, tag = "4")]
-    offset: i64,
-    #[prost(string, tag = "6")]
-    digest: String,
-}
 
 /// A content store of the client.
 #[derive(Clone, Debug)]
@@ -112,7 +36,7 @@ impl Store {
     /// When there is no such session, or the client offers no content.
     pub(crate) async fn of(job: &Job, session: &str, id: String) -> Result<Self> {
         let session = job.session(session).await?;
-        session.needs("/containerd.services.content.v1.Content/Read")?;
+        session.needs(READ)?;
         Ok(Self { session, id })
     }
 
@@ -131,9 +55,8 @@ impl Store {
         let mut client = self.session.channel();
         let request = self.request(InfoRequest { digest: digest.to_string() })?;
         ready(&mut client).await?;
-        let path = "/containerd.services.content.v1.Content/Info";
         let codec = ProstCodec::<InfoRequest, InfoResponse>::default();
-        let path = http::uri::PathAndQuery::from_static(path);
+        let path = http::uri::PathAndQuery::from_static(INFO);
         match client.unary(request, path, codec).await {
             Ok(answer) => {
                 let info = answer.into_inner().info.unwrap_or_default();
@@ -162,8 +85,7 @@ impl Store {
         let request = ReadRequest { digest: blob.digest.to_string(), offset: 0, size: 0 };
         let request = self.request(request)?;
         ready(&mut client).await?;
-        let path = "/containerd.services.content.v1.Content/Read";
-        let path = http::uri::PathAndQuery::from_static(path);
+        let path = http::uri::PathAndQuery::from_static(READ);
         let codec = ProstCodec::<ReadRequest, ReadResponse>::default();
         let answer = client.server_streaming(request, path, codec).await;
         let mut pieces = answer.map_err(|s| from_status(&*what, &s))?.into_inner();
@@ -282,8 +204,7 @@ impl Store {
         let mut client = self.session.channel();
         let request = self.request(stream)?;
         ready(&mut client).await?;
-        let path = "/containerd.services.content.v1.Content/Write";
-        let path = http::uri::PathAndQuery::from_static(path);
+        let path = http::uri::PathAndQuery::from_static(WRITE);
         let codec = ProstCodec::<WriteRequest, WriteResponse>::default();
         let mut done = false;
         match client.streaming(request, path, codec).await {

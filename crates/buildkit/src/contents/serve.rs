@@ -2,22 +2,18 @@
 //!
 //! Only files of the history are handed out. Not here: writing, listing and deleting, which are refused.
 
-use super::{Info, InfoRequest, InfoResponse, ReadRequest, ReadResponse};
 use crate::{failure::status, history::History, solve::blocking};
 use base::{Digest, Result};
+use content::{Info, InfoRequest, InfoResponse, Many, ReadRequest, ReadResponse};
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, body::Body};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
-
-/// Bytes of one message.
-const PIECE: usize = 256 << 10;
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 
@@ -79,12 +75,10 @@ impl Service<Request<InfoRequest>> for Informs {
     }
 }
 
-type Pieces = Pin<Box<dyn futures_util::Stream<Item = Result<ReadResponse, Status>> + Send>>;
-
 impl Service<Request<ReadRequest>> for Reads {
-    type Response = Response<Pieces>;
+    type Response = Response<Many<ReadResponse>>;
     type Error = Status;
-    type Future = Answer<Pieces>;
+    type Future = Answer<Many<ReadResponse>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
@@ -109,39 +103,11 @@ impl Service<Request<ReadRequest>> for Reads {
                 Ok(0) | Err(_) => left,
                 Ok(wanted) => wanted.min(left),
             };
-            let (sender, receiver) = mpsc::channel(4);
-            tokio::task::spawn_blocking(move || pieces(file.take(length), asked.offset, &sender));
-            let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-                Some((receiver.recv().await?, receiver))
-            });
-            Ok(Response::new(Box::pin(stream) as Pieces))
+            let fail = |err: &std::io::Error| {
+                Status::internal(format!("cannot read what is kept of a build: {err}"))
+            };
+            Ok(Response::new(content::pieces(file.take(length), asked.offset, fail)))
         })
-    }
-}
-
-fn pieces(
-    mut file: impl std::io::Read,
-    mut offset: i64,
-    to: &mpsc::Sender<Result<ReadResponse, Status>>,
-) {
-    loop {
-        let mut data = vec![0; PIECE];
-        let piece = match file.read(&mut data) {
-            Ok(0) => return,
-            Ok(n) => {
-                data.truncate(n);
-                let piece = ReadResponse { offset, data };
-                offset += i64::try_from(n).unwrap_or_default();
-                Ok(piece)
-            }
-            Err(err) => {
-                Err(Status::internal(format!("cannot read what is kept of a build: {err}")))
-            }
-        };
-        let ended = piece.is_err();
-        if to.blocking_send(piece).is_err() || ended {
-            return;
-        }
     }
 }
 

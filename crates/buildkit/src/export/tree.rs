@@ -7,7 +7,6 @@
 use super::sending::mark;
 use crate::{
     failure::from_status,
-    filesync::go_mode,
     job::Job,
     proto::{fsutil, fsutil::packet::PacketType},
     solve::Reading,
@@ -20,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use sys::root::{Kind, Root, Stat};
+use sys::{
+    go_mode,
+    root::{Kind, Root, Stat},
+};
 use tokio::sync::mpsc;
 use tonic::Request;
 
@@ -148,7 +150,7 @@ impl List<'_> {
             if !folder.is_empty() {
                 let stat = fsutil::Stat {
                     path: folder.to_owned(),
-                    mode: 1 << 31 | 0o755,
+                    mode: go_mode::DIR | 0o755,
                     mod_time: self.nanos(0),
                     ..fsutil::Stat::default()
                 };
@@ -241,7 +243,7 @@ impl List<'_> {
         let own = stat.mtime.seconds.saturating_mul(1_000_000_000) + i64::from(stat.mtime.nanos);
         let mut told = fsutil::Stat {
             path: shown.clone(),
-            mode: go_mode(stat),
+            mode: go_mode::of(stat.kind, stat.mode),
             uid: stat.uid,
             gid: stat.gid,
             mod_time: self.nanos(own),

@@ -1,7 +1,7 @@
 //! Files made, copied and removed in a state: one layer for all actions of an operation that go into one.
 
 use super::{Did, Out, Reading, Run, State, blocking, key::Key, read};
-use crate::{explain::List, filesync::permissions, proto::pb};
+use crate::{explain::List, proto::pb};
 use base::{Error, Result};
 use build::{
     copy::{Action, Mode, Owner},
@@ -10,7 +10,10 @@ use build::{
 };
 use engine::build::BuildTree;
 use std::{collections::HashMap, path::Path, sync::Arc};
-use sys::root::{Root, Time};
+use sys::{
+    go_mode,
+    root::{Root, Time},
+};
 
 /// A tree that actions write into.
 struct Open {
@@ -207,10 +210,7 @@ fn failed(path: &str, err: sys::root::Error) -> Error {
 }
 
 fn time(nanos: i64) -> Option<Time> {
-    (nanos >= 0).then(|| Time {
-        seconds: nanos.div_euclid(1_000_000_000),
-        nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or_default(),
-    })
+    (nanos >= 0).then(|| Time::from_nanos(nanos))
 }
 
 /// The part of a copy that says what is taken.
@@ -239,7 +239,7 @@ fn selecting(copy: &pb::FileActionCopy) -> Result<Action> {
 
 fn copy_action(copy: &pb::FileActionCopy, to: &Root) -> Result<Action> {
     let mode = match (copy.mode_str.as_str(), copy.mode) {
-        ("", mode) if mode >= 0 => Some(Mode::Set(permissions(mode.unsigned_abs()))),
+        ("", mode) if mode >= 0 => Some(Mode::Set(go_mode::permissions(mode.unsigned_abs()))),
         ("", _) => None,
         (text, _) => Some(Mode::parse(text)?),
     };
@@ -265,7 +265,7 @@ fn owner(chown: Option<&pb::ChownOpt>, root: &Root) -> Result<Option<Owner>> {
 fn mkfile(make: &pb::FileActionMkFile, to: &Root) -> Result<()> {
     use std::io::Write as _;
     let path = clean(&make.path);
-    let mode = if make.mode >= 0 { permissions(make.mode.unsigned_abs()) } else { 0o644 };
+    let mode = if make.mode >= 0 { go_mode::permissions(make.mode.unsigned_abs()) } else { 0o644 };
     let owner = owner(make.owner.as_ref(), to)?.unwrap_or(Owner { uid: 0, gid: 0 });
     let mut file = to.create(&path, 0o600).map_err(|e| failed(&path, e))?;
     file.set_len(0)
@@ -281,7 +281,7 @@ fn mkfile(make: &pb::FileActionMkFile, to: &Root) -> Result<()> {
 
 fn mkdir(make: &pb::FileActionMkDir, to: &Root) -> Result<()> {
     let path = clean(&make.path);
-    let mode = if make.mode >= 0 { permissions(make.mode.unsigned_abs()) } else { 0o755 };
+    let mode = if make.mode >= 0 { go_mode::permissions(make.mode.unsigned_abs()) } else { 0o755 };
     let owner = owner(make.owner.as_ref(), to)?.unwrap_or(Owner { uid: 0, gid: 0 });
     if to.stat(&path).is_ok_and(|s| s.kind == sys::root::Kind::Dir) {
         return Ok(());

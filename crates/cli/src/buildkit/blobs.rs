@@ -5,8 +5,11 @@
 //! Source: containerd's `containerd.services.content.v1.Content`, as BuildKit's clients serve it.
 
 use super::wire::{Channel, MESSAGE};
+use content::{
+    Action, INFO, Info, InfoRequest, InfoResponse, Many, READ, ReadRequest, ReadResponse, STORE,
+    WRITE, WriteRequest, WriteResponse, many,
+};
 use hyper::body::Incoming;
-use prost::Message;
 use std::{
     collections::HashMap,
     fs::{self, File},
@@ -22,82 +25,7 @@ use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 /// What is served of a store.
-pub(super) const METHODS: [&str; 3] = [
-    "/containerd.services.content.v1.Content/Info",
-    "/containerd.services.content.v1.Content/Read",
-    "/containerd.services.content.v1.Content/Write",
-];
-/// What requests name the store by.
-const STORE: &str = "buildkit-attachable-store-id";
-/// Bytes of one message.
-const PIECE: usize = 256 << 10;
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    /// 0 tells how far a write has come, 1 writes, 2 ends it.
-    #[prost(int32, tag = "1")]
-    action: i32,
-    #[prost(string, tag = "2")]
-    reference: String,
-    #[prost(int64, tag = "3")]
-    total: i64,
-    #[prost(string, tag = "4")]
-    expected: String,
-    #[prost(int64, tag = "5")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "6")]
-    data: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteResponse {
-    #[prost(int32, tag = "1")]
-    action: i32,
-    #[prost(int64, tag = "4")]
-    offset: i64,
-    #[prost(int64, tag = "5")]
-    total: i64,
-    #[prost(string, tag = "6")]
-    digest: String,
-}
+pub(super) const METHODS: [&str; 3] = [INFO, READ, WRITE];
 
 /// Folders by the name of the store.
 #[derive(Clone, Debug)]
@@ -154,7 +82,7 @@ pub(super) async fn of_history(channel: &Channel, digest: &str) -> Option<serde_
         .max_decoding_message_size(MESSAGE);
     client.ready().await.ok()?;
     let request = Request::new(ReadRequest { digest: digest.to_owned(), offset: 0, size: 0 });
-    let path = http::uri::PathAndQuery::from_static(METHODS[1]);
+    let path = http::uri::PathAndQuery::from_static(READ);
     let codec = ProstCodec::<ReadRequest, ReadResponse>::default();
     let mut pieces = client.server_streaming(request, path, codec).await.ok()?.into_inner();
     let mut bytes = Vec::new();
@@ -172,14 +100,6 @@ struct Reads(Stores);
 struct Writes(Stores);
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + std::marker::Send>>;
-type Many<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, Status>> + std::marker::Send>>;
-
-fn many<T: std::marker::Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>) -> Many<T> {
-    Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
-        Some((receiver.recv().await?, receiver))
-    }))
-}
-
 impl Service<Request<InfoRequest>> for Informs {
     type Response = Response<InfoResponse>;
     type Error = Status;
@@ -222,28 +142,8 @@ impl Service<Request<ReadRequest>> for Reads {
                 Ok(0) | Err(_) => u64::MAX,
                 Ok(size) => size,
             };
-            let (sender, receiver) = mpsc::channel(4);
-            let (mut file, mut offset) = (file.take(most), asked.offset);
-            tokio::task::spawn_blocking(move || {
-                loop {
-                    let mut data = vec![0; PIECE];
-                    let piece = match file.read(&mut data) {
-                        Ok(0) => return,
-                        Ok(count) => {
-                            data.truncate(count);
-                            let piece = ReadResponse { offset, data };
-                            offset += i64::try_from(count).unwrap_or_default();
-                            Ok(piece)
-                        }
-                        Err(err) => Err(told("cannot read a blob", &err)),
-                    };
-                    let failed = piece.is_err();
-                    if sender.blocking_send(piece).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            Ok(Response::new(many(receiver)))
+            let fail = |err: &io::Error| told("cannot read a blob", err);
+            Ok(Response::new(content::pieces(file.take(most), asked.offset, fail)))
         })
     }
 }
@@ -325,7 +225,7 @@ impl Blob {
             self.offset += i64::try_from(request.data.len()).unwrap_or_default();
         }
         answer.offset = self.offset;
-        if request.action == 2 {
+        if request.action == Action::Commit as i32 {
             let sum = sha2::Digest::finalize(self.hasher.clone());
             let digest = base::Digest::from_sha256(sum.into()).to_string();
             if !request.expected.is_empty() && request.expected != digest {
@@ -358,7 +258,7 @@ mod tests {
         let write = |data: &[u8], expected: &str| {
             let mut blob = Blob::new(dir.path()).unwrap();
             blob.take(&WriteRequest {
-                action: 2,
+                action: Action::Commit as i32,
                 data: data.to_vec(),
                 expected: expected.to_owned(),
                 ..WriteRequest::default()

@@ -13,7 +13,10 @@ use std::{
     pin::Pin,
     sync::Arc,
 };
-use sys::root::{Root, Time};
+use sys::{
+    go_mode,
+    root::{Root, Time},
+};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -190,14 +193,13 @@ impl Tree {
     }
 
     fn listed(&mut self, id: u32, stat: fsutil::Stat) -> io::Result<()> {
-        const DIR: u32 = 1 << 31;
-        const SYMLINK: u32 = 1 << 27;
-        const OTHER: u32 = (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19);
+        const OTHER: u32 =
+            go_mode::DEVICE | go_mode::PIPE | go_mode::SOCKET | go_mode::CHAR | go_mode::IRREGULAR;
         let path = Path::new(&stat.path);
         if stat.path.is_empty() || !path.components().all(|c| matches!(c, Component::Normal(_))) {
             return Err(io::Error::other(format!("malformed path {:?}", stat.path)));
         }
-        if stat.mode & DIR != 0 {
+        if stat.mode & go_mode::DIR != 0 {
             match self.root.mkdir(path, 0o700) {
                 Err(_) if self.root.lstat(path)?.kind == sys::root::Kind::Dir => {}
                 made => made?,
@@ -209,9 +211,9 @@ impl Tree {
             Err(err) if !err.is_missing() => return Err(err.into()),
             _ => {}
         }
-        if stat.mode & SYMLINK != 0 {
+        if stat.mode & go_mode::SYMLINK != 0 {
             self.root.symlink(&stat.linkname, path)?;
-            return Ok(self.root.set_mtime(path, time(stat.mod_time))?);
+            return Ok(self.root.set_mtime(path, Time::from_nanos(stat.mod_time))?);
         }
         if stat.mode & OTHER != 0 {
             return Err(io::Error::other(format!(
@@ -236,8 +238,8 @@ impl Tree {
             return file.write_all(data);
         }
         let Some((file, stat)) = self.files.remove(&id) else { return Ok(()) };
-        sys::root::chmod_open(&file, permissions(stat.mode))?;
-        Ok(sys::root::set_open_mtime(&file, time(stat.mod_time))?)
+        sys::root::chmod_open(&file, go_mode::permissions(stat.mode))?;
+        Ok(sys::root::set_open_mtime(&file, Time::from_nanos(stat.mod_time))?)
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -245,22 +247,10 @@ impl Tree {
             self.root.link(&link.linkname, &link.path)?;
         }
         for folder in self.folders.iter().rev() {
-            self.root.chmod(&folder.path, permissions(folder.mode))?;
-            self.root.set_mtime(&folder.path, time(folder.mod_time))?;
+            self.root.chmod(&folder.path, go_mode::permissions(folder.mode))?;
+            self.root.set_mtime(&folder.path, Time::from_nanos(folder.mod_time))?;
         }
         self.send(PacketType::PacketFin, 0)
-    }
-}
-
-fn permissions(mode: u32) -> u32 {
-    let bit = |go: u32, unix: u32| if mode & go != 0 { unix } else { 0 };
-    mode & 0o777 | bit(1 << 23, 0o4000) | bit(1 << 22, 0o2000) | bit(1 << 20, 0o1000)
-}
-
-fn time(nanos: i64) -> Time {
-    Time {
-        seconds: nanos.div_euclid(1_000_000_000),
-        nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or_default(),
     }
 }
 

@@ -20,8 +20,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Bytes of a file in one message.
 const PIECE: usize = 64 << 10;
-/// What of a mode of Go's is no type: permissions, set-user, set-group and sticky bits.
-const PERMISSIONS: u32 = 0o777 | 1 << 23 | 1 << 22 | 1 << 20;
 /// Messages on their way.
 const QUEUE: usize = 64;
 
@@ -135,7 +133,7 @@ fn send(
     let mut count = 0_u32;
     walk(folder, wanted, &mut |path, stat| {
         // Only what has bytes of its own is asked for.
-        if stat.mode & !PERMISSIONS == 0 && stat.linkname.is_empty() {
+        if stat.mode & !sys::go_mode::PERMISSIONS == 0 && stat.linkname.is_empty() {
             files.insert(count, path);
         }
         count += 1;

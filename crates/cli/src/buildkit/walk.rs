@@ -151,7 +151,7 @@ impl Walk<'_> {
         let place = self.root.join(path);
         let mut stat = fsutil::Stat {
             path: path.to_owned(),
-            mode: go_mode(meta.mode()),
+            mode: sys::go_mode::of_raw(meta.mode()),
             // Who owns the files here means nothing there.
             uid: 0,
             gid: 0,
@@ -181,21 +181,6 @@ impl Walk<'_> {
 
 fn named(path: &Path, err: &io::Error) -> io::Error {
     io::Error::new(err.kind(), format!("{}: {}", path.display(), crate::error::text(err)))
-}
-
-/// A mode as Go writes it.
-fn go_mode(mode: u32) -> u32 {
-    let kind = match mode & 0o17_0000 {
-        0o04_0000 => 1 << 31,
-        0o12_0000 => 1 << 27,
-        0o02_0000 => (1 << 26) | (1 << 21),
-        0o06_0000 => 1 << 26,
-        0o01_0000 => 1 << 25,
-        0o14_0000 => 1 << 24,
-        _ => 0,
-    };
-    let bit = |unix: u32, go: u32| if mode & unix != 0 { go } else { 0 };
-    kind | mode & 0o777 | bit(0o4000, 1 << 23) | bit(0o2000, 1 << 22) | bit(0o1000, 1 << 20)
 }
 
 /// Adds a path, and what symlinks on it lead to.

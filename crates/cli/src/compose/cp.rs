@@ -112,9 +112,6 @@ fn stat(engine: &Engine, container: &ContainerSummary, path: &str) -> Result<Opt
         .map_err(|e| Fail::new(format!("cannot read the daemon's answer: {e}")))
 }
 
-/// Go's bit for folders.
-const DIR: u32 = 1 << 31;
-
 pub(super) fn put(
     engine: &Engine,
     container: &ContainerSummary,
@@ -159,7 +156,7 @@ fn upload(
         if follow { fs::metadata(source) } else { fs::symlink_metadata(source) }.map_err(fail)?;
     let contents = from.ends_with("/.") || from == ".";
     let into = stat(engine, container, to)?;
-    let is_folder = into.as_ref().is_some_and(|s| s.mode & DIR != 0);
+    let is_folder = into.as_ref().is_some_and(|s| s.mode & sys::go_mode::DIR != 0);
     if into.is_none() && to.ends_with('/') && !meta.is_dir() {
         return Err(Fail::new(format!("destination {to:?} must be a directory that exists")));
     }

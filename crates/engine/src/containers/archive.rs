@@ -5,7 +5,7 @@
 
 use super::{
     Container, Record,
-    tree::{Tree, found, go_mode},
+    tree::{Tree, found},
 };
 use crate::{
     Engine,
@@ -253,7 +253,7 @@ impl Asked {
         Ok(PathStat {
             name: self.base().to_owned(),
             size: i64::try_from(stat.size).unwrap_or(i64::MAX),
-            mode: go_mode(stat.kind, stat.mode),
+            mode: sys::go_mode::of(stat.kind, stat.mode),
             mtime: mtime.to_string(),
             link_target: target,
         })

@@ -20,7 +20,7 @@ use sys::{
     idmap::{self, Maps},
     mntns,
     mount::{self, Depth, attr},
-    root::{Kind, Root},
+    root::Root,
 };
 
 /// A container's tree; what was mounted for it goes with it.
@@ -279,32 +279,4 @@ pub(crate) fn found<T>(
         }
         _ => Error::internal(format!("cannot use {path} in container {container}")).caused_by(err),
     })
-}
-
-/// Go's `FileMode` of something: type bits above, permissions below.
-pub(crate) fn go_mode(kind: Kind, mode: u32) -> u32 {
-    let kind = match kind {
-        Kind::File => 0,
-        Kind::Dir => 1 << 31,
-        Kind::Symlink => 1 << 27,
-        Kind::Block => 1 << 26,
-        Kind::Char => 1 << 26 | 1 << 21,
-        Kind::Fifo => 1 << 25,
-        Kind::Socket => 1 << 24,
-    };
-    let special = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
-    let special = special.iter().filter(|(bit, _)| mode & bit != 0).map(|(_, go)| go).sum::<u32>();
-    kind | special | mode & 0o777
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_are_gos() {
-        assert_eq!(go_mode(Kind::Dir, 0o755), 2_147_484_141);
-        assert_eq!(go_mode(Kind::File, 0o4755), 1 << 23 | 0o755);
-        assert_eq!(go_mode(Kind::Dir, 0o1777), 1 << 31 | 1 << 20 | 0o777);
-    }
 }
