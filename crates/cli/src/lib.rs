@@ -24,6 +24,7 @@ mod http;
 mod ignore;
 mod options;
 mod progress;
+mod random;
 mod tabwriter;
 mod template;
 mod term;

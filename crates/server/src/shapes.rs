@@ -44,11 +44,8 @@ pub(crate) fn containers(value: &mut Value, version: Version) {
     }
 }
 
-/// Networks, one or many.
-pub(crate) fn networks(value: &mut Value, version: Version) {
-    if version >= Version(1, 48) {
-        return;
-    }
+/// Networks, one or many, below 1.48.
+pub(crate) fn networks(value: &mut Value) {
     let one = |network: &mut Value| {
         if let Some(network) = network.as_object_mut() {
             network.remove("EnableIPv4");

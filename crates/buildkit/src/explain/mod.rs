@@ -14,7 +14,7 @@ pub(crate) use trace::{List, Outcome, Recorder, Trace};
 use crate::{BuildKit, history::History, solve::blocking};
 use api::model::{BuildExplanation, BuildMiss, BuildStep};
 use base::{Error, Result};
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 /// Under which a record names its trace.
 pub(crate) const STEPS: &str = "gantry.steps";
@@ -47,8 +47,7 @@ pub(crate) fn conclude(history: &History, mut trace: Trace) -> Result<Trace> {
             break;
         }
     }
-    let own: HashMap<String, Vec<u8>> = trace.lists.clone().into_iter().collect();
-    let list = |digest: &str| match own.get(digest) {
+    let list = |digest: &str| match trace.lists.get(digest) {
         Some(bytes) => trace::unpack(bytes),
         None => history.bytes(digest).and_then(|bytes| trace::unpack(&bytes)),
     };

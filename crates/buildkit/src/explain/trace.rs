@@ -193,14 +193,11 @@ impl Recorder {
         });
     }
 
-    /// What it is called by content. Blocks for as long as a list takes to be packed.
+    /// What it is called by content. Blocks for as long as its lists take to be packed, and holds nobody up meanwhile.
     pub(crate) fn key(&self, vertex: &Vertex, key: &Key) {
-        let mut inner = self.lock();
-        let Some(at) = inner.at.get(&vertex.digest).copied() else { return };
-        if !inner.trace.steps[at].key.is_empty() {
-            return;
-        }
-        inner.trace.steps[at].key = key.output(0);
+        let Some(rooms) = self.claim(vertex, key) else { return };
+        let mut rooms = rooms.into_iter();
+        let (mut parts, mut lists) = (Vec::new(), BTreeMap::new());
         for Part { name, value, from, list } in key.all() {
             let input = from.and_then(|i| vertex.op.inputs.get(i)).map(|i| i.digest.clone());
             let mut kept = Kept {
@@ -213,16 +210,39 @@ impl Recorder {
                 list: String::new(),
             };
             if let Some(list) = list {
-                let room = ENTRIES.saturating_sub(inner.entries);
-                inner.entries += list.0.len().min(room);
+                let room = rooms.next().unwrap_or_default();
                 // Without it the part is known to differ, and no more.
                 if let Ok(packed) = list.pack(room.max(1)) {
                     kept.list = Digest::sha256(&packed).to_string();
-                    inner.trace.lists.insert(kept.list.clone(), packed);
+                    lists.insert(kept.list.clone(), packed);
                 }
             }
-            inner.trace.steps[at].parts.push(kept);
+            parts.push(kept);
         }
+        let mut inner = self.lock();
+        // The build may have ended meanwhile.
+        if let Some(at) = inner.at.get(&vertex.digest).copied() {
+            inner.trace.steps[at].parts = parts;
+            inner.trace.lists.extend(lists);
+        }
+    }
+
+    /// Notes the name of a step that has none yet; gives how many names each of its lists may have.
+    fn claim(&self, vertex: &Vertex, key: &Key) -> Option<Vec<usize>> {
+        let mut inner = self.lock();
+        let at = inner.at.get(&vertex.digest).copied()?;
+        if !inner.trace.steps[at].key.is_empty() {
+            return None;
+        }
+        inner.trace.steps[at].key = key.output(0);
+        let lists = key.all().iter().filter_map(|part| part.list.as_ref());
+        let mut rooms = Vec::new();
+        for list in lists {
+            let room = ENTRIES.saturating_sub(inner.entries);
+            inner.entries += list.0.len().min(room);
+            rooms.push(room);
+        }
+        Some(rooms)
     }
 
     /// How it went.

@@ -189,7 +189,7 @@ impl Run {
             "environment",
             json!(meta.env.iter().filter(counts).collect::<Vec<_>>()).to_string(),
         )
-        .list = Some(variables);
+        .list = Some(Arc::new(variables));
         key.add("folder", &meta.cwd);
         key.add("user", &meta.user);
         key.add("network", exec.network.to_string());
@@ -242,7 +242,7 @@ impl Run {
             let value = format!("{what} {access} {}", mount.output);
             let part = key.add(format!("mount {}", mount.dest), value);
             part.from = usize::try_from(mount.input).ok();
-            part.list = list;
+            part.list = list.map(Arc::new);
         }
         Ok(key)
     }

@@ -192,7 +192,7 @@ impl Run {
                 })?;
                 let part = key.add(format!("content of {name}"), base::hex(&sum));
                 part.from = usize::try_from(action.secondary_input).ok();
-                part.list = Some(list);
+                part.list = Some(Arc::new(list));
             }
             key.add(name, base::hex(&action.encode_to_vec()));
         }

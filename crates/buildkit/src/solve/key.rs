@@ -3,6 +3,7 @@
 
 use crate::explain::List;
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 /// A part of a key.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +13,7 @@ pub(crate) struct Part {
     /// The input that it comes from.
     pub(crate) from: Option<usize>,
     /// What the value stands for, one by one.
-    pub(crate) list: Option<List>,
+    pub(crate) list: Option<Arc<List>>,
 }
 
 /// A key in the making, part by part; the parts are kept so that a miss can be explained.

@@ -264,7 +264,12 @@ impl Run {
 
     /// The outputs that operations with this key led to before, here or in a cache elsewhere.
     async fn recall(&self, key: &key::Key, outputs: usize) -> Result<Option<Vec<Out>>> {
-        self.job.recorder.key(&self.vertex, key);
+        let (job, vertex, noted) = (Arc::clone(&self.job), Arc::clone(&self.vertex), key.clone());
+        blocking(move || {
+            job.recorder.key(&vertex, &noted);
+            Ok(())
+        })
+        .await?;
         if self.vertex.meta.ignore_cache {
             return Ok(None);
         }

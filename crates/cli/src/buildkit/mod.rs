@@ -20,6 +20,7 @@ use crate::{
     connect::Socket,
     error::{Fail, Result},
     flags::Given,
+    random,
     ui::Ui,
 };
 use request::Wanted;
@@ -67,9 +68,9 @@ async fn run(ui: &mut Ui, given: &Given, talk: Talk) -> Result<()> {
         .map_err(|e| broken("cannot speak HTTP/2 with the engine", e))?;
     let proxies = ui.config.proxy_environment(&ui.endpoint.to_string());
     let mut wanted = request::wanted(given, proxies, has_store(&channel).await?)?;
-    let id = random()?;
+    let id = random::hex(16)?;
     let session = Session::new(std::mem::take(&mut wanted.offer), ui.config.clone());
-    let session_id = random()?;
+    let session_id = random::hex(16)?;
     let mut headers = vec![
         ("X-Docker-Expose-Session-Uuid".to_owned(), session_id.clone()),
         ("X-Docker-Expose-Session-Name".to_owned(), "gantry".to_owned()),
@@ -106,12 +107,6 @@ async fn run(ui: &mut Ui, given: &Given, talk: Talk) -> Result<()> {
         }
         Err(status) => Err(outcome::failed(ui, talk.mode, &steps, &status)?),
     }
-}
-
-fn random() -> Result<String> {
-    let mut bytes = [0; 16];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(base::hex(&bytes))
 }
 
 /// Whether the engine keeps any result in its store of images, as those with a snapshotter do.

@@ -24,7 +24,7 @@ use api::model::{ContainerSummary, ExecConfig};
 use compose::{Dependencies, Observed, OneOff, OnlyBuilds, Project, Request, labels};
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, Read, Write},
+    io::{IsTerminal, Write},
 };
 
 const EXEC_FLAGS: &[Flag] = &[
@@ -223,13 +223,6 @@ fn one_off(project: &Project, given: &Given, name: String) -> Result<OneOff> {
     })
 }
 
-/// 64 random hexadecimal digits, as ids have.
-fn slug() -> Result<String> {
-    let mut bytes = [0; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
 fn run(compose: &mut Compose<'_>, given: &Given) -> Result<()> {
     let service = given.words[0].clone();
     let mut project = compose.project(std::slice::from_ref(&service))?;
@@ -242,7 +235,8 @@ fn run(compose: &mut Compose<'_>, given: &Given) -> Result<()> {
     if given.is("build") {
         project.set_pull_policy("build", OnlyBuilds::Yes);
     }
-    let slug = slug()?;
+    // As ids have it.
+    let slug = crate::random::hex(32)?;
     let name = given.text("name").map_or_else(
         || {
             let parts = [project.name.as_str(), service.as_str(), "run", &slug[..12]];
