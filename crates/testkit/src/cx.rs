@@ -118,6 +118,18 @@ impl<'d> Cx<'d> {
         command::run(&mut command, b"")
     }
 
+    /// Our command line as a command, to be started otherwise; it builds by BuildKit's protocol.
+    ///
+    /// # Panics
+    /// When the command line was not built.
+    pub fn gantry_command(&self) -> Command {
+        let binary = crate::daemon::built("gantry").expect("the command line is built");
+        let mut command = self.daemon.cli(&binary);
+        command.current_dir(self.dir.path());
+        command.env_remove("DOCKER_BUILDKIT").env_remove("BUILDKIT_PROGRESS");
+        command
+    }
+
     /// The docker CLI as a command, to be started otherwise.
     pub fn command(&self) -> Command {
         let mut command = self.daemon.docker();

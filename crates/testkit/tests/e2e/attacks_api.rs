@@ -306,7 +306,7 @@ fn a_reader_that_stops_holds_nothing_up(cx: &Cx<'_>) {
     let name = own.start(
         "a",
         &["-i", "--network=none"],
-        &["sh", "-c", "yes first | head -c 300000000; sleep 600"],
+        &["sh", "-c", "yes first | head -c 100000000; sleep 600"],
     );
     let before = super::attacks_bombs::peak(&daemon);
     let api = daemon.api();
@@ -314,7 +314,7 @@ fn a_reader_that_stops_holds_nothing_up(cx: &Cx<'_>) {
     let many = fds();
     let mut held = Vec::new();
     for n in 0..12 {
-        let exec = json!({"AttachStdout": true, "AttachStderr": true, "Cmd": ["sh", "-c", "yes | head -c 300000000"]});
+        let exec = json!({"AttachStdout": true, "AttachStderr": true, "Cmd": ["sh", "-c", "yes | head -c 100000000"]});
         let id = api.post(&format!("/containers/{name}/exec"), &exec).expect(201)["Id"].clone();
         let path = format!("/exec/{}/start", id.as_str().unwrap());
         let mut stream =

@@ -304,18 +304,16 @@ fn kill_during_builds_of_buildkit_loses_that_build_alone(cx: &Cx<'_>) {
             "FROM busybox\nRUN echo kept > /f\nRUN --mount=type=secret,id=s --mount=type=cache,target=/c {end}\n"
         )
     };
-    cx.write("context/Dockerfile", file("touch /c/x; echo it runs; sleep 1259"));
-    let binary = testkit::daemon::built("gantry").unwrap();
+    cx.write("context/Dockerfile", file("touch /c/x; echo step $((1 + 1)) runs; sleep 1259"));
     let log = cx.dir().join("log");
-    let mut build = daemon.cli(&binary);
+    let mut build = cx.gantry_command();
     build
-        .current_dir(cx.dir())
         .args(["build", "--secret", "id=s,src=secret", "context"])
         .stdout(std::process::Stdio::null())
         .stderr(std::fs::File::create(&log).unwrap());
     let mut build = build.spawn().unwrap();
     cx.until("the step runs", || {
-        std::fs::read_to_string(&log).is_ok_and(|l| l.contains(" it runs")).then_some(())
+        std::fs::read_to_string(&log).is_ok_and(|l| l.contains(" step 2 runs")).then_some(())
     });
     again(&daemon);
     assert!(!build.wait().unwrap().success());
@@ -334,7 +332,9 @@ fn kill_during_builds_of_buildkit_loses_that_build_alone(cx: &Cx<'_>) {
     });
     // What was done before is still known, and so is the cache mount.
     cx.write("context/Dockerfile", file("test -e /c/x"));
-    let after = cx.gantry(&["build", "--secret", "id=s,src=secret", "context"]);
+    let mut after = cx.gantry_command();
+    after.args(["build", "--secret", "id=s,src=secret", "context"]);
+    let after = testkit::command::run(&mut after, b"");
     after.ok();
     assert!(after.stderr.contains(" CACHED\n"), "{}", after.describe());
 }

@@ -25,10 +25,7 @@ fn reasons(cx: &Cx<'_>, args: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
 
 /// `gantry build -q`, by BuildKit's protocol.
 fn build(cx: &Cx<'_>, args: &[&str]) -> Output {
-    let binary = testkit::daemon::built("gantry").expect("the command line is built");
-    let mut command = cx.daemon.cli(&binary);
-    command.current_dir(cx.dir()).env_remove("DOCKER_BUILDKIT").args(["build", "-q"]).args(args);
-    command::run(&mut command, b"")
+    command::run(cx.gantry_command().args(["build", "-q"]).args(args), b"")
 }
 
 #[track_caller]
