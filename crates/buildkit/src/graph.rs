@@ -38,6 +38,16 @@ pub(crate) struct Vertex {
     pub(crate) sources: Vec<Place>,
 }
 
+/// Reads a definition, as the solver does before anything is done of it; gives the number of its operations.
+///
+/// # Errors
+/// `Invalid` for bytes that are no definition, or a malformed or oversized one.
+pub fn check_definition(bytes: &[u8]) -> Result<usize> {
+    let definition = pb::Definition::decode(bytes)
+        .map_err(|e| Error::invalid("cannot read the definition").caused_by(e))?;
+    Graph::read(&definition).map(|graph| graph.vertices.len())
+}
+
 impl Graph {
     /// Reads a definition.
     ///

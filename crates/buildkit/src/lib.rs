@@ -38,6 +38,7 @@ mod tunnel;
 mod usage;
 
 pub use endpoint::{Destination, Extra, Told};
+pub use graph::check_definition;
 pub use session::Hello;
 pub use usage::{Reclaimed, Usage};
 

@@ -20,6 +20,9 @@ const CREATE: &[u8] = br#"{"Image":"busybox","Cmd":["sh"],"Env":["A=b"],"Exposed
 const SECCOMP: &[u8] = br#"{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"names":["read","socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":40,"valueTwo":0,"op":"SCMP_CMP_NE"}],"includes":{"caps":["CAP_SYS_ADMIN"],"minKernel":"4.8"}}]}"#;
 const PROCESS: &[u8] = br#"{"terminal":true,"user":{"uid":1,"gid":2,"additionalGids":[3]},"args":["sh"],"env":["A=b"],"cwd":"/","capabilities":{"bounding":["CAP_KILL"]},"rlimits":[{"type":"RLIMIT_NOFILE","hard":1,"soft":1}],"noNewPrivileges":true}"#;
 
+const OCI: &[u8] = br#"{"ociVersion":"1.2.0","process":{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0}},"root":{"path":"rootfs","readonly":true},"hostname":"h","mounts":[{"destination":"/proc","type":"proc","source":"proc","options":["nosuid","mode=755"]}],"linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/proc/1/ns/net"}],"resources":{"memory":{"limit":4096},"devices":[{"allow":false,"access":"rwm"}],"unified":{"cpu.max":"1 2"}},"uidMappings":[{"containerID":0,"hostID":1000,"size":1}],"sysctl":{"net.a":"1"},"maskedPaths":["/proc/kcore"],"cgroupsPath":"/a/b"}}"#;
+const COMPOSE: &[u8] = b"name: p\nservices:\n  a: &a\n    image: x:${TAG:-1}\n    ports: [\"80-81:90-91/udp\", {target: 1, published: \"2\"}]\n    volumes: [./d:/d:ro, v:/v]\n    depends_on: {b: {condition: service_healthy}}\n    healthcheck: {test: true, interval: 1m}\n    deploy: {resources: {limits: {cpus: '0.5', memory: 1g}}}\n  b:\n    <<: *a\n    extends: {service: a}\n    profiles: [q]\nvolumes: {v: }\n";
+
 /// All parsers.
 pub static TARGETS: &[Target] = &[
     Target { name: "tar", seeds: &[include_bytes!("../corpus/small.tar")], run: tar },
@@ -62,6 +65,23 @@ pub static TARGETS: &[Target] = &[
         seeds: &[PROCESS],
         run: |b| _ = runtime::oci::parse_process(b).map(|p| runtime::oci::spec_process(&p)),
     },
+    Target { name: "container", seeds: &[OCI], run: container },
+    Target {
+        name: "mounts",
+        seeds: &[
+            b"/a:/b:ro,rslave\n80/tcp 127.0.0.1 8080-8090\n/t size=1m,mode=1777,exec",
+            b"name:/path:nocopy,z\n53/udp :: 53\n/run noexec,uid=5",
+        ],
+        run: mounts,
+    },
+    Target {
+        name: "cgroup",
+        seeds: &[
+            b"usage_usec 5\nuser_usec 4\nnr_periods 3\nanon 4096\n254:0 rbytes=1 wbytes=2 rios=3\nmax\n",
+            b"31 30 0:26 / /sys/fs/cg\\040roup/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n36 30 0:30 / /u rw - cgroup2 none rw\n",
+        ],
+        run: cgroup,
+    },
     Target { name: "seccomp", seeds: &[SECCOMP], run: seccomp },
     Target { name: "users", seeds: &[b"a:b\na:x:1:2:n:/h:/s\nb:x:7:a,c\n"], run: users },
     Target {
@@ -87,6 +107,14 @@ pub static TARGETS: &[Target] = &[
         seeds: &[MANIFEST, INDEX, b"Basic dXNlcjpwYXNz", b"library/busybox", b"0123456789abcdef0123456789abcdef0123456789abcdef"],
         run: registry_inputs,
     },
+    Target {
+        name: "token",
+        seeds: &[b"eyJhIjoxfQ.eyJpc3MiOiJ4In0.c2ln", b"repository(plugin):a:5000/b:pull,push,*"],
+        run: token,
+    },
+    // An operation without inputs that reads an image, and the end that names it.
+    Target { name: "graph", seeds: &[b"\n\x0c\x1a\n\n\x08docker-i\n\x4d\n\x4b\n\x47sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\x10\0"], run: graph },
+    Target { name: "compose", seeds: &[COMPOSE], run: compose },
 ];
 
 fn tar(bytes: &[u8]) {
@@ -242,4 +270,89 @@ fn registry_inputs(bytes: &[u8]) {
     _ = registry::auth::basic(&text);
     _ = registry::uploads::UploadId::parse(&text, "a/b");
     _ = registry::name::Repository::parse(&text);
+}
+
+fn container(bytes: &[u8]) {
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let path = dir.path().join("config.json");
+    if std::fs::write(&path, bytes).is_err() {
+        return;
+    }
+    let Ok(config) = runtime::oci::read(&path, 1 << 20) else { return };
+    _ = runtime::oci::spec("id", &config, dir.path());
+    if let Some(process) = &config.process {
+        _ = runtime::oci::seccomp(&config, process);
+    }
+}
+
+/// A bind, a published port and a tmpfs, a line each.
+fn mounts(bytes: &[u8]) {
+    use api::model;
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines();
+    let binds = lines.next().map(str::to_owned).into_iter().collect();
+    let mut port = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+    let mut next = || port.next().unwrap_or_default();
+    let (key, binding) = (next(), model::PortBinding { host_ip: next(), host_port: next() });
+    let (target, options) = lines.next().unwrap_or_default().split_once(' ').unwrap_or_default();
+    let host = model::HostConfig {
+        binds: Some(binds),
+        port_bindings: Some([(key, Some(vec![binding]))].into()),
+        tmpfs: Some([(target.to_owned(), options.to_owned())].into()),
+        ..model::HostConfig::default()
+    };
+    _ = engine::containers::check(&model::ContainerConfig::default(), &host);
+}
+
+/// The same text as a table of mounts and as every file of a group.
+fn cgroup(bytes: &[u8]) {
+    use sys::cgroup::{Cgroup, Hierarchy};
+    _ = Hierarchy::from_mountinfo(&String::from_utf8_lossy(bytes));
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let group = dir.path().join("group");
+    _ = std::fs::create_dir(&group);
+    let numbers = ["cpu.stat", "memory.stat", "memory.current", "memory.max", "memory.events"];
+    for file in numbers.iter().chain(&["io.stat", "pids.current", "pids.max", "cgroup.procs"]) {
+        _ = std::fs::write(group.join(file), bytes);
+    }
+    let hierarchy = Hierarchy::v2_at(dir.path().to_owned());
+    if let Ok(group) = Cgroup::open(&hierarchy, "/group") {
+        _ = (group.stats(), group.oom_count(), group.pids());
+    }
+}
+
+fn token(bytes: &[u8]) {
+    use registry::auth::{Actions, Scope, Signer, new_token_key};
+    use std::sync::LazyLock;
+    static SIGNER: LazyLock<Option<Signer>> =
+        LazyLock::new(|| Signer::new(&new_token_key().ok()?, "service").ok());
+    let text = String::from_utf8_lossy(bytes);
+    let Some(signer) = &*SIGNER else { return };
+    assert!(signer.verify(&text, base::Timestamp::ZERO).is_err(), "nobody signed this");
+    if let Some(scope) = Scope::parse(&text) {
+        _ = scope.within(Actions::ALL);
+        // Signed tokens are read whatever they hold.
+        let made = signer.issue(&scope.name, vec![scope.clone()], "id", base::Timestamp::ZERO);
+        let read = made.ok().map(|t| signer.verify(&t, base::Timestamp::ZERO).map(|c| c.access));
+        assert!(
+            read.is_none_or(|r| r.is_ok_and(|a| a == [scope])),
+            "a token is not read as issued"
+        );
+    }
+}
+
+fn graph(bytes: &[u8]) {
+    _ = buildkit::check_definition(bytes);
+}
+
+fn compose(bytes: &[u8]) {
+    let Ok(dir) = tempfile::tempdir() else { return };
+    if std::fs::write(dir.path().join("compose.yaml"), bytes).is_err() {
+        return;
+    }
+    let options = compose::Options { here: dir.path().to_owned(), ..compose::Options::default() };
+    if let Ok(project) = compose::Project::load(&options) {
+        _ = (project.yaml(), project.json());
+        _ = project.hashes(&project.service_names());
+    }
 }

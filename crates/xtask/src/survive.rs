@@ -39,7 +39,7 @@ fn case(mode: &str, length: u64) -> Result<()> {
         bail!("there is no mode {mode}: use one of kill, {}", names.join(", "));
     };
     let mut cargo = std::process::Command::new("cargo");
-    cargo.args(["test", "--quiet", "--package", "gantry-testkit", "--test", "e2e", "--", case]);
+    cargo.args(["test", "--quiet", "--workspace", "--test", "e2e", "--", case]);
     let status = cargo.env("GANTRY_TEST_LONG", length.to_string()).status()?;
     ensure!(status.success(), "survive: mode {mode} failed");
     Ok(())

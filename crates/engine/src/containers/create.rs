@@ -415,6 +415,15 @@ fn not_an_image(err: Error) -> Error {
     }
 }
 
+/// Checks what can be checked of a request without an engine: names and numbers, ports, mounts.
+///
+/// # Errors
+/// `Invalid` with docker's wording.
+pub fn check(config: &model::ContainerConfig, host: &model::HostConfig) -> Result<()> {
+    settle::check(config, host)?;
+    requests(config, host, &[]).map(drop)
+}
+
 /// Whether `-v`, `--mount` or `--tmpfs` has its own idea of `target`.
 fn host_covers(host: &model::HostConfig, target: &str) -> bool {
     let none = model::ContainerConfig::default();

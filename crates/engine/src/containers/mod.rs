@@ -54,7 +54,7 @@ mod wait;
 
 pub use archive::{ExtractOptions, Outgoing};
 pub use attach::{AttachOptions, AttachStream, Input, Stream};
-pub use create::{Create, Created, OverlayMount};
+pub use create::{Create, Created, OverlayMount, check};
 pub use facts::Facts;
 pub use list::ListOptions;
 pub use logs::{LogOptions, LogStream};

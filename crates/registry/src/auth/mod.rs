@@ -14,7 +14,7 @@ mod token;
 
 pub use password::{hash as hash_password, is_hash as is_password_hash};
 pub use rules::{ANONYMOUS, RuleSet, USERS, check_rule};
-pub use token::{Claims, Scope, Signer, TOKEN_LIFE};
+pub use token::{Claims, Scope, Signer, TOKEN_LIFE, new_key as new_token_key};
 
 use crate::meta::Database;
 use base::{Error, Kind, Result, Timestamp};

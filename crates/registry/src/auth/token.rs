@@ -113,7 +113,10 @@ impl fmt::Debug for Signer {
 }
 
 /// A new key, PKCS #8.
-pub(super) fn new_key() -> Result<Vec<u8>> {
+///
+/// # Errors
+/// `Internal` when the machine has no random numbers.
+pub fn new_key() -> Result<Vec<u8>> {
     EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .map(|key| key.as_ref().to_vec())
         .map_err(|_| Error::internal("cannot make a token key"))

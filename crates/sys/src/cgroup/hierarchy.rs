@@ -95,7 +95,8 @@ impl Hierarchy {
         })
     }
 
-    pub(super) fn from_mountinfo(text: &str) -> Option<Self> {
+    /// Finds the trees in the text of a `mountinfo`; nothing when it shows none.
+    pub fn from_mountinfo(text: &str) -> Option<Self> {
         let mut v1: Vec<Mount> = Vec::new();
         let mut others = Vec::new();
         let mut v2 = None;
@@ -131,7 +132,8 @@ impl Hierarchy {
         v2.map(Self::v2_at)
     }
 
-    pub(super) fn v2_at(folder: PathBuf) -> Self {
+    /// A tree of version 2 at `folder`.
+    pub fn v2_at(folder: PathBuf) -> Self {
         let controllers = files::read(&folder, "cgroup.controllers").unwrap_or_default();
         let controllers = controllers.split_ascii_whitespace().map(str::to_owned).collect();
         Self {

@@ -167,7 +167,8 @@ fn a_plugin_gets_every_line(cx: &Cx<'_>) {
     assert!(info["ContainerEnv"].as_array().unwrap().contains(&json!("A=b")));
     assert_eq!(info["ContainerArgs"], json!(["-c", script]));
     assert_eq!(plugin.asked_for("LogDriver.StopLogging")[0]["File"], told["File"]);
-    assert!(!Path::new(told["File"].as_str().unwrap()).exists(), "the pipe is gone");
+    let pipe = Path::new(told["File"].as_str().unwrap());
+    cx.until("the pipe is gone", || (!pipe.exists()).then_some(()));
     cx.until("all has come", || kept.lines().contains(&"rest".to_owned()).then_some(()));
     let entries = kept.0.lock().unwrap().clone();
     assert!(entries.contains(&("stdout".into(), "out".into(), None)));

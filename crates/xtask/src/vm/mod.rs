@@ -55,7 +55,7 @@ fn suite() -> Result<PathBuf> {
     let status = Command::new(&build).arg("debug").status().context("run scripts/build")?;
     ensure!(status.success(), "scripts/build failed");
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--quiet", "--package", "gantry-testkit", "--test", "e2e", "--no-run"]);
+    cargo.args(["test", "--quiet", "--workspace", "--test", "e2e", "--no-run"]);
     cargo.args(["--message-format", "json"]).current_dir(project()).stderr(Stdio::inherit());
     let output = cargo.output().context("run cargo")?;
     ensure!(output.status.success(), "the suite was not built");

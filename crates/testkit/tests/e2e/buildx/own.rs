@@ -295,7 +295,8 @@ fn our_end_is_the_build_s_end(cx: &Cx<'_>) {
     cx.until("the step runs", || {
         fs::read_to_string(cx.dir().join("log")).is_ok_and(|l| l.contains(" it runs")).then_some(())
     });
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    // Not SIGINT, which who runs the tests in the background has told all of them to ignore.
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(!child.wait().unwrap().success());
     let sleeping =
         || command::run(Command::new("pgrep").args(["-f", "^sleep 1246$"]), b"").code == Some(0);
