@@ -181,7 +181,14 @@ impl Service {
         job.set_base(base.unwrap_or_default());
         let given = exporters.iter().find_map(|e| e.attrs.get("source-date-epoch"));
         let epoch = given.or(epoch).and_then(|text| text.parse().ok()).or(job.epoch());
-        export::export(job, &outcome, &exporters, epoch).await
+        let mut response = export::export(job, &outcome, &exporters, epoch).await?;
+        if request.frontend_attrs.contains_key("requestid") {
+            // Who has no gateway of his own gets the front end's answer with the end of the build.
+            let answer = outcome.metadata.iter().filter(|(key, _)| key.starts_with("result."));
+            let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+            response.extend(answer.map(|(key, value)| (key.clone(), text(value))));
+        }
+        Ok(response)
     }
 }
 

@@ -1,6 +1,26 @@
 //! What the running kernel says of itself.
 
-use std::sync::OnceLock;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    sync::OnceLock,
+};
+
+/// What the kernel's files hold at first: most fit, and two reads get them.
+const USUAL: usize = 4 << 10;
+/// More is none of theirs: a mistaken path must not fill memory.
+const MOST: u64 = 4 << 20;
+
+/// The text of a file of the kernel's, whose size nobody tells beforehand.
+///
+/// # Errors
+/// Of the file; what is no UTF-8.
+pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut text = String::with_capacity(USUAL);
+    File::open(path)?.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
 
 /// Major and minor version of the kernel, (0, 0) when its release says neither. Read once.
 pub fn kernel() -> (u32, u32) {

@@ -5,8 +5,8 @@
 //! [`Selection::run`] writes. Source: BuildKit `solver/llbsolver/file` and fsutil's `copy` (behaviour).
 
 use super::{
-    Mode, Owner, UnpackFn, failed, hash::read_only, in_root, is_absent, is_archive, place::Placer,
-    scoped, walk,
+    Mode, Owner, UnpackFn, attributes, failed, hash::read_only, in_root, is_absent, is_archive,
+    place::Placer, scoped, walk,
 };
 use crate::ignore::Ignore;
 use base::{Error, Result};
@@ -303,6 +303,8 @@ fn hash_of(
     hashes.sort_unstable();
     let mut all = Sha256::new();
     all.update(format!("dir\0{:o}\0{}\0{}\0", source.stat.mode, source.stat.uid, source.stat.gid));
+    let own = root.open_dir(&source.path).and_then(|dir| attributes::of_folder(&dir));
+    attributes::hash(&mut all, &own.map_err(fail)?);
     hashes.iter().for_each(|hash| all.update(hash));
     Ok(all.finalize().into())
 }
@@ -323,13 +325,10 @@ fn entry(
         "\0{:?}\0{:o}\0{}\0{}\0{size}\0{}\0{}\0",
         stat.kind, stat.mode, stat.uid, stat.gid, stat.rdev.0, stat.rdev.1
     ));
+    attributes::hash(&mut hasher, &attributes::of(dir, name.as_os_str()).map_err(fail)?);
     match stat.kind {
         Kind::Symlink => hasher.update(dir.readlink(name).map_err(fail)?.as_bytes()),
         Kind::File => {
-            if let Some(value) = dir.xattr(name, "security.capability".as_ref()).map_err(fail)? {
-                hasher.update(value);
-                hasher.update(b"\0");
-            }
             let sum = match known(path, stat) {
                 Some(sum) => sum,
                 None => {

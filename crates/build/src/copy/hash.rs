@@ -1,7 +1,7 @@
-//! Names of files by content: path, type, mode, owner, size, link target, capabilities and bytes, never
+//! Names of files by content: path, type, mode, owner, size, link target, attributes and bytes, never
 //! times. This decides when a `COPY` is found in the cache.
 
-use super::{failed, in_root, walk};
+use super::{attributes, failed, in_root, walk};
 use base::{Digest, Error, Result, hex};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -11,9 +11,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use sys::root::{Dir, Kind, Root, Stat};
-
-/// The extended attribute that counts, as in Docker: it changes what the file may do.
-const CAPABILITY: &str = "security.capability";
 
 /// Hash of one file that symlinks may lead to.
 pub(super) fn file(root: &Root, path: &Path) -> Result<String> {
@@ -65,13 +62,10 @@ fn entry(dir: &Dir, name: &Path, path: &Path, stat: &Stat) -> Result<[u8; 32]> {
         "\0{kind}\0{:o}\0{}\0{}\0{size}\0{}\0{}\0",
         stat.mode, stat.uid, stat.gid, stat.rdev.0, stat.rdev.1
     ));
+    attributes::hash(&mut hasher, &attributes::of(dir, name.as_os_str()).map_err(fail)?);
     match stat.kind {
         Kind::Symlink => hasher.update(dir.readlink(name).map_err(fail)?.as_bytes()),
         Kind::File => {
-            if let Some(value) = dir.xattr(name, CAPABILITY.as_ref()).map_err(fail)? {
-                hasher.update(value);
-                hasher.update(b"\0");
-            }
             let file = dir.open_file(name, read_only()).map_err(fail)?;
             read_into(&mut hasher, file, path)?;
         }

@@ -7,6 +7,7 @@
 //! Source: docker 28 `builder/dockerfile/copy.go` (behaviour).
 
 mod action;
+mod attributes;
 mod changes;
 mod hash;
 mod owner;

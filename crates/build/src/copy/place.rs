@@ -1,7 +1,13 @@
-//! Writing copies into a tree: files, folders, links and special files with mode, owner, capabilities and
+//! Writing copies into a tree: files, folders, links and special files with mode, owner, attributes and
 //! times, replacing what is in the way as unpacking a tar does.
 
-use super::{Mode, Owner, failed, hash::read_only, walk};
+use super::{
+    Mode, Owner,
+    attributes::{self, Attributes},
+    failed,
+    hash::read_only,
+    walk,
+};
 use base::{Error, Result};
 use std::{
     collections::HashMap,
@@ -25,8 +31,8 @@ pub(super) struct Placer<'r> {
     mode: Option<Mode>,
     /// All files get this time instead of their own.
     time: Option<Time>,
-    /// Times of folders, set when nothing more goes into them.
-    folders: Vec<(PathBuf, Time)>,
+    /// Times and attributes of folders, set when nothing more goes into them: files would inherit access lists.
+    folders: Vec<(PathBuf, Time, Attributes)>,
     /// First copy of each file with several names.
     links: HashMap<(u64, u64), PathBuf>,
 }
@@ -145,8 +151,12 @@ impl<'r> Placer<'r> {
                 let mode = self.mode(own.map_or(FOLDER, |stat| stat.mode), true);
                 chmod_open(&dir, mode).map_err(change)?;
             }
+            let kept = match own {
+                Some(_) => root.open_dir(from).and_then(|dir| attributes::of_folder(&dir)),
+                None => Ok(Attributes::new()),
+            };
             if let Some(time) = self.time.or(own.map(|stat| stat.mtime)) {
-                self.folders.push((to.to_owned(), time));
+                self.folders.push((to.to_owned(), time, kept.map_err(change)?));
             }
         }
         let top = from.strip_prefix("/").unwrap_or(from).to_owned();
@@ -221,7 +231,8 @@ impl<'r> Placer<'r> {
                     Err(err) if err.is_taken() => {}
                     other => other.map_err(fail)?,
                 }
-                self.folders.push((path.to_owned(), self.time(stat.mtime)));
+                let kept = attributes::of(dir, from).map_err(fail)?;
+                self.folders.push((path.to_owned(), self.time(stat.mtime), kept));
             }
             Kind::Symlink => {
                 let target = dir.readlink(from).map_err(fail)?;
@@ -242,6 +253,9 @@ impl<'r> Placer<'r> {
         into.chmod(name, mode).map_err(fail)?;
         if stat.kind == Kind::Dir {
             return Ok(());
+        }
+        for (key, value) in attributes::of(dir, from).map_err(fail)? {
+            attributes::tolerate(into.set_xattr(name, &key, &value)).map_err(fail)?;
         }
         into.set_mtime(name, self.time(stat.mtime)).map_err(fail)
     }
@@ -269,21 +283,23 @@ impl<'r> Placer<'r> {
         chown_open(&file, owner.uid, owner.gid).map_err(fail)?;
         // After the change of owner, which clears setuid and capabilities.
         chmod_open(&file, mode).map_err(fail)?;
-        for (key, value) in dir.xattrs(from).map_err(fail)? {
-            let text = key.to_string_lossy();
-            if text.starts_with("user.") || text == "security.capability" {
-                set_open_xattr(&file, &key, &value).map_err(fail)?;
-            }
+        for (key, value) in attributes::of(dir, from).map_err(fail)? {
+            attributes::tolerate(set_open_xattr(&file, &key, &value)).map_err(fail)?;
         }
         set_open_mtime(&file, self.time(stat.mtime)).map_err(fail)
     }
 
-    /// Sets what can only be set when everything is there: the times of folders.
+    /// Sets what can only be set when everything is there: times and attributes of folders.
     pub(super) fn finish(self) -> Result<()> {
-        for (path, mtime) in self.folders.iter().rev() {
-            self.root
-                .set_mtime(path, *mtime)
-                .map_err(|e| failed(format!("cannot change {}", path.display()), e))?;
+        for (path, mtime, attributes) in self.folders.iter().rev() {
+            let fail = |e| failed(format!("cannot change {}", path.display()), e);
+            if !attributes.is_empty() {
+                let own = self.root.open_dir(path).map_err(fail)?;
+                for (key, value) in attributes {
+                    attributes::tolerate(own.set_xattr_self(key, value)).map_err(fail)?;
+                }
+            }
+            self.root.set_mtime(path, *mtime).map_err(fail)?;
         }
         Ok(())
     }

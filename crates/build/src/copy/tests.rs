@@ -294,3 +294,30 @@ fn changes_of_a_tree_are_transferred() {
     assert_eq!(whole(got), whole(want));
     assert_eq!(fs::metadata(work.join("same")).unwrap().ino(), untouched);
 }
+
+#[test]
+fn attributes_come_along_and_name_the_content() {
+    let trees = trees();
+    trees.write("d/f", "x");
+    let plain = hash(&trees.gather("d"));
+    let set = |path: &str, key: &str| {
+        let path = trees.from.join(path);
+        rustix::fs::lsetxattr(path, key, b"v", rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    let get = |path: &str, key: &str| {
+        let mut value = [0; 8];
+        let length = rustix::fs::lgetxattr(trees.to.join(path), key, &mut value);
+        length.map(|length| value[..length].to_vec()).ok()
+    };
+    set("d/f", "user.a");
+    let of_file = hash(&trees.gather("d"));
+    set("d", "user.b");
+    let of_folder = hash(&trees.gather("d"));
+    assert!(plain != of_file && of_file != of_folder);
+    trees.write("e/d/f", "x");
+    set("e/d/f", "user.a");
+    set("e/d", "user.b");
+    trees.copy(&["e"], "/to/", |_| {}).unwrap();
+    assert_eq!(get("to/d/f", "user.a").as_deref(), Some(&b"v"[..]));
+    assert_eq!(get("to/d", "user.b").as_deref(), Some(&b"v"[..]));
+}

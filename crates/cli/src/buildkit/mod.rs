@@ -7,6 +7,7 @@
 //! Source: BuildKit `api/services/control`, buildx `build`.
 
 mod blobs;
+mod call;
 mod outcome;
 mod receive;
 mod request;
@@ -23,6 +24,7 @@ use crate::{
     random,
     ui::Ui,
 };
+use call::Call;
 use request::Wanted;
 use session::Session;
 use show::{Mode, Steps};
@@ -40,6 +42,7 @@ const ENDS: Duration = Duration::from_secs(5);
 struct Talk {
     socket: (Socket, Vec<u8>),
     mode: Mode,
+    call: Option<Call>,
 }
 
 /// Builds; false when the engine does not speak BuildKit's protocol, and nothing was done.
@@ -48,10 +51,11 @@ struct Talk {
 /// For wrong options, and when the build fails.
 pub(crate) fn build(ui: &mut Ui, given: &Given) -> Result<bool> {
     let mode = Mode::choose(given.text("progress").filter(|p| !p.is_empty()), given.is("quiet"))?;
+    let call = Call::of(given)?;
     let Some(socket) = ui.client()?.switch("/grpc", &[])? else { return Ok(false) };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-    let done = runtime.block_on(run(ui, given, Talk { socket, mode }));
+    let done = runtime.block_on(run(ui, given, Talk { socket, mode, call }));
     // A thread may still read standard input.
     runtime.shutdown_background();
     done.map(|()| true)
@@ -68,6 +72,9 @@ async fn run(ui: &mut Ui, given: &Given, talk: Talk) -> Result<()> {
         .map_err(|e| broken("cannot speak HTTP/2 with the engine", e))?;
     let proxies = ui.config.proxy_environment(&ui.endpoint.to_string());
     let mut wanted = request::wanted(given, proxies, has_store(&channel).await?)?;
+    if let Some(call) = &talk.call {
+        wanted.ask(call.request());
+    }
     let id = random::hex(16)?;
     let session = Session::new(std::mem::take(&mut wanted.offer), ui.config.clone());
     let session_id = random::hex(16)?;
@@ -102,6 +109,9 @@ async fn run(ui: &mut Ui, given: &Given, talk: Talk) -> Result<()> {
     match answer {
         Ok(answer) => {
             let response = answer.into_inner().exporter_response;
+            if let Some(call) = &talk.call {
+                return call.print(&response, &mut ui.out);
+            }
             outcome::warn(ui, talk.mode, &steps)?;
             finish(ui, given, &channel, &wanted, &id, response).await
         }

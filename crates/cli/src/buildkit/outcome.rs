@@ -51,7 +51,7 @@ pub(super) fn failed(
 }
 
 /// The lines that a failure is about, with those around them.
-fn snippet(source: &Value) -> Option<String> {
+pub(super) fn snippet(source: &Value) -> Option<String> {
     let info = &source["info"];
     let data = STANDARD.decode(info["data"].as_str()?).ok()?;
     let data = String::from_utf8_lossy(&data);

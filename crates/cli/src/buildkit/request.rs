@@ -38,6 +38,18 @@ pub(super) struct Wanted {
     pub(super) scratch: Option<Scratch>,
 }
 
+impl Wanted {
+    /// Asks the front end something in place of the build: nothing comes of it but an answer.
+    pub(super) fn ask(&mut self, request: String) {
+        self.attrs.retain(|name, _| !name.starts_with("attest:"));
+        self.attrs.insert("requestid".into(), request);
+        self.exporters.clear();
+        self.cache.exports.clear();
+        self.caches.clear();
+        self.layout = None;
+    }
+}
+
 /// A folder that goes with this value.
 #[derive(Debug)]
 pub(super) struct Scratch(PathBuf);

@@ -11,12 +11,18 @@ use super::{Container, Record};
 use crate::{Engine, images::blocking};
 use api::model as wire;
 use base::{Result, Timestamp};
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use sys::cgroup::{BlkioEntry, Cgroup, Version};
 use tokio::time::Instant;
 
 /// Time between two samples.
 const EVERY: Duration = Duration::from_secs(1);
+/// How old the machine's time in a sample may be: a hundredth of what lies between two samples.
+const MACHINE: Duration = Duration::from_millis(10);
 /// Kernel ticks are hundredths of a second for user space.
 const TICK_NS: u64 = 1_000_000_000 / 100;
 /// User to steal time; what follows in the line is part of the first two.
@@ -38,13 +44,26 @@ pub(crate) struct Used {
     pub(crate) stats: wire::Stats,
 }
 
+/// What a sample tells of the one before it.
+#[derive(Debug)]
+struct Before {
+    read: String,
+    cpu: wire::CpuStats,
+}
+
+impl Before {
+    fn of(sample: &wire::Stats) -> Self {
+        Self { read: sample.read.clone(), cpu: sample.cpu_stats.clone() }
+    }
+}
+
 /// Samples of one container.
 #[derive(Debug)]
 pub struct StatsStream {
     engine: Arc<Engine>,
     container: Arc<Container>,
     options: StatsOptions,
-    before: Option<wire::Stats>,
+    before: Option<Before>,
     next: Option<Instant>,
     done: bool,
 }
@@ -109,7 +128,7 @@ impl StatsStream {
         let alive = self.container.status().alive();
         if !self.options.stream && alive && !self.options.one_shot {
             // A single answer holds two samples, so that it tells a rate.
-            self.before = self.sample().await;
+            self.before = self.sample().await.as_ref().map(Before::of);
             self.next = Some(Instant::now() + EVERY);
         }
         if !self.pause().await {
@@ -118,15 +137,12 @@ impl StatsStream {
         self.next = Some(Instant::now() + EVERY);
         self.done = !self.options.stream;
         let record = self.container.record();
-        let Some(mut sample) = self.sample().await else {
-            self.before = None;
-            return Some(blank(&record));
-        };
-        if let Some(before) = &self.before {
-            sample.preread.clone_from(&before.read);
-            sample.precpu_stats = before.cpu_stats.clone();
+        let before = self.before.take();
+        let Some(mut sample) = self.sample().await else { return Some(blank(&record)) };
+        self.before = Some(Before::of(&sample));
+        if let Some(before) = before {
+            (sample.preread, sample.precpu_stats) = (before.read, before.cpu);
         }
-        self.before = Some(sample.clone());
         Some(sample)
     }
 
@@ -186,7 +202,7 @@ fn measure(
 ) -> wire::Stats {
     let used = cgroup.stats();
     let v1 = version == Version::V1;
-    let (system, online) = processors(&fs::read_to_string("/proc/stat").unwrap_or_default());
+    let (system, online) = machine();
     let list = |entries: Vec<BlkioEntry>| {
         let row = |e: BlkioEntry| wire::BlkioEntry {
             major: e.major,
@@ -234,9 +250,24 @@ fn measure(
             sectors_recursive: empty(),
         },
         networks: network_pid.map(|pid| {
-            interfaces(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default())
+            interfaces(&sys::system::read(format!("/proc/{pid}/net/dev")).unwrap_or_default())
         }),
         ..blank(record)
+    }
+}
+
+/// Time of all processors and how many there are, not older than [`MACHINE`]. The kernel makes the file of the counters of all
+/// interrupts, which takes longer than the rest of a sample.
+fn machine() -> (u64, u32) {
+    static LAST: Mutex<Option<(Instant, (u64, u32))>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match *last {
+        Some((at, known)) if at.elapsed() < MACHINE => known,
+        _ => {
+            let new = processors(&sys::system::read("/proc/stat").unwrap_or_default());
+            *last = Some((Instant::now(), new));
+            new
+        }
     }
 }
 

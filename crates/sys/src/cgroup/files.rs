@@ -1,8 +1,8 @@
 //! Reading and writing control files, with errors that name the file and the value.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Read, Write},
+    fs::OpenOptions,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -35,9 +35,6 @@ impl Error {
 
 pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Control files are short; a limit keeps a mistaken path from filling memory.
-const MOST: u64 = 4 << 20;
-
 pub(super) fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
     let path = folder.join(file);
     let written = OpenOptions::new()
@@ -49,11 +46,7 @@ pub(super) fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
 
 pub(super) fn read(folder: &Path, file: &str) -> Result<String> {
     let path = folder.join(file);
-    let mut text = String::new();
-    fs::File::open(&path)
-        .and_then(|opened| opened.take(MOST).read_to_string(&mut text))
-        .map_err(|e| Error::new("read", &path, e))?;
-    Ok(text)
+    crate::system::read(&path).map_err(|e| Error::new("read", &path, e))
 }
 
 /// A number; `max` and missing files are `None`.

@@ -80,13 +80,14 @@ const TICK: u64 = 1_000_000_000 / 100;
 pub(super) fn v1(group: &Cgroup) -> Stats {
     let mut stats = Stats::default();
     if let Some(folder) = group.folder("cpuacct") {
-        stats.cpu.total = files::number(&folder, "cpuacct.usage").unwrap_or(0);
         let times: BTreeMap<String, u64> =
             files::pairs(&folder, "cpuacct.stat").into_iter().collect();
         let ticks = |key: &str| times.get(key).copied().unwrap_or(0) * TICK;
         (stats.cpu.user, stats.cpu.system) = (ticks("user"), ticks("system"));
         let text = files::read(&folder, "cpuacct.usage_percpu").unwrap_or_default();
         stats.cpu.per_cpu = text.split_ascii_whitespace().flat_map(str::parse).collect();
+        // Which is what the kernel does for cpuacct.usage.
+        stats.cpu.total = stats.cpu.per_cpu.iter().sum();
     }
     if let Some(folder) = group.folder("cpu") {
         let all: BTreeMap<String, u64> = files::pairs(&folder, "cpu.stat").into_iter().collect();

@@ -1,10 +1,9 @@
 //! A tree of odd files comes out of every way through the engine as it went in: commit, save and load, push and pull, cp,
-//! export and import.
+//! export and import, `COPY --from` by both builders.
 //!
 //! The tree is made and read by this test itself, through `/proc/<pid>/root` of running containers, so that no part of the
 //! engine vouches for another. What the disk does not take (large attributes, times beyond its range) is compared as the
-//! disk keeps it. Not here: names `.wh.*`, which layers
-//! cannot hold (`attacks_layers`), and `COPY` of the builders, which does not keep attributes of folders and access lists.
+//! disk keeps it. Not here: names `.wh.*`, which layers cannot hold (`attacks_layers`).
 
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use std::{
@@ -18,15 +17,18 @@ use std::{
     path::{Path, PathBuf},
 };
 use testkit::{
-    Cx, cases,
+    Cx, cases, command,
     cx::skip,
     image::sha256,
     registry::{Options, Registry},
     suite::Case,
 };
 
-pub const CASES: &[Case] =
-    cases![odd_files_stay_as_they_are_through_images, odd_files_stay_as_they_are_through_copies,];
+pub const CASES: &[Case] = cases![
+    odd_files_stay_as_they_are_through_images,
+    odd_files_stay_as_they_are_through_copies,
+    odd_files_stay_as_they_are_through_builds,
+];
 
 /// What is compared of a file, as readable text.
 type Tree = BTreeMap<String, String>;
@@ -294,5 +296,25 @@ fn odd_files_stay_as_they_are_through_copies(cx: &Cx<'_>) {
     let image = cx.name("image");
     cx.docker(&["import", &exported.display().to_string(), &image]).ok();
     same("export and import", &tree, &of_image(cx, &image, "d", "t"));
+    cx.docker(&["rmi", &image]).ok();
+}
+
+fn odd_files_stay_as_they_are_through_builds(cx: &Cx<'_>) {
+    let (name, mut tree) = original(cx);
+    let (image, built) = (cx.name("image"), cx.name("built"));
+    cx.docker(&["commit", &name, &image]).ok();
+    cx.write("Dockerfile", format!("FROM {image} AS a\nFROM busybox\nCOPY --from=a /t /t\n"));
+    // The classic builder makes the folder itself anew, as Docker's does.
+    tree.remove("");
+    let copied = |what: &str| {
+        let mut copied = of_image(cx, &built, what, "t");
+        copied.remove("");
+        same(what, &tree, &copied);
+        cx.docker(&["rmi", &built]).ok();
+    };
+    cx.docker(&["build", "-q", "-t", &built, "."]).ok();
+    copied("classic");
+    command::run(cx.gantry_command().args(["build", "-q", "-t", &built, "."]), b"").ok();
+    copied("buildkit");
     cx.docker(&["rmi", &image]).ok();
 }

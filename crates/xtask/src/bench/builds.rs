@@ -42,10 +42,11 @@ fn config(c: &Contestant) -> Result<PathBuf> {
     let plugins = config.join("cli-plugins");
     fs::create_dir_all(&plugins)?;
     let link = plugins.join("docker-buildx");
-    if !link.exists() {
-        std::os::unix::fs::symlink(program, link)?;
+    match std::os::unix::fs::symlink(program, link) {
+        // Eight builds at once ask for it.
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => Err(err.into()),
+        _ => Ok(config),
     }
-    Ok(config)
 }
 
 /// Milliseconds of one build that must succeed.

@@ -1,4 +1,4 @@
-//! `docker buildx build --check` and `--call`: what a Dockerfile is told instead of being built.
+//! `docker buildx build --check` and `--call`, and ours: what a Dockerfile is told instead of being built.
 
 use super::{buildx, plugged};
 use serde_json::Value;
@@ -11,11 +11,19 @@ pub const CASES: &[Case] = cases![
     targets_and_parameters_are_listed,
 ];
 
-fn call(cx: &Cx<'_>, args: &[&str]) -> Output {
-    command::run(plugged(cx).args(["buildx", "build"]).args(args).arg("context"), b"")
-}
+type Call = fn(&Cx<'_>, &[&str]) -> Output;
+
+/// Both command lines are told the same.
+const CALLS: [Call; 2] = [
+    |cx, args| command::run(plugged(cx).args(["buildx", "build"]).args(args).arg("context"), b""),
+    |cx, args| command::run(cx.gantry_command().arg("build").args(args).arg("context"), b""),
+];
 
 fn a_check_tells_what_is_not_wise(cx: &Cx<'_>) {
+    CALLS.iter().for_each(|call| is_checked(cx, call));
+}
+
+fn is_checked(cx: &Cx<'_>, call: &Call) {
     cx.write("context/.dockerignore", "ignored\n");
     cx.write(
         "context/Dockerfile",
@@ -47,6 +55,11 @@ fn a_check_tells_what_is_not_wise(cx: &Cx<'_>) {
     let fine = call(cx, &["--check"]);
     fine.ok();
     assert!(fine.stdout.contains("Check complete, no warnings found."), "{}", fine.describe());
+    cx.write("context/Dockerfile", "FROM busybox\nCOPY --from=nowhere:0 /a /b\nMAINTAINER me\n");
+    call(cx, &["--check"]).fails_with(1, &["nowhere:0"]);
+    cx.write("context/Dockerfile", "FROM busybox\nMAINTAINER me\n");
+    call(cx, &["--call=check,ignorestatus=true", "-t", "never:made"]).ok();
+    assert_eq!(cx.api().get("/images/never:made/json").status(), 404);
 }
 
 fn warnings_are_told_in_builds(cx: &Cx<'_>) {
@@ -81,6 +94,10 @@ fn checks_are_skipped_and_made_errors(cx: &Cx<'_>) {
 }
 
 fn targets_and_parameters_are_listed(cx: &Cx<'_>) {
+    CALLS.iter().for_each(|call| are_listed(cx, call));
+}
+
+fn are_listed(cx: &Cx<'_>, call: &Call) {
     cx.write(
         "context/Dockerfile",
         "# who who it is for\nARG who=nobody\n# base what all stands on\nFROM busybox AS base\nRUN --mount=type=secret,id=key,required=true true\nFROM base AS last\nARG who\n# also more\nARG also\nRUN echo $who\n",
