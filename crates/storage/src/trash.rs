@@ -1,5 +1,6 @@
 //! Deleting in two steps: a rename to `trash/` that takes no time and cannot half happen, then the
-//! deletion itself, in the background and at the next start.
+//! deletion itself, in the background and at the next start. What cannot be renamed (a full disk may have no room for the
+//! name) is deleted where it is: it is known to nobody any more when it comes here.
 
 use crate::error::io;
 use base::{Result, id::random_hex};
@@ -52,14 +53,14 @@ impl Trash {
     /// Moves `name` out of `parent` and deletes it in the background. A missing one is fine.
     ///
     /// # Errors
-    /// `Internal` or `Exhausted` from the disk; then nothing has moved.
+    /// `Internal` or `Exhausted` from the disk; then it, or a part of it, is still there.
     pub fn put(&self, parent: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
         let name = name.as_ref();
         let tried = || format!("cannot delete {}", name.display());
         match parent.rename(name, &self.inner.dir, random_hex()) {
             Ok(()) => {}
             Err(e) if e.is_missing() => return Ok(()),
-            Err(e) => return Err(io(tried(), e)),
+            Err(e) => return parent.remove_all(name).map_err(|_| io(tried(), e)),
         }
         self.empty_in_background();
         Ok(())
@@ -108,5 +109,24 @@ impl Inner {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_renamed_is_deleted_where_it_is() {
+        // Another file system than the trash's.
+        let here = tempfile::tempdir_in("/dev/shm").unwrap();
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(here.path().join("a/b")).unwrap();
+        std::fs::write(here.path().join("a/b/f"), "x").unwrap();
+        let trash = Trash::open(root.path()).unwrap();
+        let parent = Dir::open(here.path()).unwrap();
+        trash.put(&parent, "a").unwrap();
+        assert_eq!(std::fs::read_dir(here.path()).unwrap().count(), 0);
+        trash.put(&parent, "a").unwrap();
     }
 }
