@@ -19,6 +19,14 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts dev/pts
 mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs tmpfs tmp
 chmod 1777 tmp
+# A project below /tmp is under the new one.
+for folder in $FOLDERS; do
+    case "$folder" in tmp/*)
+        layer="/memory/$folder"
+        mkdir -p "$folder" "$layer.upper" "$layer.work"
+        mount -t overlay -o "lowerdir=/host/$folder,upperdir=$layer.upper,workdir=$layer.work" overlay "$folder"
+    esac
+done
 mount -t tmpfs tmpfs run
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mkdir -p "lib/modules/$(uname -r)"

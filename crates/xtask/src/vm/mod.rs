@@ -97,6 +97,7 @@ fn initial_files(kernel: &Kernel, script: &Path) -> Result<Vec<u8>> {
     let relative = |path: &Path| path.display().to_string().trim_start_matches('/').to_owned();
     let init = include_str!("init.sh")
         .replace("$MODULES", &relative(&kernel.modules))
+        .replace("$FOLDERS", &format!("{} {}", relative(&project()), relative(&target())))
         .replace("$SCRIPT", &format!("/{}", relative(script)));
     files.file("init", 0o755, init.as_bytes());
     Ok(files.finish())
