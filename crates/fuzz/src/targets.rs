@@ -1,6 +1,6 @@
 //! The parsers. To add one: a function and a line in [`TARGETS`]; its seeds are what it accepts, as short as may be.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One parser.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +19,8 @@ const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux","created":"2024-0
 const CREATE: &[u8] = br#"{"Image":"busybox","Cmd":["sh"],"Env":["A=b"],"ExposedPorts":{"80/tcp":{}},"HostConfig":{"Binds":["/a:/b:ro"],"Memory":6000000,"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}]},"Ulimits":[{"Name":"nofile","Soft":1,"Hard":2}],"Mounts":[{"Type":"volume","Source":"v","Target":"/v"}],"RestartPolicy":{"Name":"always"}},"NetworkingConfig":{"EndpointsConfig":{"n":{"Aliases":["a"]}}}}"#;
 const SECCOMP: &[u8] = br#"{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"names":["read","socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":40,"valueTwo":0,"op":"SCMP_CMP_NE"}],"includes":{"caps":["CAP_SYS_ADMIN"],"minKernel":"4.8"}}]}"#;
 const PROCESS: &[u8] = br#"{"terminal":true,"user":{"uid":1,"gid":2,"additionalGids":[3]},"args":["sh"],"env":["A=b"],"cwd":"/","capabilities":{"bounding":["CAP_KILL"]},"rlimits":[{"type":"RLIMIT_NOFILE","hard":1,"soft":1}],"noNewPrivileges":true}"#;
-
-const OCI: &[u8] = br#"{"ociVersion":"1.2.0","process":{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0}},"root":{"path":"rootfs","readonly":true},"hostname":"h","mounts":[{"destination":"/proc","type":"proc","source":"proc","options":["nosuid","mode=755"]}],"linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/proc/1/ns/net"}],"resources":{"memory":{"limit":4096},"devices":[{"allow":false,"access":"rwm"}],"unified":{"cpu.max":"1 2"}},"uidMappings":[{"containerID":0,"hostID":1000,"size":1}],"sysctl":{"net.a":"1"},"maskedPaths":["/proc/kcore"],"cgroupsPath":"/a/b"}}"#;
-const COMPOSE: &[u8] = b"name: p\nservices:\n  a: &a\n    image: x:${TAG:-1}\n    ports: [\"80-81:90-91/udp\", {target: 1, published: \"2\"}]\n    volumes: [./d:/d:ro, v:/v]\n    depends_on: {b: {condition: service_healthy}}\n    healthcheck: {test: true, interval: 1m}\n    deploy: {resources: {limits: {cpus: '0.5', memory: 1g}}}\n  b:\n    <<: *a\n    extends: {service: a}\n    profiles: [q]\nvolumes: {v: }\n";
+const OCI: &[u8] = br#"{"ociVersion":"1.2.0","process":{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0}},"root":{"path":"rootfs","readonly":true},"hostname":"h","mounts":[{"destination":"/proc","type":"proc","source":"proc","options":["nosuid","mode=755"]}],"linux":{"namespaces":[{"type":"mount"},{"type":"pid"},{"type":"network","path":"/proc/1/ns/net"}],"resources":{"memory":{"limit":4096},"devices":[{"allow":false,"access":"rwm"}],"unified":{"cpu.max":"1 2"}},"sysctl":{"net.a":"1"},"maskedPaths":["/proc/kcore"],"cgroupsPath":"/a/b"}}"#;
+const COMPOSE: &[u8] = b"name: p\nservices:\n  a: &a\n    image: x:${TAG:-1}\n    ports: [\"80-81:90-91/udp\", {target: 1, published: \"2\"}]\n    volumes: [./d:/d:ro, v:/v]\n    depends_on: {b: {condition: service_healthy}}\n    healthcheck: &h {test: [CMD, x], interval: 1m}\n    deploy: {resources: {limits: {cpus: '0.5', memory: 1g}}}\n  b:\n    image: y\n    healthcheck: *h\n  c:\n    <<: *a\n    extends: {service: b}\n    profiles: [q]\nvolumes: {v: }\n";
 
 /// All parsers.
 pub static TARGETS: &[Target] = &[
@@ -113,9 +112,17 @@ pub static TARGETS: &[Target] = &[
         run: token,
     },
     // An operation without inputs that reads an image, and the end that names it.
-    Target { name: "graph", seeds: &[b"\n\x0c\x1a\n\n\x08docker-i\n\x4d\n\x4b\n\x47sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\x10\0"], run: graph },
+    Target { name: "graph", seeds: &[b"\n\x0c\x1a\n\n\x08docker-i\n\x4d\n\x4b\n\x47sha256:b55a2c7e8af378c04b358869c20cf3fe967365524e6a8a6248dffd23b8ab69d2\x10\0"], run: graph },
     Target { name: "compose", seeds: &[COMPOSE], run: compose },
 ];
+
+/// A file of these bytes, and the folder that it goes with.
+fn file(name: &str, bytes: &[u8]) -> Option<(tempfile::TempDir, PathBuf)> {
+    let dir = tempfile::tempdir().ok()?;
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).ok()?;
+    Some((dir, path))
+}
 
 fn tar(bytes: &[u8]) {
     let Ok(dir) = tempfile::tempdir() else { return };
@@ -246,11 +253,7 @@ fn dns(bytes: &[u8]) {
 }
 
 fn log(bytes: &[u8]) {
-    let Ok(dir) = tempfile::tempdir() else { return };
-    let path = dir.path().join("x-json.log");
-    if std::fs::write(&path, bytes).is_err() {
-        return;
-    }
+    let Some((_dir, path)) = file("x-json.log", bytes) else { return };
     let config = logging::Config { path, ..logging::Config::default() };
     for tail in [None, Some(1)] {
         let read = logging::ReadOptions { tail, ..logging::ReadOptions::default() };
@@ -273,11 +276,7 @@ fn registry_inputs(bytes: &[u8]) {
 }
 
 fn container(bytes: &[u8]) {
-    let Ok(dir) = tempfile::tempdir() else { return };
-    let path = dir.path().join("config.json");
-    if std::fs::write(&path, bytes).is_err() {
-        return;
-    }
+    let Some((dir, path)) = file("config.json", bytes) else { return };
     let Ok(config) = runtime::oci::read(&path, 1 << 20) else { return };
     _ = runtime::oci::spec("id", &config, dir.path());
     if let Some(process) = &config.process {
@@ -346,10 +345,7 @@ fn graph(bytes: &[u8]) {
 }
 
 fn compose(bytes: &[u8]) {
-    let Ok(dir) = tempfile::tempdir() else { return };
-    if std::fs::write(dir.path().join("compose.yaml"), bytes).is_err() {
-        return;
-    }
+    let Some((dir, _)) = file("compose.yaml", bytes) else { return };
     let options = compose::Options { here: dir.path().to_owned(), ..compose::Options::default() };
     if let Ok(project) = compose::Project::load(&options) {
         _ = (project.yaml(), project.json());

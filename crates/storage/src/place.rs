@@ -87,9 +87,8 @@ pub(crate) fn file<R: BufRead>(
     if !(ours.owns(entry) && ours.mode_is_set(entry)) {
         root::chmod_open(&file, entry.mode).map_err(call)?;
     }
-    for (key, value) in &entry.xattrs {
-        tolerate(root::set_open_xattr(&file, key, value)).map_err(call)?;
-    }
+    root::set_xattrs(&entry.xattrs, |key, value| root::set_open_xattr(&file, key, value))
+        .map_err(call)?;
     root::set_open_mtime(&file, entry.mtime).map_err(call)
 }
 
@@ -199,9 +198,7 @@ pub(crate) fn special(ours: Ours, dir: &Dir, name: &OsStr, entry: &Entry) -> Res
     if node.is_some() {
         dir.chmod(name, entry.mode).map_err(call)?;
     }
-    for (key, value) in &entry.xattrs {
-        tolerate(dir.set_xattr(name, key, value)).map_err(call)?;
-    }
+    root::set_xattrs(&entry.xattrs, |key, value| dir.set_xattr(name, key, value)).map_err(call)?;
     dir.set_mtime(name, entry.mtime).map_err(call)
 }
 
@@ -238,14 +235,10 @@ pub(crate) fn rewrite(own: &Dir, entry: &Entry, path: &[u8]) -> Result<Owed> {
     let special = entry.mode & 0o7000 != 0;
     let early = if special { entry.mode & 0o777 } else { entry.mode };
     own.set_self((entry.uid, entry.gid), early, None).map_err(call)?;
-    let mut later = Vec::new();
-    for (key, value) in &entry.xattrs {
-        if key == "system.posix_acl_default" {
-            later.push((key.clone(), value.clone()));
-        } else {
-            tolerate(own.set_xattr_self(key, value)).map_err(call)?;
-        }
-    }
+    let (later, now): (Vec<_>, Vec<_>) =
+        entry.xattrs.iter().partition(|(key, _)| key == "system.posix_acl_default");
+    root::set_xattrs(now, |key, value| own.set_xattr_self(key, value)).map_err(call)?;
+    let later = later.into_iter().cloned().collect();
     let mode = special.then_some(entry.mode);
     Ok(Owed { path: path.to_vec(), mtime: entry.mtime, mode, xattrs: later })
 }
@@ -261,17 +254,7 @@ impl Owed {
         if let Some(mode) = self.mode {
             root::chmod_open(own, mode)?;
         }
-        for (key, value) in &self.xattrs {
-            tolerate(own.set_xattr_self(key, value))?;
-        }
+        root::set_xattrs(&self.xattrs, |key, value| own.set_xattr_self(key, value))?;
         root::set_open_mtime(own, self.mtime)
-    }
-}
-
-/// A file system without such attributes is no reason to refuse an image.
-fn tolerate(done: Result<(), root::Error>) -> Result<(), root::Error> {
-    match done {
-        Err(e) if e.errno() == Errno::OPNOTSUPP => Ok(()),
-        done => done,
     }
 }

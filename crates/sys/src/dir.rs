@@ -629,6 +629,20 @@ pub fn set_open_xattr(fd: impl AsFd, key: &OsStr, value: &[u8]) -> Result<()> {
         .map_err(|e| Error::new("fsetxattr", key, e))
 }
 
+/// Gives each of `attributes` to a file by `set`; a file system that has no such attributes is no reason to refuse the file.
+///
+/// # Errors
+/// Those of `set`, but `EOPNOTSUPP`.
+pub fn set_xattrs<'a>(
+    attributes: impl IntoIterator<Item = &'a (OsString, Vec<u8>)>,
+    set: impl Fn(&OsStr, &[u8]) -> Result<()>,
+) -> Result<()> {
+    attributes.into_iter().try_for_each(|(key, value)| match set(key, value) {
+        Err(e) if e.errno() == Errno::OPNOTSUPP => Ok(()),
+        done => done,
+    })
+}
+
 /// Where content begins at or after `from`, and where it ends; `None` when only a hole is left.
 ///
 /// # Errors

@@ -112,13 +112,10 @@ impl<'d> Cx<'d> {
     /// When it has not been built.
     #[track_caller]
     pub fn gantry(&self, args: &[&str]) -> Output {
-        let binary = crate::daemon::built("gantry").expect("the command line is built");
-        let mut command = self.daemon.cli(&binary);
-        command.current_dir(self.dir.path()).args(args);
-        command::run(&mut command, b"")
+        command::run(self.gantry_command().args(args), b"")
     }
 
-    /// Our command line as a command, to be started otherwise; it builds by BuildKit's protocol.
+    /// Our command line as a command, to be started otherwise.
     ///
     /// # Panics
     /// When the command line was not built.
@@ -126,7 +123,16 @@ impl<'d> Cx<'d> {
         let binary = crate::daemon::built("gantry").expect("the command line is built");
         let mut command = self.daemon.cli(&binary);
         command.current_dir(self.dir.path());
-        command.env_remove("DOCKER_BUILDKIT").env_remove("BUILDKIT_PROGRESS");
+        command
+    }
+
+    /// `gantry build` by BuildKit's protocol.
+    ///
+    /// # Panics
+    /// When the command line was not built.
+    pub fn gantry_build(&self) -> Command {
+        let mut command = self.gantry_command();
+        command.arg("build").env_remove("DOCKER_BUILDKIT").env_remove("BUILDKIT_PROGRESS");
         command
     }
 

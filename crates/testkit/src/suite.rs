@@ -159,13 +159,12 @@ fn again(daemon: &Daemon, cases: &[Case], results: &mut [(&'static str, Verdict)
         if let Some(case) = cases.iter().find(|c| c.name == *name) {
             let shown: Vec<&str> = why.lines().take(WHY).collect();
             say(&format!("second try of {}, which failed: {}", short(name), shown.join("\n    ")));
-            let second = match judge(daemon, case) {
+            *verdict = match judge(daemon, case) {
                 Verdict::Failed(text) if text != *why => {
                     Verdict::Failed(format!("{text}\n-- its first try --\n{why}"))
                 }
                 other => other,
             };
-            *verdict = second;
         }
     }
 }

@@ -5,7 +5,6 @@
 //! copying, which takes all and passes over what the target refuses; its content hash leaves access lists out, which would find
 //! another list's copy.
 
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::{
     ffi::{OsStr, OsString},
@@ -42,14 +41,6 @@ pub(super) fn hash(hasher: &mut Sha256, attributes: &Attributes) {
         hasher.update(key.as_bytes());
         hasher.update(format!("\0{}\0", value.len()));
         hasher.update(value);
-    }
-}
-
-/// Nothing where the file system has no such attributes.
-pub(super) fn tolerate(done: Result<()>) -> Result<()> {
-    match done {
-        Err(err) if err.errno() == Errno::OPNOTSUPP => Ok(()),
-        done => done,
     }
 }
 

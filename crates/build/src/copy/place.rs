@@ -18,7 +18,7 @@ use std::{
 };
 use sys::root::{
     Dir, Kind, Node, Root, Stat, Time, chmod_open, chown_open, next_data, set_open_mtime,
-    set_open_xattr,
+    set_open_xattr, set_xattrs,
 };
 
 /// Mode of folders that are made on the way.
@@ -151,11 +151,11 @@ impl<'r> Placer<'r> {
                 let mode = self.mode(own.map_or(FOLDER, |stat| stat.mode), true);
                 chmod_open(&dir, mode).map_err(change)?;
             }
-            let kept = match own {
-                Some(_) => root.open_dir(from).and_then(|dir| attributes::of_folder(&dir)),
-                None => Ok(Attributes::new()),
-            };
             if let Some(time) = self.time.or(own.map(|stat| stat.mtime)) {
+                let kept = match own {
+                    Some(_) => root.open_dir(from).and_then(|dir| attributes::of_folder(&dir)),
+                    None => Ok(Attributes::new()),
+                };
                 self.folders.push((to.to_owned(), time, kept.map_err(change)?));
             }
         }
@@ -254,9 +254,8 @@ impl<'r> Placer<'r> {
         if stat.kind == Kind::Dir {
             return Ok(());
         }
-        for (key, value) in attributes::of(dir, from).map_err(fail)? {
-            attributes::tolerate(into.set_xattr(name, &key, &value)).map_err(fail)?;
-        }
+        let kept = attributes::of(dir, from).map_err(fail)?;
+        set_xattrs(&kept, |key, value| into.set_xattr(name, key, value)).map_err(fail)?;
         into.set_mtime(name, self.time(stat.mtime)).map_err(fail)
     }
 
@@ -283,21 +282,18 @@ impl<'r> Placer<'r> {
         chown_open(&file, owner.uid, owner.gid).map_err(fail)?;
         // After the change of owner, which clears setuid and capabilities.
         chmod_open(&file, mode).map_err(fail)?;
-        for (key, value) in attributes::of(dir, from).map_err(fail)? {
-            attributes::tolerate(set_open_xattr(&file, &key, &value)).map_err(fail)?;
-        }
+        let kept = attributes::of(dir, from).map_err(fail)?;
+        set_xattrs(&kept, |key, value| set_open_xattr(&file, key, value)).map_err(fail)?;
         set_open_mtime(&file, self.time(stat.mtime)).map_err(fail)
     }
 
     /// Sets what can only be set when everything is there: times and attributes of folders.
     pub(super) fn finish(self) -> Result<()> {
-        for (path, mtime, attributes) in self.folders.iter().rev() {
+        for (path, mtime, kept) in self.folders.iter().rev() {
             let fail = |e| failed(format!("cannot change {}", path.display()), e);
-            if !attributes.is_empty() {
+            if !kept.is_empty() {
                 let own = self.root.open_dir(path).map_err(fail)?;
-                for (key, value) in attributes {
-                    attributes::tolerate(own.set_xattr_self(key, value)).map_err(fail)?;
-                }
+                set_xattrs(kept, |key, value| own.set_xattr_self(key, value)).map_err(fail)?;
             }
             self.root.set_mtime(path, *mtime).map_err(fail)?;
         }

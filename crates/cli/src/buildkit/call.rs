@@ -31,7 +31,7 @@ impl Call {
         if given.is("check") && !matches!(text, "" | "build" | "check" | "lint") {
             return Err(Fail::new(format!("--check and --call={text} ask for different things")));
         }
-        Self::parse(if given.is("check") && !text.contains(',') { "check" } else { text })
+        Self::parse(if given.is("check") { "check" } else { text })
     }
 
     fn parse(text: &str) -> Result<Option<Self>> {
@@ -81,19 +81,19 @@ impl Call {
             )));
         }
         let get = |key: &str| answer.get(key).map(String::as_str).unwrap_or_default();
+        let findings: Value = match self.name.as_str() {
+            "lint" => serde_json::from_str(get("result.json")).unwrap_or_default(),
+            _ => Value::Null,
+        };
         if self.json {
             writeln!(out, "{}", get("result.json"))?;
         } else {
-            let text = get("result.txt");
             if self.name == "lint" {
-                checked(&found(get("result.json")), text, out)?;
-            } else {
-                write!(out, "{text}")?;
+                count(&findings, out)?;
             }
+            write!(out, "{}", get("result.txt"))?;
         }
-        if self.name == "lint"
-            && let Some(fail) = stopped(&found(get("result.json")))
-        {
+        if let Some(fail) = stopped(&findings) {
             return Err(fail);
         }
         match get("result.statuscode").parse() {
@@ -103,27 +103,24 @@ impl Call {
     }
 }
 
-fn found(json: &str) -> Value {
-    serde_json::from_str(json).unwrap_or_default()
-}
-
-fn checked(found: &Value, text: &str, out: &mut dyn Write) -> Result<()> {
-    match found["warnings"].as_array().map_or(0, Vec::len) {
-        0 if found["buildError"].is_null() => {
+/// Tells how many warnings there are.
+fn count(findings: &Value, out: &mut dyn Write) -> Result<()> {
+    match findings["warnings"].as_array().map_or(0, Vec::len) {
+        0 if findings["buildError"].is_null() => {
             writeln!(out, "Check complete, no warnings found.")?;
         }
         0 => {}
         1 => writeln!(out, "Check complete, 1 warning has been found!")?,
-        count => writeln!(out, "Check complete, {count} warnings have been found!")?,
+        many => writeln!(out, "Check complete, {many} warnings have been found!")?,
     }
-    Ok(write!(out, "{text}")?)
+    Ok(())
 }
 
 /// What stops the build, with its lines.
-fn stopped(found: &Value) -> Option<Fail> {
-    let message = found["buildError"]["message"].as_str()?;
-    let place =
-        json!({ "info": found["sources"][0], "ranges": found["buildError"]["location"]["ranges"] });
+fn stopped(findings: &Value) -> Option<Fail> {
+    let error = &findings["buildError"];
+    let message = error["message"].as_str()?;
+    let place = json!({ "info": findings["sources"][0], "ranges": error["location"]["ranges"] });
     let lines = outcome::snippet(&place).unwrap_or_default();
     Some(Fail::new(format!("ERROR: {message}\n{lines}").trim_end()))
 }

@@ -45,8 +45,6 @@ impl Wanted {
         self.attrs.insert("requestid".into(), request);
         self.exporters.clear();
         self.cache.exports.clear();
-        self.caches.clear();
-        self.layout = None;
     }
 }
 

@@ -249,15 +249,13 @@ fn measure(
             io_time_recursive: empty(),
             sectors_recursive: empty(),
         },
-        networks: network_pid.map(|pid| {
-            interfaces(&sys::system::read(format!("/proc/{pid}/net/dev")).unwrap_or_default())
-        }),
+        networks: network_pid.map(|pid| interfaces(pid).unwrap_or_default()),
         ..blank(record)
     }
 }
 
-/// Time of all processors and how many there are, not older than [`MACHINE`]. The kernel makes the file of the counters of all
-/// interrupts, which takes longer than the rest of a sample.
+/// Time of all processors and how many there are, not older than [`MACHINE`]: for its file the kernel adds up all interrupts of all
+/// processors, and it is the same for every container.
 fn machine() -> (u64, u32) {
     static LAST: Mutex<Option<(Instant, (u64, u32))>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,8 +279,16 @@ fn processors(stat: &str) -> (u64, u32) {
     (ticks * TICK_NS, u32::try_from(online).unwrap_or(u32::MAX))
 }
 
-/// Counters of each interface but the loopback, from `/proc/<pid>/net/dev`.
-pub(crate) fn interfaces(dev: &str) -> BTreeMap<String, wire::NetworkStats> {
+/// Counters of each interface but the loopback in the network of `pid`.
+///
+/// # Errors
+/// When the process has ended.
+pub(crate) fn interfaces(pid: i32) -> std::io::Result<BTreeMap<String, wire::NetworkStats>> {
+    sys::system::read(format!("/proc/{pid}/net/dev")).map(|text| counters(&text))
+}
+
+/// The same from the text of `/proc/<pid>/net/dev`.
+fn counters(dev: &str) -> BTreeMap<String, wire::NetworkStats> {
     dev.lines()
         .filter_map(|line| {
             let (name, counters) = line.split_once(':')?;
@@ -321,7 +327,7 @@ mod tests {
     #[test]
     fn interfaces_are_read_without_the_loopback() {
         let text = "Inter-|   Receive\n face |bytes\n    lo: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n";
-        let all = interfaces(text);
+        let all = counters(text);
         assert_eq!(all.len(), 1);
         assert_eq!((all["eth0"].rx_bytes, all["eth0"].tx_dropped), (1, 8));
     }

@@ -15,8 +15,7 @@ pub(super) struct Member {
 impl Member {
     /// Looks; nothing when the container has just ended.
     pub(super) fn look(&self) -> Option<model::NetworkUse> {
-        let text = std::fs::read_to_string(format!("/proc/{}/net/dev", self.pid)).ok()?;
-        let counters = interfaces(&text).remove(&self.endpoint.interface)?;
+        let counters = interfaces(self.pid).ok()?.remove(&self.endpoint.interface)?;
         let ports = self.endpoint.ports.iter().map(|port| {
             let (pid, process) =
                 network::listener(self.pid, &self.pids, port.protocol, port.container_port)

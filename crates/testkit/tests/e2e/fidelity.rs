@@ -314,7 +314,7 @@ fn odd_files_stay_as_they_are_through_builds(cx: &Cx<'_>) {
     };
     cx.docker(&["build", "-q", "-t", &built, "."]).ok();
     copied("classic");
-    command::run(cx.gantry_command().args(["build", "-q", "-t", &built, "."]), b"").ok();
+    command::run(cx.gantry_build().args(["-q", "-t", &built, "."]), b"").ok();
     copied("buildkit");
     cx.docker(&["rmi", &image]).ok();
 }

@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::Command,
 };
-use testkit::{Cx, Output, cases, command, cx::skip, daemon, suite::Case};
+use testkit::{Cx, Output, cases, command, cx::skip, suite::Case};
 
 pub const CASES: &[Case] = cases![
     config_and_hashes_are_those_of_docker_compose,
@@ -22,9 +22,8 @@ pub const CASES: &[Case] = cases![
 
 /// `gantry compose` in the case's folder.
 pub(crate) fn ours(cx: &Cx<'_>, args: &[&str]) -> Command {
-    let binary = daemon::built("gantry").expect("the command line is built");
-    let mut command = cx.daemon.cli(&binary);
-    command.current_dir(cx.dir()).arg("compose").args(args);
+    let mut command = cx.gantry_command();
+    command.arg("compose").args(args);
     command
 }
 

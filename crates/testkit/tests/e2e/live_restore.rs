@@ -306,9 +306,9 @@ fn kill_during_builds_of_buildkit_loses_that_build_alone(cx: &Cx<'_>) {
     };
     cx.write("context/Dockerfile", file("touch /c/x; echo step $((1 + 1)) runs; sleep 1259"));
     let log = cx.dir().join("log");
-    let mut build = cx.gantry_command();
+    let mut build = cx.gantry_build();
     build
-        .args(["build", "--secret", "id=s,src=secret", "context"])
+        .args(["--secret", "id=s,src=secret", "context"])
         .stdout(std::process::Stdio::null())
         .stderr(std::fs::File::create(&log).unwrap());
     let mut build = build.spawn().unwrap();
@@ -332,9 +332,8 @@ fn kill_during_builds_of_buildkit_loses_that_build_alone(cx: &Cx<'_>) {
     });
     // What was done before is still known, and so is the cache mount.
     cx.write("context/Dockerfile", file("test -e /c/x"));
-    let mut after = cx.gantry_command();
-    after.args(["build", "--secret", "id=s,src=secret", "context"]);
-    let after = testkit::command::run(&mut after, b"");
+    let mut after = cx.gantry_build();
+    let after = testkit::command::run(after.args(["--secret", "id=s,src=secret", "context"]), b"");
     after.ok();
     assert!(after.stderr.contains(" CACHED\n"), "{}", after.describe());
 }

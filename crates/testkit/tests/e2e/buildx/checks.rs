@@ -16,7 +16,7 @@ type Call = fn(&Cx<'_>, &[&str]) -> Output;
 /// Both command lines are told the same.
 const CALLS: [Call; 2] = [
     |cx, args| command::run(plugged(cx).args(["buildx", "build"]).args(args).arg("context"), b""),
-    |cx, args| command::run(cx.gantry_command().arg("build").args(args).arg("context"), b""),
+    |cx, args| command::run(cx.gantry_build().args(args).arg("context"), b""),
 ];
 
 fn a_check_tells_what_is_not_wise(cx: &Cx<'_>) {

@@ -25,7 +25,7 @@ fn reasons(cx: &Cx<'_>, args: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
 
 /// `gantry build -q`, by BuildKit's protocol.
 fn build(cx: &Cx<'_>, args: &[&str]) -> Output {
-    command::run(cx.gantry_command().args(["build", "-q"]).args(args), b"")
+    command::run(cx.gantry_build().arg("-q").args(args), b"")
 }
 
 #[track_caller]

@@ -18,8 +18,8 @@ pub const CASES: &[Case] = cases![
 ];
 
 fn program(cx: &Cx<'_>) -> Command {
-    let mut command = cx.gantry_command();
-    command.arg("build").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
+    let mut command = cx.gantry_build();
+    command.env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
     command
 }
 
