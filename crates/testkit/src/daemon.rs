@@ -4,7 +4,7 @@
 //! `--bridge`, so that two daemons never meet. What the daemon leaves behind when it stops is for the
 //! census to find: only then `Daemon::remove` (or drop) takes folders and bridge away.
 
-use crate::{command, http, image};
+use crate::{command, host, http, image};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -102,6 +102,14 @@ struct Own {
     dir: TempDir,
     slot: Option<Slot>,
     child: Mutex<Option<Child>>,
+}
+
+impl Own {
+    /// The control group that dockerd puts those of its containers into; its own would be `/docker` and stay.
+    fn control_group(&self) -> String {
+        let name = self.dir.path().file_name().unwrap_or_default();
+        format!("/{}", name.to_string_lossy())
+    }
 }
 
 /// A bridge name and an address range that no other daemon under test has; held by a lock on a file.
@@ -251,6 +259,9 @@ impl Daemon {
         command.arg("-H").arg(format!("unix://{}", self.socket.display()));
         let bridge = own.slot.as_ref().map_or("none".to_owned(), Slot::bridge);
         command.args(["--bridge", &bridge]).args(&own.options.args);
+        if self.engine == Engine::Dockerd {
+            command.args(["--cgroup-parent", &own.control_group()]);
+        }
         if let Some(slot) = &own.slot {
             command.args(["--default-address-pool", &slot.pool()]);
         }
@@ -534,7 +545,10 @@ impl Drop for Daemon {
             own.dir.disable_cleanup(true);
             return;
         }
-        // dockerd leaves mounts below its folders when it was killed.
+        // dockerd leaves the groups that it put its containers' into, and mounts below its folders when it was killed.
+        if self.engine == Engine::Dockerd {
+            host::remove_control_groups(own.control_group().trim_start_matches('/'));
+        }
         let dir = own.dir.path().display().to_string();
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for target in table.lines().rev().filter_map(|l| l.split(' ').nth(4)) {

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use testkit::{Cx, Output, cases, command, cx::skip, suite::Case};
+use testkit::{Cx, Output, cases, cx::skip, host, suite::Case};
 
 pub const CASES: &[Case] = cases![
     a_life_by_the_command_line,
@@ -340,8 +340,8 @@ fn podman_uses_it(cx: &Cx<'_>) {
         skip("podman is not installed");
     }
     let (root, run) = (cx.dir().join("podman"), cx.dir().join("run"));
-    let parents = podmans_groups();
-    let others = parents.iter().any(|group| group.exists());
+    let parent = "libpod_parent";
+    let others = !host::control_groups(parent).is_empty();
     let podman = |args: &[&str]| {
         let mut command = Command::new("/usr/bin/podman");
         command.arg("--root").arg(&root).arg("--runroot").arg(&run).arg("--runtime").arg(shim());
@@ -387,27 +387,10 @@ fn podman_uses_it(cx: &Cx<'_>) {
     // It leaves the folder of its groups to the next container.
     if !others {
         cx.until("podman's control groups are gone", || {
-            parents.iter().for_each(|group| remove_groups(group));
-            parents.iter().all(|group| !group.exists()).then_some(())
+            host::remove_control_groups(parent);
+            host::control_groups(parent).is_empty().then_some(())
         });
     }
-}
-
-/// The control groups that podman puts its own into, in every hierarchy.
-fn podmans_groups() -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
-    hierarchies.chain([root.to_owned()]).map(|folder| folder.join("libpod_parent")).collect()
-}
-
-/// Removes a control group with those below it, if they are empty.
-fn remove_groups(group: &Path) {
-    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_groups(&entry.path());
-        }
-    }
-    _ = std::fs::remove_dir(group);
 }
 
 /// A containerd of the case's own.
@@ -445,11 +428,7 @@ impl Drop for Containerd<'_, '_> {
     fn drop(&mut self) {
         _ = self.process.kill();
         _ = self.process.wait();
-        // The parent of its groups, when nobody else has one there.
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            _ = std::fs::remove_dir(hierarchy.path().join("gantry-test"));
-        }
-        _ = std::fs::remove_dir("/sys/fs/cgroup/gantry-test");
+        host::remove_control_groups("gantry-test");
     }
 }
 
@@ -487,51 +466,6 @@ fn containerd_uses_it(cx: &Cx<'_>) {
     rig.gone();
 }
 
-/// What dockerd leaves when it ends, and this takes away: its groups and its tables of the packet filter.
-struct Docker {
-    tables: String,
-}
-
-impl Docker {
-    fn tables() -> String {
-        let output = command::run(Command::new("nft").args(["list", "tables"]), b"");
-        output.stdout
-    }
-
-    fn groups() -> Vec<PathBuf> {
-        let all = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        all.map(|tree| tree.path().join("docker")).filter(|group| group.exists()).collect()
-    }
-
-    /// Only where no other dockerd has some.
-    fn watched() -> Self {
-        if !Self::groups().is_empty() {
-            skip("another dockerd is or was here: there are groups called docker");
-        }
-        Self { tables: Self::tables() }
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        for group in Self::groups() {
-            let _ = std::fs::remove_dir(group);
-        }
-        for line in Self::tables().lines().filter(|line| !self.tables.contains(line)) {
-            // `table ip filter`
-            let mut words = line.split_whitespace();
-            if let (
-                Some("table"),
-                Some(family @ ("ip" | "ip6")),
-                Some(name @ ("nat" | "filter" | "raw")),
-            ) = (words.next(), words.next(), words.next())
-            {
-                command::run(Command::new("nft").args(["delete", "table", family, name]), b"");
-            }
-        }
-    }
-}
-
 fn dockerd_uses_it(cx: &Cx<'_>) {
     if !cx.is_gantry() {
         skip("it is Gantry's runtime that is under test");
@@ -539,7 +473,6 @@ fn dockerd_uses_it(cx: &Cx<'_>) {
     if !Path::new("/usr/sbin/dockerd").exists() {
         skip("dockerd is not installed");
     }
-    let _tidy = Docker::watched();
     let runtime = format!("gantry={}", shim().display());
     let options = testkit::daemon::Options {
         binary: Some("/usr/sbin/dockerd".into()),

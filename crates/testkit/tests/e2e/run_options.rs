@@ -1,7 +1,7 @@
 //! What `docker run` can be asked for.
 
 use serde_json::json;
-use testkit::{Cx, cases, suite::Case};
+use testkit::{Cx, cases, host, suite::Case};
 
 pub const CASES: &[Case] = cases![
     environment,
@@ -364,9 +364,7 @@ fn cgroup_parent_and_devices(cx: &Cx<'_>) {
         &["cat", "/proc/self/cgroup"],
     );
     assert!(text.contains(&parent), "{text}");
-    for controller in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        _ = std::fs::remove_dir(controller.path().join(parent.trim_start_matches('/')));
-    }
+    host::remove_control_groups(parent.trim_start_matches('/'));
 }
 
 fn add_host_and_dns(cx: &Cx<'_>) {
