@@ -14,6 +14,7 @@ use build::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::sync::Arc;
 use storage::Commit;
+use tokio_util::task::TaskTracker;
 
 /// A container of a build; it is removed when this is dropped.
 pub struct RunContainer {
@@ -31,6 +32,16 @@ impl std::fmt::Debug for RunContainer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RunContainer").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// Does `work` to its end, also when nobody waits for it any more: a build is dropped when its client goes, and a container's
+/// creation, start or removal that broke off half-way would leave what nobody knows.
+async fn to_its_end<T: Send + 'static>(
+    tasks: &TaskTracker,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tasks.spawn(work).await;
+    done.map_err(|e| Error::internal("the work on a build's container broke off").caused_by(e))?
 }
 
 impl RunContainer {
@@ -62,19 +73,29 @@ impl RunContainer {
         mut create: Create,
     ) -> Result<Self> {
         create.host.log_config.r#type = "none".into();
-        let created = engine.container_create(create, &job.by).await?;
-        let id = created.id.to_string();
-        let layers = engine.containers.find(&id)?.record().layers.clone();
-        job.note_container(&id)?;
-        Ok(Self {
-            engine: Arc::clone(engine),
-            job: Arc::clone(job),
-            hold: Arc::clone(hold),
-            id,
-            layers,
-            warnings: created.warnings,
-            settled: false,
+        let (engine, job, hold) = (Arc::clone(engine), Arc::clone(job), Arc::clone(hold));
+        let tasks = engine.tasks.clone();
+        // When nobody waits for it any more it is dropped as soon as it is made, and so removed.
+        to_its_end(&tasks, async move {
+            let created = engine.container_create(create, &job.by).await?;
+            let id = created.id.to_string();
+            let (layers, warnings) = (Vec::new(), created.warnings);
+            let mut made = Self { engine, job, hold, id, layers, warnings, settled: false };
+            made.layers.clone_from(&made.engine.containers.find(&made.id)?.record().layers);
+            made.job.note_container(&made.id)?;
+            Ok(made)
         })
+        .await
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// As [`Engine::container_start`].
+    pub(super) async fn start(&self) -> Result<()> {
+        let (engine, id, by) = (Arc::clone(&self.engine), self.id.clone(), self.job.by.clone());
+        let start = async move { engine.container_start(&id, &by).await };
+        to_its_end(&self.engine.tasks, start).await
     }
 
     /// Who asked for the build.
@@ -125,7 +146,7 @@ impl host::Container for RunContainer {
         let streams =
             AttachOptions { stdout: true, stderr: true, stream: true, ..AttachOptions::default() };
         let attached = self.engine.container_attach(&self.id, streams, &self.job.by).await?;
-        self.engine.container_start(&self.id, &self.job.by).await?;
+        self.start().await?;
         Self::pump(attached, output).await;
         let ended = self.engine.container_wait(&self.id, Condition::NotRunning)?.ended().await;
         match ended.error {
@@ -151,10 +172,14 @@ impl host::Container for RunContainer {
 
     async fn remove(mut self) -> Result<()> {
         self.settled = true;
-        let options = RemoveOptions { force: true, volumes: true };
-        self.engine.container_remove(&self.id, options, &self.job.by).await?;
-        self.job.forget_container(&self.id);
-        Ok(())
+        let (engine, job, id) = (Arc::clone(&self.engine), Arc::clone(&self.job), self.id.clone());
+        to_its_end(&self.engine.tasks, async move {
+            let options = RemoveOptions { force: true, volumes: true };
+            engine.container_remove(&id, options, &job.by).await?;
+            job.forget_container(&id);
+            Ok(())
+        })
+        .await
     }
 
     fn keep(mut self) {

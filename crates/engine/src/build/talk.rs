@@ -100,7 +100,7 @@ impl BuildHost {
         };
         let (engine, by) = (Arc::clone(self.engine()), self.by());
         let stream = engine.container_attach(container.id(), streams, by).await?;
-        engine.container_start(container.id(), by).await?;
+        container.start().await?;
         Ok((Talk { engine, container, _trees: trees }, Attached::of(stream)))
     }
 }

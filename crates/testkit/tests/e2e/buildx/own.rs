@@ -2,7 +2,7 @@
 
 use super::sh;
 use serde_json::Value;
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
 use testkit::{Cx, Output, cases, command, pty::Pty, suite::Case};
 
 pub const CASES: &[Case] = cases![
@@ -15,6 +15,7 @@ pub const CASES: &[Case] = cases![
     our_display_is_in_place_on_a_terminal,
     our_failures_show_the_line,
     our_end_is_the_build_s_end,
+    our_end_at_any_moment_is_the_build_s_end,
 ];
 
 fn program(cx: &Cx<'_>) -> Command {
@@ -286,14 +287,34 @@ fn our_failures_show_the_line(cx: &Cx<'_>) {
     );
 }
 
+/// Ended while its step is being made, started or run: the step is ended too, whatever the moment.
+fn our_end_at_any_moment_is_the_build_s_end(cx: &Cx<'_>) {
+    for n in 0..25 {
+        let seconds = 12_000 + n;
+        let file = format!("FROM busybox\nRUN sleep {seconds}\n");
+        cx.write("context/Dockerfile", file);
+        let mut command = program(cx);
+        command.arg("context").stderr(std::process::Stdio::null());
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(40 + 6 * n));
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(!child.wait().unwrap().success());
+    }
+    let sleeping =
+        || command::run(Command::new("pgrep").args(["-f", "^sleep 120[0-2][0-9]$"]), b"").code;
+    cx.until("all steps are ended", || (sleeping() == Some(1)).then_some(()));
+}
+
 fn our_end_is_the_build_s_end(cx: &Cx<'_>) {
-    cx.write("context/Dockerfile", "FROM busybox\nRUN echo it runs; sleep 1246\n");
+    cx.write("context/Dockerfile", "FROM busybox\nRUN echo it $((6 * 7)) runs; sleep 1246\n");
     let log = fs::File::create(cx.dir().join("log")).unwrap();
     let mut command = program(cx);
     let mut child =
         command.arg("context").stderr(log).stdout(std::process::Stdio::null()).spawn().unwrap();
     cx.until("the step runs", || {
-        fs::read_to_string(cx.dir().join("log")).is_ok_and(|l| l.contains(" it runs")).then_some(())
+        fs::read_to_string(cx.dir().join("log"))
+            .is_ok_and(|l| l.contains(" it 42 runs"))
+            .then_some(())
     });
     // Not SIGINT, which who runs the tests in the background has told all of them to ignore.
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
