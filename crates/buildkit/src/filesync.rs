@@ -449,9 +449,8 @@ impl Receiver {
             }
         }
         let was = before.map(|b| self::kind(b.mode));
-        self.make(&path, kind, was, stat, id)?;
-        self.new.insert(path, entry);
-        Ok(())
+        self.new.insert(path.clone(), entry);
+        self.make(&path, kind, was, stat, id)
     }
 
     fn make(
@@ -532,9 +531,10 @@ impl Receiver {
     }
 
     fn ask(&mut self, id: u32, path: String) -> Result<()> {
+        let mode = self.new.get(&path).map_or(0o600, |entry| entry.mode & 0o777);
         let file = self
             .root()?
-            .create(&path, 0o600)
+            .create(&path, mode)
             .map_err(|e| Error::io(format!("cannot write {path}"), e.into()))?;
         self.coming.insert(id, Coming { file, path, hash: Sha256::new() });
         self.send(PacketType::PacketReq, id)
@@ -558,9 +558,8 @@ impl Receiver {
         entry.sum = Some(done.hash.finalize().into());
         let fail =
             |e: sys::root::Error| Error::io(format!("cannot change {}", done.path), e.into());
-        sys::root::chown_open(&done.file, entry.owner.0, entry.owner.1).map_err(fail)?;
-        sys::root::chmod_open(&done.file, go_mode::permissions(entry.mode)).map_err(fail)?;
-        sys::root::set_open_mtime(&done.file, Time::from_nanos(entry.time)).map_err(fail)?;
+        let (mode, time) = (go_mode::permissions(entry.mode), Time::from_nanos(entry.time));
+        sys::root::set_open(&done.file, entry.owner, mode, Some(time)).map_err(fail)?;
         self.ask_more()
     }
 

@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
+use sys::root::Dir;
 use tokio::sync::Semaphore;
 
 /// Shared by all builds.
@@ -46,6 +47,9 @@ impl Site {
         }
         for folder in [home.join("contexts"), home.join("mounts")] {
             private(&folder)?;
+        }
+        if let Ok(contexts) = Dir::open(&home.join("contexts")) {
+            contexts.spread();
         }
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Ok(Arc::new(Self {

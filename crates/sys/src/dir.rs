@@ -454,7 +454,7 @@ impl Dir {
     /// # Errors
     /// The kernel's; a file system without them has none.
     pub fn xattrs(&self, name: impl AsRef<OsStr>) -> Result<Vec<(OsString, Vec<u8>)>> {
-        list_xattrs(&self.magic(name.as_ref())?)
+        xattrs_at(&self.magic(name.as_ref())?)
             .map_err(|e| Error::new("listxattr", name.as_ref(), e))
     }
 
@@ -463,7 +463,7 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn xattrs_self(&self) -> Result<Vec<(OsString, Vec<u8>)>> {
-        list_xattrs(&self.magic_self()).map_err(|e| Error::new("listxattr", ".", e))
+        xattrs_at(&self.magic_self()).map_err(|e| Error::new("listxattr", ".", e))
     }
 
     /// One extended attribute of `name`.
@@ -471,7 +471,8 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn xattr(&self, name: impl AsRef<OsStr>, key: &OsStr) -> Result<Option<Vec<u8>>> {
-        read_xattr(&self.magic(name.as_ref())?, key)
+        let path = self.magic(name.as_ref())?;
+        read_xattr(|buffer| fs::lgetxattr(&path, key, buffer))
             .map_err(|e| Error::new("getxattr", name.as_ref(), e))
     }
 
@@ -567,6 +568,18 @@ impl Dir {
         })
     }
 
+    /// Asks ext4 to put each folder made here into a block group of its own (`chattr +T`).
+    ///
+    /// ext4 gives an inode number out again only a minute after its file was deleted, and looks at every
+    /// number that has to wait for each file it makes. Beside a large tree that was just deleted, a new one
+    /// so took ten times as long: 6 s instead of 0.4 s for 8,000 files. Other file systems have no such
+    /// attribute and need none, so a failure means nothing.
+    pub fn spread(&self) {
+        if let Ok(flags) = fs::ioctl_getflags(&self.0) {
+            let _ = fs::ioctl_setflags(&self.0, flags | fs::IFlags::TOPDIR);
+        }
+    }
+
     fn magic_self(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/.", self.0.as_raw_fd()))
     }
@@ -576,14 +589,20 @@ impl Dir {
     }
 }
 
-/// Sets owner, permission bits and time of an open file, in the order that keeps setuid bits.
+/// Sets owner, permission bits and time of an open file, in the order that keeps setuid bits. What is so already is not set:
+/// every change costs an entry in the journal.
 ///
 /// # Errors
 /// The kernel's.
 pub fn set_open(fd: impl AsFd, owner: (u32, u32), mode: u32, mtime: Option<Time>) -> Result<()> {
-    let (uid, gid) = (fs::Uid::from_raw(owner.0), fs::Gid::from_raw(owner.1));
-    fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| Error::new("fchown", "", e))?;
-    fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| Error::new("fchmod", "", e))?;
+    let now = stat_open(&fd)?;
+    let moved = (now.uid, now.gid) != owner;
+    if moved {
+        chown_open(&fd, owner.0, owner.1)?;
+    }
+    if moved || now.mode != mode & 0o7777 {
+        chmod_open(&fd, mode)?;
+    }
     mtime.map_or(Ok(()), |mtime| set_open_mtime(&fd, mtime))
 }
 
@@ -618,6 +637,16 @@ pub fn set_open_mtime(fd: impl AsFd, mtime: Time) -> Result<()> {
 /// The kernel's.
 pub fn stat_open(fd: impl AsFd) -> Result<Stat> {
     fs::fstat(&fd).map(|st| Stat::from_kernel(&st)).map_err(|e| Error::new("fstat", "", e))
+}
+
+/// Extended attributes of an open file, sorted by key.
+///
+/// # Errors
+/// The kernel's; a file system without them has none.
+pub fn xattrs_open(fd: impl AsFd) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let list = |buffer: &mut [u8]| fs::flistxattr(&fd, buffer);
+    let get = |key: &OsStr, buffer: &mut [u8]| fs::fgetxattr(&fd, key, buffer);
+    list_xattrs(list, get).map_err(|e| Error::new("flistxattr", "", e))
 }
 
 /// Sets an extended attribute of an open file.
@@ -664,8 +693,16 @@ pub(crate) fn times(mtime: Time) -> Timestamps {
     Timestamps { last_access: at, last_modification: at }
 }
 
-fn list_xattrs(path: &Path) -> rustix::io::Result<Vec<(OsString, Vec<u8>)>> {
-    let names = match read_growing(|buffer| fs::llistxattr(path, buffer)) {
+fn xattrs_at(path: &Path) -> rustix::io::Result<Vec<(OsString, Vec<u8>)>> {
+    let list = |buffer: &mut [u8]| fs::llistxattr(path, buffer);
+    list_xattrs(list, |key, buffer| fs::lgetxattr(path, key, buffer))
+}
+
+fn list_xattrs(
+    list: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+    mut get: impl FnMut(&OsStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<(OsString, Vec<u8>)>> {
+    let names = match read_growing(list) {
         Ok(names) => names,
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Err(e) => return Err(e),
@@ -673,7 +710,7 @@ fn list_xattrs(path: &Path) -> rustix::io::Result<Vec<(OsString, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let key = OsStr::from_bytes(name);
-        if let Some(value) = read_xattr(path, key)? {
+        if let Some(value) = read_xattr(|buffer| get(key, buffer))? {
             found.push((key.to_owned(), value));
         }
     }
@@ -681,8 +718,10 @@ fn list_xattrs(path: &Path) -> rustix::io::Result<Vec<(OsString, Vec<u8>)>> {
     Ok(found)
 }
 
-fn read_xattr(path: &Path, key: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
-    match read_growing(|buffer| fs::lgetxattr(path, key, buffer)) {
+fn read_xattr(
+    get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Option<Vec<u8>>> {
+    match read_growing(get) {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(e) => Err(e),

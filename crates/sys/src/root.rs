@@ -9,7 +9,7 @@
 
 pub use crate::dir::{
     Dir, Error, Kind, Node, Result, Stat, Time, chmod_open, chown_open, next_data, set_open,
-    set_open_mtime, set_open_xattr, set_xattrs, stat_open,
+    set_open_mtime, set_open_xattr, set_xattrs, stat_open, xattrs_open,
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},

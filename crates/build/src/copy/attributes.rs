@@ -8,9 +8,10 @@
 use sha2::{Digest as _, Sha256};
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     os::unix::ffi::OsStrExt as _,
 };
-use sys::root::{Dir, Result};
+use sys::root::{Dir, Result, xattrs_open};
 
 /// Names and values.
 pub(super) type Attributes = Vec<(OsString, Vec<u8>)>;
@@ -18,6 +19,11 @@ pub(super) type Attributes = Vec<(OsString, Vec<u8>)>;
 /// Those of one file, sorted by name.
 pub(super) fn of(dir: &Dir, name: &OsStr) -> Result<Attributes> {
     dir.xattrs(name).map(belonging)
+}
+
+/// Those of an open file, sorted by name.
+pub(super) fn of_open(file: &File) -> Result<Attributes> {
+    xattrs_open(file).map(belonging)
 }
 
 /// Those of a folder, sorted by name.

@@ -9,6 +9,7 @@
 mod action;
 mod attributes;
 mod changes;
+mod files;
 mod hash;
 mod owner;
 mod place;

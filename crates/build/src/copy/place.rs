@@ -5,21 +5,18 @@ use super::{
     Mode, Owner,
     attributes::{self, Attributes},
     failed,
-    hash::read_only,
+    files::{Dress, Files},
     walk,
 };
 use base::{Error, Result};
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs::File,
-    io::{self, Seek as _, SeekFrom, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
-use sys::root::{
-    Dir, Kind, Node, Root, Stat, Time, chmod_open, chown_open, next_data, set_open_mtime,
-    set_open_xattr, set_xattrs,
-};
+use sys::root::{Dir, Kind, Node, Root, Stat, Time, chmod_open, chown_open, set_open, set_xattrs};
 
 /// Mode of folders that are made on the way.
 const FOLDER: u32 = 0o755;
@@ -27,10 +24,8 @@ const FOLDER: u32 = 0o755;
 /// Puts copies into one tree.
 pub(super) struct Placer<'r> {
     root: &'r Root,
-    owner: Option<Owner>,
-    mode: Option<Mode>,
-    /// All files get this time instead of their own.
-    time: Option<Time>,
+    /// What all get instead of their own.
+    dress: Dress,
     /// Times and attributes of folders, set when nothing more goes into them: files would inherit access lists.
     folders: Vec<(PathBuf, Time, Attributes)>,
     /// First copy of each file with several names.
@@ -39,21 +34,14 @@ pub(super) struct Placer<'r> {
 
 impl<'r> Placer<'r> {
     pub(super) fn new(root: &'r Root, owner: Option<Owner>, mode: Option<Mode>) -> Self {
-        Self { root, owner, mode, time: None, folders: Vec::new(), links: HashMap::new() }
+        let dress = Dress { owner, mode, time: None };
+        Self { root, dress, folders: Vec::new(), links: HashMap::new() }
     }
 
     /// Gives all files this time instead of their own.
     pub(super) fn at(mut self, time: Option<Time>) -> Self {
-        self.time = time;
+        self.dress.time = time;
         self
-    }
-
-    fn mode(&self, own: u32, folder: bool) -> u32 {
-        self.mode.as_ref().map_or(own, |mode| mode.of(own, folder))
-    }
-
-    fn time(&self, own: Time) -> Time {
-        self.time.unwrap_or(own)
     }
 
     /// Whether `path` is a folder.
@@ -107,19 +95,15 @@ impl<'r> Placer<'r> {
         clear(&into, &name, Kind::File).map_err(|e| fail(e.into()))?;
         let mut file = into.create_new(&name, 0o600).map_err(|e| fail(e.into()))?;
         file.write_all(content).map_err(fail)?;
-        let owner = self.owner.unwrap_or(Owner { uid: 0, gid: 0 });
-        chown_open(&file, owner.uid, owner.gid).map_err(|e| fail(e.into()))?;
-        chmod_open(&file, self.mode(0o644, false)).map_err(|e| fail(e.into()))?;
-        match self.time {
-            Some(time) => set_open_mtime(&file, time).map_err(|e| fail(e.into())),
-            None => Ok(()),
-        }
+        let owner = self.dress.owner.unwrap_or(Owner { uid: 0, gid: 0 });
+        set_open(&file, (owner.uid, owner.gid), self.dress.mode(0o644, false), self.dress.time)
+            .map_err(|e| fail(e.into()))
     }
 
     /// The folder and name that `to` stands for, the folder made if need be.
     fn target(&self, to: &Path) -> Result<(Dir, std::ffi::OsString)> {
         let parent = to.parent().unwrap_or(Path::new("/"));
-        self.make_folders(parent, self.owner)?;
+        self.make_folders(parent, self.dress.owner)?;
         self.root.parent(to).map_err(|e| failed(format!("cannot open {}", parent.display()), e))
     }
 
@@ -141,17 +125,17 @@ impl<'r> Placer<'r> {
         if self.make_folders(to, None)? {
             let change = |e| failed(format!("cannot change {}", to.display()), e);
             let dir = self.root.open_dir(to).map_err(change)?;
-            if let Some(owner) = self.owner {
+            if let Some(owner) = self.dress.owner {
                 chown_open(&dir, owner.uid, owner.gid).map_err(change)?;
             }
-            if let (None, Some(stat)) = (self.owner, own) {
+            if let (None, Some(stat)) = (self.dress.owner, own) {
                 chown_open(&dir, stat.uid, stat.gid).map_err(change)?;
             }
-            if own.is_some() || self.mode.is_some() {
-                let mode = self.mode(own.map_or(FOLDER, |stat| stat.mode), true);
+            if own.is_some() || self.dress.mode.is_some() {
+                let mode = self.dress.mode(own.map_or(FOLDER, |stat| stat.mode), true);
                 chmod_open(&dir, mode).map_err(change)?;
             }
-            if let Some(time) = self.time.or(own.map(|stat| stat.mtime)) {
+            if let Some(time) = self.dress.time.or(own.map(|stat| stat.mtime)) {
                 let kept = match own {
                     Some(_) => root.open_dir(from).and_then(|dir| attributes::of_folder(&dir)),
                     None => Ok(Attributes::new()),
@@ -160,7 +144,8 @@ impl<'r> Placer<'r> {
             }
         }
         let top = from.strip_prefix("/").unwrap_or(from).to_owned();
-        let mut current: Option<(PathBuf, Dir)> = None;
+        let mut current: Option<(PathBuf, Arc<Dir>)> = None;
+        let mut files = Files::new(self.dress.clone());
         walk::below(root, &top, |entry| {
             let rel = entry.path.strip_prefix(&top).unwrap_or(entry.path);
             if !choose(rel, entry.stat.kind == Kind::Dir) {
@@ -173,13 +158,18 @@ impl<'r> Placer<'r> {
                     .root
                     .open_dir(parent)
                     .map_err(|e| failed(format!("cannot open {}", parent.display()), e))?;
-                current = Some((parent.to_owned(), dir));
+                current = Some((parent.to_owned(), Arc::new(dir)));
             }
             let Some((_, into)) = &current else { return Ok(false) };
-            let name = target.file_name().unwrap_or_default().to_owned();
-            self.entry(entry.dir, entry.name, &entry.stat, into, &name, &target)?;
+            let name = target.file_name().unwrap_or_default();
+            if entry.stat.kind == Kind::File && entry.stat.nlink == 1 {
+                files.add((entry.dir, entry.name), &entry.stat, (into, name), parent)?;
+            } else {
+                self.entry(entry.dir, entry.name, &entry.stat, into, name, &target)?;
+            }
             Ok(true)
-        })
+        })?;
+        files.finish()
     }
 
     /// Copies one entry of a tree to the same path here.
@@ -213,8 +203,8 @@ impl<'r> Placer<'r> {
             )));
         }
         clear(into, name, stat.kind).map_err(fail)?;
-        let owner = self.owner.unwrap_or(Owner { uid: stat.uid, gid: stat.gid });
-        let mode = self.mode(stat.mode, stat.kind == Kind::Dir);
+        let owner = self.dress.owner(stat);
+        let mode = self.dress.mode(stat.mode, stat.kind == Kind::Dir);
         match stat.kind {
             Kind::File => {
                 if stat.nlink > 1 {
@@ -224,7 +214,7 @@ impl<'r> Placer<'r> {
                     }
                     self.links.insert(key, path.to_owned());
                 }
-                return self.regular(dir, from, stat, into, name, path, owner, mode);
+                return self.dress.file((dir, from), stat, (into, name), path);
             }
             Kind::Dir => {
                 match into.mkdir(name, 0o700) {
@@ -232,13 +222,13 @@ impl<'r> Placer<'r> {
                     other => other.map_err(fail)?,
                 }
                 let kept = attributes::of(dir, from).map_err(fail)?;
-                self.folders.push((path.to_owned(), self.time(stat.mtime), kept));
+                self.folders.push((path.to_owned(), self.dress.time(stat.mtime), kept));
             }
             Kind::Symlink => {
                 let target = dir.readlink(from).map_err(fail)?;
                 into.symlink(target, name).map_err(fail)?;
                 into.chown(name, owner.uid, owner.gid).map_err(fail)?;
-                return into.set_mtime(name, self.time(stat.mtime)).map_err(fail);
+                return into.set_mtime(name, self.dress.time(stat.mtime)).map_err(fail);
             }
             Kind::Char => {
                 into.mknod(name, Node::Char(stat.rdev.0, stat.rdev.1), 0o600).map_err(fail)?;
@@ -256,35 +246,7 @@ impl<'r> Placer<'r> {
         }
         let kept = attributes::of(dir, from).map_err(fail)?;
         set_xattrs(&kept, |key, value| into.set_xattr(name, key, value)).map_err(fail)?;
-        into.set_mtime(name, self.time(stat.mtime)).map_err(fail)
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one file from there to here, with what is known of it"
-    )]
-    fn regular(
-        &self,
-        dir: &Dir,
-        from: &OsStr,
-        stat: &Stat,
-        into: &Dir,
-        name: &OsStr,
-        path: &Path,
-        owner: Owner,
-        mode: u32,
-    ) -> Result<()> {
-        let fail = |e| failed(format!("cannot write {}", path.display()), e);
-        let mut source = dir.open_file(from, read_only()).map_err(fail)?;
-        let mut file = into.create_new(name, 0o600).map_err(fail)?;
-        copy_bytes(&mut source, &mut file, stat)
-            .map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;
-        chown_open(&file, owner.uid, owner.gid).map_err(fail)?;
-        // After the change of owner, which clears setuid and capabilities.
-        chmod_open(&file, mode).map_err(fail)?;
-        let kept = attributes::of(dir, from).map_err(fail)?;
-        set_xattrs(&kept, |key, value| set_open_xattr(&file, key, value)).map_err(fail)?;
-        set_open_mtime(&file, self.time(stat.mtime)).map_err(fail)
+        into.set_mtime(name, self.dress.time(stat.mtime)).map_err(fail)
     }
 
     /// Sets what can only be set when everything is there: times and attributes of folders.
@@ -301,25 +263,8 @@ impl<'r> Placer<'r> {
     }
 }
 
-/// Copies content, holes staying holes.
-fn copy_bytes(source: &mut File, file: &mut File, stat: &Stat) -> io::Result<()> {
-    if stat.blocks * 512 >= stat.size {
-        return io::copy(source, file).map(|_| ());
-    }
-    let mut at = 0;
-    while let Some((start, end)) = next_data(&*source, at)? {
-        source.seek(SeekFrom::Start(start))?;
-        file.seek(SeekFrom::Start(start))?;
-        io::copy(&mut io::Read::by_ref(source).take(end - start), file)?;
-        at = end;
-    }
-    file.set_len(stat.size)
-}
-
-use io::Read as _;
-
 /// Removes what stands where something of `kind` is to go; a folder stays for a folder.
-fn clear(into: &Dir, name: &OsStr, kind: Kind) -> sys::root::Result<()> {
+pub(super) fn clear(into: &Dir, name: &OsStr, kind: Kind) -> sys::root::Result<()> {
     match into.stat(name) {
         Err(err) if err.is_missing() => Ok(()),
         Err(err) => Err(err),

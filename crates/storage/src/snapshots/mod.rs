@@ -85,9 +85,8 @@ impl Snapshots {
     /// # Errors
     /// Of the disk.
     pub fn open(data_root: &Path, layers: &Layers, trash: &Trash) -> Result<Self> {
-        for dir in [CONTAINERS, BUILDS] {
-            private_dir(&data_root.join(dir))?;
-        }
+        private_dir(&data_root.join(CONTAINERS))?;
+        private_dir(&data_root.join(BUILDS))?.spread();
         Ok(Self {
             root: data_root.to_owned(),
             layers: layers.clone(),
