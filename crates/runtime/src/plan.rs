@@ -161,9 +161,13 @@ fn root(source: &Rootfs) -> Result<Rootfs> {
     Ok(source.clone())
 }
 
-/// The root of a user namespace has to be somebody, or nothing can be set up in it.
+/// The root of a user namespace has to be somebody, or nothing can be set up in it. What is not told of one that is
+/// joined is looked at when it is.
 fn users(user: &spec::UserNamespace) -> Result<()> {
     use sys::idmap::MOST_RANGES;
+    if user.path.is_some() && user.maps == spec::Maps::default() {
+        return Ok(());
+    }
     for (what, ranges) in [("users", &user.maps.users), ("groups", &user.maps.groups)] {
         if ranges.len() > MOST_RANGES {
             return Err(Error::invalid(format!(

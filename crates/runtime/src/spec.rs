@@ -72,7 +72,7 @@ pub enum Rootfs {
         #[serde(default)]
         volatile: bool,
     },
-    /// A folder as it is.
+    /// A folder as it is: its owners are not mapped, whatever the user namespace.
     Path(PathBuf),
 }
 
@@ -167,8 +167,8 @@ pub struct Rlimit {
 ///
 /// Types: `bind`, `tmpfs`, `proc`, `sysfs`, `mqueue`, `devpts`, `cgroup`, and of ours `layers`. Options: `ro rw rro bind rbind
 /// nosuid suid nodev dev noexec exec noatime relatime strictatime nodiratime nosymfollow`, propagation
-/// (`private rprivate slave rslave shared rshared unbindable runbindable`), `idmap` for binds (owners as the
-/// container's user namespace has them), and the file system's own
+/// (`private rprivate slave rslave shared rshared unbindable runbindable`), `idmap` for binds (owners as `maps` or
+/// the container's user namespace have them; `ridmap` with the mounts below), and the file system's own
 /// `key=value` for the others. A bind's missing target is made (a folder or an empty file, as the source).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -191,6 +191,10 @@ pub struct Mount {
     /// What is laid over each other, when `kind` is `overlay`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlay: Option<Overlay>,
+    /// How a bind with `idmap` shows owners: inside are those of the source, outside those that the host sees.
+    /// Without it as the container's user namespace has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maps: Option<Maps>,
 }
 
 fn is_empty(path: &std::path::Path) -> bool {
@@ -285,15 +289,15 @@ pub struct Namespaces {
 
 /// Users and groups of a container's own.
 ///
-/// The layers and whatever else is mounted with the option `idmap` show the owners that are stored as users of the
+/// Layers and whatever else is mounted with the option `idmap` show the owners that are stored as users of the
 /// container, so that the same files serve containers with and without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UserNamespace {
-    /// That behind a path such as `/proc/PID/ns/user`, whose maps are `maps`; without it a new one.
+    /// That behind a path such as `/proc/PID/ns/user`; without it a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Who is who.
+    /// Who is who. With a path the kernel tells: these have to be the same, or may be left out.
     pub maps: Maps,
 }
 

@@ -51,6 +51,8 @@ pub const NAMES: [&str; 41] = [
 
 /// Number of `CAP_SYS_ADMIN`.
 pub const SYS_ADMIN: u8 = 21;
+/// `CAP_MKNOD`.
+pub const MKNOD: u8 = 27;
 
 /// The number of `CAP_NAME` (exact, with prefix).
 pub fn number(name: &str) -> Option<u8> {

@@ -112,6 +112,14 @@ fn parse(text: &str) -> io::Result<Vec<Range>> {
     text.lines().map(line).collect()
 }
 
+/// Whether this process is in the user namespace that the machine started with, the only one that has devices.
+pub fn in_first() -> bool {
+    /// `PROC_USER_INIT_INO`, the same on every machine.
+    const FIRST: u64 = 0xEFFF_FFFD;
+    // Without /proc no container is made anyway.
+    rustix::fs::stat("/proc/self/ns/user").is_ok_and(|stat| stat.st_ino == FIRST)
+}
+
 /// Makes and reads files as this user and group of the host, with all capabilities that this process may have. What
 /// is made on mapped mounts has to belong to somebody who is mapped.
 ///

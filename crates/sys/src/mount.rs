@@ -80,15 +80,16 @@ pub fn set_attr(
     change(mount.as_fd(), &MountAttr { set, clear, propagation, userns_fd: 0 }, depth)
 }
 
-/// Shows owners on a detached mount as they are inside the user namespace `space`, once for each mount.
+/// Shows owners on a detached mount (`depth`: and on those below it) as they are inside the user namespace `space`,
+/// once for each mount.
 ///
 /// # Errors
 /// The kernel's; `EINVAL` when the file system cannot do that.
-pub fn set_idmap(mount: impl AsFd, space: impl AsFd) -> io::Result<()> {
+pub fn set_idmap(mount: impl AsFd, space: impl AsFd, depth: Depth) -> io::Result<()> {
     const IDMAP: u64 = 0x0010_0000;
     let userns_fd = u64::try_from(space.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
     let map = MountAttr { set: IDMAP, clear: 0, propagation: 0, userns_fd };
-    change(mount.as_fd(), &map, Depth::One)
+    change(mount.as_fd(), &map, depth)
 }
 
 fn change(mount: BorrowedFd<'_>, change: &MountAttr, depth: Depth) -> io::Result<()> {

@@ -353,14 +353,36 @@ fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_prctl, option, value, 0, 0, 0) })
 }
 
-/// Becomes another user with these groups.
+/// Takes these groups beside its own.
+///
+/// # Errors
+/// The kernel's; `EPERM` in a user namespace that forbids it (`/proc/PID/setgroups`).
+pub fn set_groups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the pointer and length are those of `groups`. Raw calls change this thread only, and it is
+    // the only one.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+}
+
+/// Whether it has just these groups beside its own.
+fn has_groups(groups: &[u32]) -> bool {
+    let sorted = |mut list: Vec<u32>| {
+        list.sort_unstable();
+        list
+    };
+    process::getgroups().is_ok_and(|own| {
+        sorted(own.iter().map(|g| g.as_raw()).collect()) == sorted(groups.to_vec())
+    })
+}
+
+/// Becomes another user with these groups; groups that it has already need no right to set them.
 ///
 /// # Errors
 /// The kernel's.
 pub fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
-    // SAFETY: the pointer and length are those of `groups`. Raw calls change this thread only, and it is
-    // the only one.
-    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    match set_groups(groups) {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) && has_groups(groups) => {}
+        set => set?,
+    }
     // SAFETY: no pointers.
     check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
     // SAFETY: no pointers.

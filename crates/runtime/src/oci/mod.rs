@@ -12,6 +12,7 @@ mod model;
 mod read;
 #[cfg(test)]
 mod tests;
+mod users;
 mod write;
 
 pub use model::{

@@ -1,5 +1,6 @@
 //! The words of `config.json`, as far as containers on Linux have them.
 
+use crate::spec::Range;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -176,7 +177,7 @@ pub struct Rlimit {
 
 /// A mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Mount {
     /// Absolute path in the container.
     pub destination: PathBuf,
@@ -187,6 +188,12 @@ pub struct Mount {
     pub source: PathBuf,
     /// Words of mount(8).
     pub options: Vec<String>,
+    /// Users that a bind shows: `containerID` are those of the source, `hostID` those that are seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<Range>,
+    /// Groups that a bind shows, alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<Range>,
 }
 
 /// What Linux has.
@@ -210,9 +217,12 @@ pub struct Linux {
     /// System call filter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<serde_json::Value>,
-    /// User ids of a user namespace.
+    /// Users of the user namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub uid_mappings: Vec<serde_json::Value>,
+    pub uid_mappings: Vec<Range>,
+    /// Groups of the user namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<Range>,
     /// SELinux label of mounts.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mount_label: String,

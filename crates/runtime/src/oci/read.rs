@@ -2,7 +2,10 @@
 //!
 //! Invariants: what cannot be done is an error that names it, never passed over; `null` is absence.
 
-use super::model::{self, Config};
+use super::{
+    model::{self, Config},
+    users,
+};
 use crate::{
     defaults::{self, Capabilities},
     seccomp::{Arch, Profile, compile},
@@ -24,6 +27,7 @@ pub const MOUNT_OPTIONS: &[&str] = &[
     "dev",
     "diratime",
     "exec",
+    "idmap",
     "noatime",
     "nodev",
     "nodiratime",
@@ -33,6 +37,7 @@ pub const MOUNT_OPTIONS: &[&str] = &[
     "private",
     "rbind",
     "relatime",
+    "ridmap",
     "ro",
     "rnodev",
     "rnoexec",
@@ -137,12 +142,11 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
     let linux = &config.linux;
     let process = config.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root is missing"))?;
-    if !linux.uid_mappings.is_empty() {
-        return Err(Error::invalid("linux.uidMappings: user namespaces are not available yet"));
-    }
     if !linux.mount_label.is_empty() {
         return Err(Error::invalid("linux.mountLabel: SELinux labels are not available yet"));
     }
+    let user = users::namespace(linux)?;
+    let mount = |m| mount(m, bundle, user.is_some());
     let hooks = config.hooks.clone().unwrap_or_default();
     let all = [
         &hooks.prestart,
@@ -165,12 +169,12 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
         process: spec_process(process)?,
         hostname: config.hostname.clone(),
         domainname: config.domainname.clone(),
-        mounts: config.mounts.iter().map(|m| mount(m, bundle)).collect::<Result<_>>()?,
+        mounts: config.mounts.iter().map(mount).collect::<Result<_>>()?,
         devices: devices(&linux.devices),
         masked_paths: texts(&linux.masked_paths),
         readonly_paths: texts(&linux.readonly_paths),
         sysctl: linux.sysctl.clone(),
-        namespaces: namespaces(&linux.namespaces)?,
+        namespaces: spec::Namespaces { user, ..namespaces(&linux.namespaces)? },
         cgroup: Some(spec::Cgroup {
             path: group(id, linux.cgroups_path.as_deref()),
             resources: resources(linux.resources.clone())?,
@@ -248,23 +252,20 @@ fn texts(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|p| p.to_string_lossy().into_owned()).collect()
 }
 
-fn mount(mount: &model::Mount, bundle: &Path) -> Result<spec::Mount> {
-    let options = &mount.options;
-    if options.iter().any(|o| matches!(o.as_str(), "idmap" | "ridmap")) {
-        return Err(Error::invalid(format!(
-            "mount {:?}: idmapped mounts are not available yet",
-            mount.destination
-        )));
-    }
+/// `has_users`: the container has a user namespace.
+fn mount(mount: &model::Mount, bundle: &Path, has_users: bool) -> Result<spec::Mount> {
+    let mut options = mount.options.clone();
     let bind =
         mount.kind == "bind" || options.iter().any(|o| matches!(o.as_str(), "bind" | "rbind"));
     let source = if bind { bundle.join(&mount.source) } else { mount.source.clone() };
+    let maps = users::of_mount(mount, bind, has_users, &mut options)?;
     Ok(spec::Mount {
         // Old configurations have relative ones.
         destination: Path::new("/").join(&mount.destination),
         source,
         kind: if bind { "bind".to_owned() } else { mount.kind.clone() },
-        options: options.clone(),
+        options,
+        maps,
         ..spec::Mount::default()
     })
 }
@@ -325,7 +326,8 @@ fn namespaces(list: &[model::Namespace]) -> Result<spec::Namespaces> {
             "mount" => {
                 return Err(Error::invalid("joining a mount namespace is not available"));
             }
-            "user" => return Err(Error::invalid("user namespaces are not available yet")),
+            // With its maps: `users::namespace`.
+            "user" => {}
             other => return Err(Error::invalid(format!("namespace {other:?} is not available"))),
         }
     }
@@ -427,19 +429,19 @@ mod tests {
         assert!(with("/process/scheduler", json!({"policy": "x"})).contains("process.scheduler"));
         assert!(with("/process/selinuxLabel", json!("x")).contains("SELinux"));
         assert!(with("/linux/intelRdt", json!({})).contains("linux.intelRdt"));
-        assert!(with("/linux/uidMappings", json!([{"size": 1}])).contains("user namespaces"));
+        assert!(with("/linux/uidMappings", json!([{"size": 1}])).contains("containerID"));
         assert!(with("/linux/namespaces", json!([{"type": "pid"}])).contains("mount namespace"));
         let twice = json!([{"type": "mount"}, {"type": "pid"}, {"type": "pid"}]);
         assert!(with("/linux/namespaces", twice).contains("named twice"));
         let user = json!([{"type": "mount"}, {"type": "user"}]);
-        assert!(with("/linux/namespaces", user).contains("user namespaces"));
+        assert!(with("/linux/namespaces", user).contains("needs linux.uidMappings"));
         let hooks = json!({"poststop": [{"path": "relative"}]});
         assert!(with("/hooks", hooks).contains("absolute"));
         assert!(with("/process", Value::Null).contains("process is missing"));
         assert!(with("/root", Value::Null).contains("root is missing"));
         assert!(with("/linux/resources", json!(3)).contains("linux.resources"));
         let idmap = json!([{"destination": "/d", "source": "/s", "options": ["bind", "idmap"]}]);
-        assert!(with("/mounts", idmap).contains("idmapped"));
+        assert!(with("/mounts", idmap).contains("option idmap needs uidMappings"));
     }
 
     #[test]

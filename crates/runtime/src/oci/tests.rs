@@ -1,4 +1,4 @@
-use super::{Made, config};
+use super::{Config, Made, config};
 use crate::{
     Features, plan,
     shim::OciRuntime,
@@ -129,4 +129,41 @@ fn a_bind_that_was_not_made_is_an_error() {
     let made = Made { rootfs: Path::new("/r"), sources: &sources, identity: &identity };
     let err = config(&plan, &made, &OciRuntime::default()).unwrap_err();
     assert_eq!(err.chain(), "mount /y has no source on the host");
+}
+
+#[test]
+fn mappings_are_read_into_the_plan() {
+    let maps = |outside: u32| json!([{"containerID": 0, "hostID": outside, "size": 65536}]);
+    let config: Config = serde_json::from_value(json!({
+        "ociVersion": "1.2.0",
+        "process": {"args": ["sh"], "cwd": "/"},
+        "root": {"path": "rootfs"},
+        "mounts": [
+            {"destination": "/a", "source": "/s", "options": ["rbind", "ridmap"]},
+            {"destination": "/b", "source": "/s", "options": ["bind"],
+                "uidMappings": maps(7), "gidMappings": maps(8)},
+            {"destination": "/c", "source": "/s", "options": ["bind"]},
+        ],
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "user"}],
+            "uidMappings": maps(100_000), "gidMappings": maps(200_000)},
+    }))
+    .unwrap();
+    let spec = super::spec("one", &config, Path::new("/bundle")).unwrap();
+    let plan = plan(&spec, &Features { cgroup_v2: true }).unwrap();
+    let user = plan.namespaces.user.unwrap();
+    assert_eq!(user.path, None);
+    assert_eq!(user.maps.user_outside(1), Some(100_001));
+    assert_eq!(user.maps.group_outside(1), Some(200_001));
+    let shown: Vec<_> = plan
+        .mounts
+        .iter()
+        .map(|m| {
+            let own = m.maps.as_ref().and_then(|maps| maps.group_outside(0));
+            (m.attach.mapped, m.attach.mapped_recursive, own)
+        })
+        .collect();
+    assert_eq!(shown, [(true, true, None), (true, false, Some(8)), (false, false, None)]);
+    assert_eq!(plan.root, Rootfs::Path("/bundle/rootfs".into()));
+    let back = serde_json::to_value(&config).unwrap();
+    assert_eq!(back["mounts"][1]["uidMappings"], maps(7), "the record keeps them");
 }

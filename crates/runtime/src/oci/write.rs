@@ -46,6 +46,7 @@ pub fn config(plan: &Plan, made: &Made<'_>, runtime: &OciRuntime) -> Result<mode
             kind: "bind".into(),
             source: runtime.init.clone(),
             options: ["bind", "ro"].map(str::to_owned).to_vec(),
+            ..model::Mount::default()
         });
     }
     Ok(model::Config {
@@ -178,7 +179,8 @@ fn mount(mount: &plan::Mount, source: Option<&Path>) -> Result<model::Mount> {
         }
     };
     options.extend(words(&mount.attach));
-    Ok(model::Mount { destination: mount.target.clone(), kind: kind.to_owned(), source, options })
+    let (destination, kind) = (mount.target.clone(), kind.to_owned());
+    Ok(model::Mount { destination, kind, source, options, ..model::Mount::default() })
 }
 
 /// The words of mount(8) for what is set and cleared.

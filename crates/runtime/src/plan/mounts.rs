@@ -20,6 +20,9 @@ pub struct Mount {
     pub kind: Kind,
     /// Attributes and propagation.
     pub attach: Attach,
+    /// How a mapped bind shows owners, when not as the container's user namespace has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maps: Option<spec::Maps>,
 }
 
 /// What is mounted.
@@ -75,9 +78,12 @@ pub struct Attach {
     pub propagation: u64,
     /// Propagation of the mounts below as well.
     pub propagation_recursive: bool,
-    /// Owners are shown as the container's user namespace has them.
+    /// Owners are shown as the mount's maps or the container's user namespace have them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mapped: bool,
+    /// Those of the mounts below as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mapped_recursive: bool,
 }
 
 /// Files below `/proc` which lxcfs and the like replace.
@@ -153,7 +159,7 @@ pub(super) fn plan(mount: &spec::Mount) -> Result<Mount> {
     if attach.propagation == 0 && bind {
         (attach.propagation, attach.propagation_recursive) = (propagation::PRIVATE, true);
     }
-    Ok(Mount { target, kind, attach })
+    Ok(Mount { target, kind, attach, maps: mount.maps.clone() })
 }
 
 /// The propagation of the root mount.
@@ -222,6 +228,7 @@ fn apply(word: &str, attach: &mut Attach) -> bool {
         "rnoexec" => recursively(attach, attr::NOEXEC),
         "relatime" => time(attach, attr::RELATIME),
         "idmap" => attach.mapped = true,
+        "ridmap" => (attach.mapped, attach.mapped_recursive) = (true, true),
         "noatime" => time(attach, attr::NOATIME),
         "strictatime" => time(attach, attr::STRICTATIME),
         _ => return propagate(word, attach),

@@ -13,7 +13,7 @@ use sys::epoll::{Interest, Poll};
 pub(crate) struct Alone {
     /// Where it waits for its start: the reading end of a pipe with a name.
     pub(crate) gate: OwnedFd,
-    /// There are hooks: the maker hears of the namespaces, and says what the state is.
+    /// There are hooks: the maker hears of the namespaces and mounts, and says what the state is.
     pub(crate) hooks: bool,
     /// Hooks before the root is entered, in the container's namespaces.
     pub(crate) create_container: Vec<Hook>,
@@ -28,16 +28,17 @@ pub(crate) struct Alone {
 }
 
 impl Alone {
-    /// The namespaces are made: hooks. Gives the state that those of the start get.
-    pub(crate) fn spaces(&self, sync: &Sync) -> Step<String> {
-        if !self.hooks {
-            return Ok(String::new());
-        }
+    /// Namespaces and mounts are made, and the root is not entered yet: hooks. Gives the state that those of the
+    /// start get. A user namespace is not entered for them: the mounts are the host's until the end, and hooks mount.
+    pub(super) fn made(&self, sync: &Sync) -> Step<String> {
         sync.send(&Message::Spaces, None).tried(|| "tell of the namespaces".into())?;
         let Ok(Some((Message::Hooked(state), _))) = sync.receive() else {
             return Err(StartError::setup("whoever made the container went away"));
         };
+        // What is prepared here gets its modes in full; programs of others have the usual mask.
+        rustix::process::umask(0o022.into());
         hooks::run(&self.create_container, "createContainer", &state)?;
+        rustix::process::umask(0.into());
         Ok(state)
     }
 

@@ -83,8 +83,9 @@ impl Joining<'_> {
         new_keyring(&plan.id)?;
         stdio.give(outside(who.uid, maps))?;
         stdio.install()?;
-        if maps.is_some() {
+        if let Some(maps) = maps {
             identity::set_limits(process)?;
+            users::take_groups(&who, maps)?;
             kernel::join(first, ns::USER).tried(|| "error joining user namespace".into())?;
         }
         let entered = cwd::enter(&root, &process.cwd)?;

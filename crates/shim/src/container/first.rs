@@ -46,11 +46,14 @@ pub(crate) struct First<'a> {
 impl First<'_> {
     /// Makes the process, on cgroup v2 in `cgroup`. Returns in the shim only.
     pub(crate) fn start(
-        self,
+        mut self,
         sync: (Sync, Sync),
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Child, Sync)> {
         let (ours, theirs) = sync;
+        if self.alone.is_some() {
+            self.prepared.join_late();
+        }
         // The shim is elsewhere for a moment, or points its children there.
         let mut back = Vec::new();
         for (bit, space) in &self.prepared.birth {
@@ -75,7 +78,7 @@ impl First<'_> {
     }
 
     fn become_it(self, sync: &Sync) -> Step<Infallible> {
-        let Self { plan, prepared, place, ends, alone } = self;
+        let Self { plan, mut prepared, place, ends, alone } = self;
         if alone.is_none() {
             kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?;
         }
@@ -88,20 +91,8 @@ impl First<'_> {
         if plan.namespaces.net == Namespace::New {
             kernel::loopback_up().tried(|| "error setting lo up".into())?;
         }
-        let state = alone.as_ref().map(|a| a.spaces(sync)).transpose()?.unwrap_or_default();
         rustix::process::umask(0.into());
-        identity::set_profile(&plan.process)?;
-        let how = match alone.as_ref().is_none_or(|a| a.pivot) {
-            true => root::Entry::Pivot,
-            false => root::Entry::Move,
-        };
-        let root = root::enter(&prepared.root, place, plan.propagation, how)?;
-        if plan.namespaces.cgroup == Namespace::New {
-            sync.expect(|m| matches!(m, Message::Joined))?;
-            kernel::unshare(ns::CGROUP).tried(|| "error unsharing cgroup namespace".into())?;
-        }
-        mounts::attach_all(&root, plan, prepared.binds, &prepared.groups)?;
-        dev::fill(&root, plan)?;
+        let (root, state) = lay_root(plan, &mut prepared, place, alone.as_ref(), sync)?;
         names(plan)?;
         cwd::make(&root, &plan.process.cwd)?;
         let pair = match plan.process.terminal {
@@ -132,7 +123,7 @@ impl First<'_> {
         if alone.as_ref().is_none_or(|a| a.keyring) {
             new_keyring(&plan.id)?;
         }
-        if plan.namespaces.cgroup != Namespace::New {
+        if !joins_before_mounts(plan, alone.as_ref()) {
             sync.expect(|m| matches!(m, Message::Joined))?;
         }
         sync.expect(|m| matches!(m, Message::Run))?;
@@ -142,6 +133,49 @@ impl First<'_> {
         let told = (sync, alone.as_ref(), state.as_str());
         run(plan, root, &stdio, &who, prepared.space, prepared.own_program, told)
     }
+}
+
+/// The root with all its mounts, entered, and the state that hooks get.
+///
+/// For OCI's callers the mounts are made before the root is entered: hooks find them and still the host's programs,
+/// and a user namespace may mount proc only beside one that can be seen. Otherwise the host is left behind first.
+fn lay_root(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    place: &Path,
+    alone: Option<&Alone>,
+    sync: &Sync,
+) -> Step<(Root, String)> {
+    let tree = &prepared.root;
+    let attached = root::attach(tree, place, plan.propagation)?;
+    let enter = |how| {
+        // The next program is confined from here on: no hook on the host's side.
+        identity::set_profile(&plan.process)?;
+        root::enter(tree, plan.propagation, how)
+    };
+    let root = match alone {
+        Some(_) => attached,
+        None => enter(root::Entry::Pivot)?,
+    };
+    if joins_before_mounts(plan, alone) {
+        sync.expect(|m| matches!(m, Message::Joined))?;
+    }
+    if plan.namespaces.cgroup == Namespace::New {
+        kernel::unshare(ns::CGROUP).tried(|| "error unsharing cgroup namespace".into())?;
+    }
+    let maps = prepared.space.as_ref().map(|space| &space.maps);
+    let binds = std::mem::take(&mut prepared.binds);
+    mounts::attach_all(&root, plan, binds, &prepared.groups, maps)?;
+    dev::fill(&root, plan, &prepared.devices)?;
+    let Some(alone) = alone else { return Ok((root, String::new())) };
+    let state = if alone.hooks { alone.made(sync)? } else { String::new() };
+    let how = if alone.pivot { root::Entry::Pivot } else { root::Entry::Move };
+    Ok((enter(how)?, state))
+}
+
+/// Whether it has to be in its control groups before its mounts are made: they show those, and hooks are told later.
+fn joins_before_mounts(plan: &Plan, alone: Option<&Alone>) -> bool {
+    plan.namespaces.cgroup == Namespace::New || alone.is_some_and(|alone| alone.hooks)
 }
 
 /// SIGKILL.
@@ -212,7 +246,7 @@ fn run(
         Some(space) => {
             identity::set_limits(process)?;
             drop(root);
-            space.enter()?
+            space.enter(who)?
         }
         None => root,
     };

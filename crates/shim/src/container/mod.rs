@@ -4,7 +4,8 @@
 //! The copy has one thread, so ordinary Rust is fine; it talks to the shim over a socket of messages
 //! ([`Sync`]) that closes by itself at execve. Whatever fails is said there in docker's words.
 //! Invariants: from [`root::enter`] on no path of the host can be reached; everything inside the root is
-//! opened through `sys::root`; the last steps are user namespace, user, capabilities, seccomp, execve, in that order.
+//! opened through `sys::root`, also before that; the last steps are user namespace, user, capabilities, seccomp,
+//! execve, in that order.
 
 mod alone;
 mod cgroups;

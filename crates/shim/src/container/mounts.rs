@@ -11,7 +11,7 @@ use super::{
 use runtime::{
     plan::{Attach, Mount, MountKind, Plan},
     shim::StartError,
-    spec::{Maps, Overlay},
+    spec::{Maps, Namespace, Overlay},
 };
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -38,17 +38,23 @@ pub(crate) struct Bind {
     part: Option<File>,
 }
 
-/// Clones the sources of all binds, in the order of the plan's mounts, with the users of `space` where that is wanted.
-/// `place` is any folder of the host.
+/// Clones the sources of all binds, in the order of the plan's mounts, with the users of `space` or of their own where
+/// that is wanted. `place` is any folder of the host.
 pub(crate) fn clone_sources(
     plan: &Plan,
     space: Option<&Space>,
     place: &Path,
 ) -> Step<Vec<Option<Bind>>> {
+    // Mounts mostly have the same maps: one namespace for all of these.
+    let mut own: Vec<Space> = Vec::new();
     plan.mounts
         .iter()
         .map(|mount| match &mount.kind {
             MountKind::Bind { source, recursive, inner } => {
+                let space = match &mount.maps {
+                    Some(maps) => Some(space_of(maps, &mut own)?),
+                    None => space,
+                };
                 clone_source(mount, source, *recursive, inner, space).map(Some)
             }
             MountKind::Layers { lower, inner } => {
@@ -58,6 +64,17 @@ pub(crate) fn clone_sources(
             _ => Ok(None),
         })
         .collect()
+}
+
+fn space_of<'a>(maps: &Maps, made: &'a mut Vec<Space>) -> Step<&'a Space> {
+    let at = match made.iter().position(|space| space.maps == *maps) {
+        Some(at) => at,
+        None => {
+            made.push(Space::of(maps)?);
+            made.len() - 1
+        }
+    };
+    Ok(&made[at])
 }
 
 /// Layers as one read-only tree, or what is at a path inside it.
@@ -113,7 +130,8 @@ fn clone_source(
     };
     let stat = rustix::fs::fstat(&tree).tried(what)?;
     if let (true, Some(space)) = (mount.attach.mapped, space) {
-        users::map(&tree, &space.user, what)?;
+        let depth = if mount.attach.mapped_recursive { Depth::Recursive } else { Depth::One };
+        users::map(&tree, &space.user, depth, what)?;
     }
     change(&tree, &mount.attach).tried(what)?;
     let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -147,7 +165,7 @@ fn part(root: &Root, tree: OwnedFd, path: &Path) -> std::io::Result<Bind> {
                 FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == FileType::Directory;
             Ok(Bind { tree: mount::clone_at(&found, Depth::One)?, folder, part: None })
         });
-    rustix::mount::unmount("/sys", rustix::mount::UnmountFlags::DETACH)?;
+    mount::detach_open(&whole)?;
     cloned
 }
 
@@ -165,16 +183,26 @@ fn change(tree: &OwnedFd, attach: &Attach) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes and attaches all mounts of the plan.
+/// Whose the new file systems of a container are that has a user namespace.
+#[derive(Clone, Copy, Debug)]
+struct Owner<'a> {
+    maps: &'a Maps,
+    /// The message queues are its own, not those of another container or the host.
+    queues: bool,
+}
+
+/// Makes and attaches all mounts of the plan, for the users of `maps`.
 pub(crate) fn attach_all(
     root: &Root,
     plan: &Plan,
     binds: Vec<Option<Bind>>,
     groups: &cgroups::View,
+    maps: Option<&Maps>,
 ) -> Step {
-    let maps = plan.namespaces.user.as_ref().map(|user| &user.maps);
+    let queues = plan.namespaces.ipc == Namespace::New;
+    let owner = maps.map(|maps| Owner { maps, queues });
     for (mount, bind) in plan.mounts.iter().zip(binds) {
-        attach_one(root, mount, bind, groups, maps)?;
+        attach_one(root, mount, bind, groups, owner)?;
     }
     Ok(())
 }
@@ -184,7 +212,7 @@ fn attach_one(
     mount: &Mount,
     bind: Option<Bind>,
     groups: &cgroups::View,
-    maps: Option<&Maps>,
+    owner: Option<Owner<'_>>,
 ) -> Step {
     let what = || {
         let source = match &mount.kind {
@@ -229,14 +257,19 @@ fn attach_one(
             Err(StartError::setup(what()))
         }
         (MountKind::New { fs, source, options }, _) => {
+            // One that is made for a tmpfs lends it no mode: the kernel's is 1777.
+            let covers = fs != "tmpfs" || root.exists(&mount.target).tried(what)?;
             let target = match fs.as_str() {
                 "proc" | "sysfs" => plain_folder(root, &mount.target, fs)?,
                 _ => folder(root, &mount.target).tried(what)?,
             };
             allowed(&mount.target, &target)?;
-            let mut options = with_mode(fs, options, &target).tried(what)?;
-            if let Some(maps) = maps {
-                users::map_options(&mut options, maps);
+            let mut options = match covers {
+                true => with_mode(fs, options, &target).tried(what)?,
+                false => options.clone(),
+            };
+            if let Some(owner) = owner {
+                users::map_options(fs, &mut options, owner.maps)?;
             }
             let copied = fs == "tmpfs" && copyup::asked(&mut options);
             let covered = match copied {
@@ -244,7 +277,7 @@ fn attach_one(
                 false => None,
             };
             let tree = mount::new_fs(fs, source, &options, mount.attach.set).tried(what)?;
-            if let ("mqueue", Some(maps)) = (fs.as_str(), maps) {
+            if let ("mqueue", Some(Owner { maps, queues: true })) = (fs.as_str(), owner) {
                 users::give_to_root(&tree, maps).tried(what)?;
             }
             if mount.attach.propagation != 0 {
@@ -346,7 +379,7 @@ pub(crate) fn allowed(path: &Path, target: &File) -> Step {
     }
 }
 
-/// A tmpfs without a mode takes that of the folder which it covers.
+/// A tmpfs without a mode takes that of the folder which it covers, if that was there.
 fn with_mode(
     fs: &str,
     options: &[(String, Option<String>)],

@@ -1,6 +1,6 @@
 //! What is opened on the host before the clone: sources of binds, the root, namespaces to join.
 
-use super::{Step, Tried, cgroups, mounts, root, users};
+use super::{Step, Tried, cgroups, dev, mounts, root, users};
 use runtime::{plan::Plan, spec::Namespace};
 use std::{fs::File, os::fd::OwnedFd, path::Path};
 use sys::process::ns;
@@ -12,6 +12,8 @@ pub(crate) struct Prepared {
     pub(super) root: OwnedFd,
     /// Sources of the binds, in the order of the plan's mounts.
     pub(super) binds: Vec<Option<mounts::Bind>>,
+    /// The host's nodes for devices that cannot be made, in the order of the plan's devices.
+    pub(super) devices: Vec<Option<OwnedFd>>,
     /// The control groups to show.
     pub(super) groups: cgroups::View,
     /// The user namespace, to be entered last.
@@ -53,12 +55,22 @@ impl Prepared {
         Ok(Self {
             binds: mounts::clone_sources(plan, space.as_ref(), place)?,
             root: root::make(&plan.root, space.as_ref(), place)?,
+            devices: dev::of_host(plan)?,
             groups: cgroups::View::new(plan)?,
             birth,
             space,
             joins,
             own_program,
         })
+    }
+
+    /// Leaves it to the process to join what it need not be born in. For a caller that hears of it only when all is set;
+    /// in a user namespace it may have no right to come back to its own namespaces.
+    pub(super) fn join_late(&mut self) {
+        let (born, joined): (Vec<_>, Vec<_>) =
+            self.birth.drain(..).partition(|(bit, _)| *bit == ns::PID);
+        self.birth = born;
+        self.joins.extend(joined);
     }
 
     /// The namespaces that the clone makes. The cgroup namespace comes later: its root is the group that

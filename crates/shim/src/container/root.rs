@@ -13,7 +13,7 @@ use sys::{
     root::Root,
 };
 
-/// Makes the mount, attached nowhere, with the users of `space`. `place` is any folder of the host.
+/// Makes the mount, attached nowhere; layers with the users of `space`. `place` is any folder of the host.
 pub(crate) fn make(source: &Rootfs, space: Option<&Space>, place: &Path) -> Step<OwnedFd> {
     match source {
         Rootfs::Path(path) => {
@@ -22,9 +22,6 @@ pub(crate) fn make(source: &Rootfs, space: Option<&Space>, place: &Path) -> Step
                 tree.tried(|| format!("error opening root file system {}", path.display()))?;
             mount::set_attr(&tree, 0, 0, propagation::PRIVATE, Depth::Recursive)
                 .tried(|| "error making root file system private".into())?;
-            if let Some(space) = space {
-                users::map(&tree, &space.user, || format!("error mounting {}", path.display()))?;
-            }
             Ok(tree)
         }
         Rootfs::Overlay { lower, upper, work, volatile } => {
@@ -59,22 +56,37 @@ fn move_into(tree: &OwnedFd) -> Step {
     rustix::process::chdir("/").tried(what)
 }
 
-/// In the container's own mount namespace: makes `tree` its root and leaves the host's behind. `place`
-/// is any folder of the host; the root lies there for a moment.
-pub(crate) fn enter(tree: &OwnedFd, place: &Path, propagation: u64, how: Entry) -> Step<Root> {
+/// In the container's own mount namespace: puts `tree` on `place`, any folder of the host, to be entered there.
+pub(crate) fn attach(tree: &OwnedFd, place: &Path, propagation: u64) -> Step<Root> {
     mount::set_propagation_of_all(propagation::SLAVE)
         .tried(|| "error making the mounts of the host slaves".into())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target =
         rustix::fs::open(place, flags, 0.into()).tried(|| format!("open {}", place.display()))?;
     mount::attach(tree, &target).tried(|| "error attaching root file system".into())?;
+    if propagation != propagation::SHARED {
+        propagate(tree, propagation)?;
+    }
+    let same = rustix::io::fcntl_dupfd_cloexec(tree, 3);
+    same.map(Root::from).tried(|| "open the container's root".into())
+}
+
+fn propagate(tree: &OwnedFd, propagation: u64) -> Step {
+    mount::set_attr(tree, 0, 0, propagation, Depth::Recursive)
+        .tried(|| "error setting propagation of /".into())
+}
+
+/// Makes the attached `tree` the root and leaves the host's behind.
+pub(crate) fn enter(tree: &OwnedFd, propagation: u64, how: Entry) -> Step<Root> {
     match how {
         Entry::Pivot => mount::pivot_into(tree.as_fd())
             .tried(|| "error jailing process inside rootfs: pivot_root".into())?,
         Entry::Move => move_into(tree)?,
     }
-    mount::set_attr(tree, 0, 0, propagation, Depth::Recursive)
-        .tried(|| "error setting propagation of /".into())?;
+    // A shared mount cannot become the root.
+    if propagation == propagation::SHARED {
+        propagate(tree, propagation)?;
+    }
     Root::open(Path::new("/")).tried(|| "open the container's root".into())
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Message {
     Pid(u32),
     /// Child to shim: as good as started; what fails now the container itself prints.
     Started,
-    /// Child to its maker: its namespaces are there, and hooks may run.
+    /// Child to its maker: its namespaces and mounts are there, and hooks may run.
     Spaces,
     /// Maker to child: they have run, and this is the state that further ones get.
     Hooked(String),

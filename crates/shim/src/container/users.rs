@@ -1,4 +1,4 @@
-//! User namespaces: made before the container, entered last.
+//! User namespaces: made or found before the container, entered last.
 //!
 //! A holder makes the user namespace, and in it those that are to belong to it (network, IPC, host name), and ends
 //! once they are open here. The first process is still the host's root while it sets everything up in them, but
@@ -19,6 +19,7 @@ use runtime::{
     plan::Plan,
     shim::StartError,
     spec::{Maps, Namespace, UserNamespace},
+    user::Identity,
 };
 use rustix::fs::{Mode, OFlags};
 use std::{
@@ -56,6 +57,15 @@ impl Space {
                 .filter(|(_, space)| **space == Namespace::New)
                 .map(|(bit, _)| bit)
                 .collect();
+        Self::make(wanted, &new).map(Some)
+    }
+
+    /// One that nobody is in, for mounts that are shown by it.
+    pub(super) fn of(maps: &Maps) -> Step<Self> {
+        Self::make(&UserNamespace { path: None, maps: maps.clone() }, &[])
+    }
+
+    fn make(wanted: &UserNamespace, new: &[u64]) -> Step<Self> {
         let (ours, theirs) = Sync::pair().tried(|| "make a socket".into())?;
         let flags = new.iter().fold(0, |flags, bit| flags | bit);
         let made = kernel::clone(0, None).tried(|| "unable to clone a process".into())?;
@@ -74,30 +84,33 @@ impl Space {
             Forked::Parent(holder) => holder,
         };
         drop(theirs);
-        let space = Self::open(&ours, &holder, wanted, &new);
+        let space = Self::open(&ours, &holder, wanted, new);
         drop(ours);
         let _ = kernel::wait(holder.pid);
-        space.map(Some)
+        space
     }
 
     fn open(sync: &Sync, holder: &Child, wanted: &UserNamespace, new: &[u64]) -> Step<Self> {
         answer(sync, "the holder of the user namespace")?;
-        if wanted.path.is_none() {
-            wanted
-                .maps
-                .write(holder.pid)
-                .tried(|| "write the maps of the user namespace".into())?;
-        }
+        let maps = match &wanted.path {
+            Some(path) => maps_of_joined(path, holder.pid, &wanted.maps)?,
+            None => {
+                let written = wanted.maps.write(holder.pid);
+                written.tried(|| "write the maps of the user namespace".into())?;
+                wanted.maps.clone()
+            }
+        };
         let open = |bit: u64| {
             let path = format!("/proc/{}/ns/{}", holder.pid, ns::file(bit));
             File::open(&path).tried(|| format!("open namespace {path}"))
         };
         let others = new.iter().map(|bit| Ok((*bit, open(*bit)?))).collect::<Step<_>>()?;
-        Ok(Self { user: open(ns::USER)?, maps: wanted.maps.clone(), others })
+        Ok(Self { user: open(ns::USER)?, maps, others })
     }
 
-    /// Enters it for good, with a mount namespace that belongs to it; gives the root there.
-    pub(super) fn enter(&self) -> Step<Root> {
+    /// Enters it for good, to become `who` there, with a mount namespace that belongs to it; gives the root there.
+    pub(super) fn enter(&self, who: &Identity) -> Step<Root> {
+        take_groups(who, &self.maps)?;
         kernel::join(&self.user, ns::USER).tried(|| "error joining user namespace".into())?;
         kernel::unshare(ns::MOUNT).tried(|| "error unsharing mount namespace".into())?;
         Root::open(Path::new("/")).tried(|| "open the container's root".into())
@@ -112,10 +125,65 @@ fn hold(wanted: &UserNamespace, others: u64) -> Step {
         None => kernel::unshare(ns::USER).tried(|| "error making a user namespace".into())?,
         Some(path) => {
             let space = File::open(path).tried(|| format!("open namespace {}", path.display()))?;
-            kernel::join(&space, ns::USER).tried(|| "error joining user namespace".into())?;
+            let what = || format!("error joining user namespace {}", path.display());
+            if same(&space, "/proc/self/ns/user").tried(what)? {
+                return Err(StartError::setup(format!(
+                    "{}: it is the runtime's own (hint: leave out the user namespace)",
+                    what()
+                )));
+            }
+            kernel::join(&space, ns::USER).tried(what)?;
         }
     }
     kernel::unshare(others).tried(|| "error making namespaces".into())
+}
+
+fn same(one: &File, path: &str) -> rustix::io::Result<bool> {
+    let (one, two) = (rustix::fs::fstat(one)?, rustix::fs::stat(path)?);
+    Ok((one.st_dev, one.st_ino) == (two.st_dev, two.st_ino))
+}
+
+/// The maps of the namespace behind `path`, which the process `pid` is in; `told` has to be the same, or nothing.
+fn maps_of_joined(path: &Path, pid: u32, told: &Maps) -> Step<Maps> {
+    let what = || format!("error joining user namespace {}", path.display());
+    let found = Maps::of_process(pid).tried(|| format!("{}: read its maps", what()))?;
+    let found = found.unwrap_or_default();
+    let refuse = |why: &str| Err(StartError::setup(format!("{}: {why}", what())));
+    if found.user_outside(0).is_none() || found.group_outside(0).is_none() {
+        return refuse("its root is nobody: user and group 0 are not mapped there");
+    }
+    if *told != Maps::default() && sorted(told) != sorted(&found) {
+        return refuse(
+            "its maps are others than linux.uidMappings and linux.gidMappings (hint: leave these out)",
+        );
+    }
+    Ok(found)
+}
+
+/// The kernel tells many ranges in an order of its own.
+fn sorted(maps: &Maps) -> Maps {
+    let mut maps = maps.clone();
+    maps.users.sort_by_key(|r| r.inside);
+    maps.groups.sort_by_key(|r| r.inside);
+    maps
+}
+
+/// Refuses a user or group that the namespace does not have, and takes the groups while it is still the host's to
+/// allow that: a namespace may forbid it (`/proc/PID/setgroups`).
+pub(super) fn take_groups(who: &Identity, maps: &Maps) -> Step {
+    let refuse = |what: &str, id: u32, map: &str| {
+        StartError::setup(format!(
+            "unable to become user {}:{}: {what} {id} is not mapped in the user namespace (hint: see {map})",
+            who.uid, who.gid
+        ))
+    };
+    if maps.user_outside(who.uid).is_none() {
+        return Err(refuse("user", who.uid, "uidMappings"));
+    }
+    let group = |id: u32| maps.group_outside(id).ok_or_else(|| refuse("group", id, "gidMappings"));
+    group(who.gid)?;
+    let groups = who.groups.iter().map(|id| group(*id)).collect::<Step<Vec<u32>>>()?;
+    kernel::set_groups(&groups).tried(|| format!("set groups of user {}:{}", who.uid, who.gid))
 }
 
 /// What a helper has to say; with it the mount that it sends.
@@ -137,19 +205,39 @@ pub(super) fn act_as_root(maps: &Maps) -> Step {
     kernel::set_parent_death_signal(super::first::KILL).tried(|| "set parent death signal".into())
 }
 
-/// Owners among a new file system's options, as the host numbers them. One that is not mapped stays, and is nobody.
-pub(super) fn map_options(options: &mut [(String, Option<String>)], maps: &Maps) {
-    for (key, value) in options {
-        let Some(Ok(inside)) = value.as_ref().map(|v| v.parse()) else { continue };
-        let outside = match key.as_str() {
-            "uid" => maps.user_outside(inside),
-            "gid" => maps.group_outside(inside),
-            _ => None,
+/// Owners among a new file system's options, as the host numbers them.
+///
+/// The group of terminals is left out where it is not mapped: they are their user's then, as `runc spec --rootless` has
+/// it.
+pub(super) fn map_options(
+    fs: &str,
+    options: &mut Vec<(String, Option<String>)>,
+    maps: &Maps,
+) -> Step {
+    let mut kept = Vec::with_capacity(options.len());
+    for (key, value) in options.drain(..) {
+        let id = value.as_ref().and_then(|v| v.parse().ok());
+        let outside = match (key.as_str(), id) {
+            ("uid", Some(id)) => maps.user_outside(id),
+            ("gid", Some(id)) => maps.group_outside(id),
+            _ => {
+                kept.push((key, value));
+                continue;
+            }
         };
-        if let Some(outside) = outside {
-            *value = Some(outside.to_string());
+        match outside {
+            Some(id) => kept.push((key, Some(id.to_string()))),
+            None if fs == "devpts" => {}
+            None => {
+                let id = value.unwrap_or_default();
+                return Err(StartError::setup(format!(
+                    "option {key}={id} of {fs}: it is not mapped in the user namespace"
+                )));
+            }
         }
     }
+    *options = kept;
+    Ok(())
 }
 
 /// The message queues' folder was made with the namespace, when its root was not mapped yet.
@@ -248,15 +336,19 @@ fn writable(wanted: Upper<'_>, space: &File) -> Step<Writable> {
 fn mapped(path: &Path, space: &File) -> Step<OwnedFd> {
     let what = || format!("error mounting {} with the users of the container", path.display());
     let tree = mount::clone_path(path, Depth::One).tried(what)?;
-    map(&tree, space, what)?;
+    map(&tree, space, Depth::One, what)?;
     Ok(tree)
 }
 
-/// Shows the owners on a detached mount as the user namespace has them.
-pub(super) fn map(tree: &OwnedFd, space: &File, what: impl Fn() -> String) -> Step {
-    match mount::set_idmap(tree, space) {
+/// Shows the owners on a detached mount, and with `depth` on those below it, as the user namespace has them.
+pub(super) fn map(tree: &OwnedFd, space: &File, depth: Depth, what: impl Fn() -> String) -> Step {
+    match mount::set_idmap(tree, space, depth) {
         Err(e) if e.raw_os_error() == Some(EINVAL) => Err(StartError::setup(format!(
-            "{}: its file system cannot map owners (hint: keep it on ext4, xfs or btrfs, or run with --userns=host)",
+            "{}: its file system cannot map owners (hint: keep it on ext4, xfs or btrfs, or do without the mapping: --userns=host, no idmap)",
+            what()
+        ))),
+        Err(e) if e.raw_os_error() == Some(EPERM) => Err(StartError::setup(format!(
+            "{}: its owners cannot be mapped: the mount is mapped already, or its file system belongs to another user namespace",
             what()
         ))),
         done => done.tried(what),
@@ -264,3 +356,4 @@ pub(super) fn map(tree: &OwnedFd, space: &File, what: impl Fn() -> String) -> St
 }
 
 const EINVAL: i32 = 22;
+const EPERM: i32 = 1;

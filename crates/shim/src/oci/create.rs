@@ -1,7 +1,7 @@
 //! `create` and `run`: from a bundle to a process that waits at its gate.
 //!
-//! Order: claim the id, read and plan, make the group, clone, join the group, hooks of the runtime's side,
-//! let the copy prepare itself, hand its terminal on, put all on record, write the pid file. Whatever fails
+//! Order: claim the id, read and plan, make the group, clone, join the group, let the copy prepare itself, with hooks
+//! between its mounts and its root, hand its terminal on, put all on record, write the pid file. Whatever fails
 //! undoes all of it.
 
 use super::{
@@ -81,6 +81,11 @@ struct Made {
 
 fn make(cx: &Cx, given: &Given, wanted: Wanted) -> Step<Made> {
     let id = given.id()?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(StartError::setup(
+            "containers are made by root only, or by root of a user namespace (hint: call it by sudo)",
+        ));
+    }
     // Before anything is opened.
     let preserve = preserved(given.number("preserve-fds")?.unwrap_or_default())?;
     let bundle = bundle(given)?;
@@ -136,11 +141,15 @@ impl Making {
         };
         let mut folder = None;
         if let Some(cgroup) = &plan.cgroup {
-            let resources: Resources = match &cgroup.resources {
+            let mut resources: Resources = match &cgroup.resources {
                 serde_json::Value::Null => Resources::default(),
                 value => serde_json::from_value(value.clone())
                     .map_err(|e| StartError::setup(format!("linux.resources: {e}")))?,
             };
+            // Which devices a group may use only the first user namespace says.
+            if !sys::idmap::in_first() {
+                resources.devices.clear();
+            }
             let path = cgroup.path.to_string_lossy();
             let group = Cgroup::open(hierarchy, &path).map_err(|e| group_failed(&e))?;
             let there = group.pids().unwrap_or_default().len();
@@ -200,8 +209,8 @@ impl Making {
             Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             sent => sent.tried(|| "tell the process".into()),
         };
+        send(Message::Joined)?;
         if *hooks == oci::Hooks::default() {
-            send(Message::Joined)?;
             send(Message::Run)?;
         }
         let mut near = None;
@@ -213,7 +222,6 @@ impl Making {
                     hooks::run(&hooks.prestart, "prestart", &state)?;
                     hooks::run(&hooks.create_runtime, "createRuntime", &state)?;
                     send(Message::Hooked(record.for_hooks("created")))?;
-                    send(Message::Joined)?;
                     send(Message::Run)?;
                 }
                 Some((Message::Waiting, _)) => return Ok(near),

@@ -11,7 +11,7 @@ use crate::{
     container::{Ends, Joining, Message, Step, Sync, Tried, preserved},
     harden,
 };
-use runtime::{ExecPlan, oci, shim::StartError};
+use runtime::{ExecPlan, oci, shim::StartError, spec::Maps};
 use std::os::fd::OwnedFd;
 use sys::process as kernel;
 
@@ -45,7 +45,10 @@ pub(super) fn exec(cx: &Cx, given: &Given) -> Step<i32> {
     let ends = if plan.process.terminal { Ends::Terminal } else { create::inherited()? };
     let first = container.process()?;
     let sync = Sync::pair().tried(|| "make a socket".into())?;
-    let joining = Joining { plan: &plan, first: &first, maps: None, ends, alone: Some(preserve) };
+    let maps = Maps::of_process(container.record.pid)
+        .tried(|| format!("read the user namespace of container {id}"))?;
+    let (maps, alone) = (maps.as_ref(), Some(preserve));
+    let joining = Joining { plan: &plan, first: &first, maps, ends, alone };
     let (helper, sync) = joining.start(sync).tried(|| "unable to clone a process".into())?;
     let group = container.group()?;
     let named = !container.record.cgroup.as_os_str().is_empty();

@@ -7,7 +7,7 @@
 //! (`state.rs`).
 //! Invariants: one thread, no async; nothing of it stays behind but the container: no monitor, no socket.
 //! Source: runc(8) and its subcommands (flags, texts, files), opencontainers/runtime-spec 1.2 `runtime.md`.
-//! Not here: user namespaces, systemd's control groups, checkpoints: such calls are errors.
+//! Not here: systemd's control groups, checkpoints: such calls are errors.
 
 mod arguments;
 mod commands;

@@ -100,7 +100,7 @@ pub(super) fn features(_: &Cx, _: &Given) -> Step<i32> {
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": oci::MOUNT_OPTIONS,
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": capabilities,
             "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
             "seccomp": {
@@ -123,7 +123,7 @@ pub(super) fn features(_: &Cx, _: &Given) -> Step<i32> {
             "apparmor": {"enabled": sys::apparmor::enabled()},
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}}
+            "mountExtensions": {"idmap": {"enabled": true}}
         }
     }));
     Ok(0)
@@ -131,9 +131,6 @@ pub(super) fn features(_: &Cx, _: &Given) -> Step<i32> {
 
 /// `gantry-shim spec`.
 pub(super) fn spec(_: &Cx, given: &Given) -> Step<i32> {
-    if given.has("rootless") {
-        return Err(StartError::setup("user namespaces are not available yet"));
-    }
     let path = Path::new(given.value("bundle").unwrap_or(".")).join("config.json");
     if path.exists() {
         return Err(StartError::setup(format!("File {} exists. Remove it first", path.display())));
@@ -148,7 +145,7 @@ pub(super) fn spec(_: &Cx, given: &Given) -> Step<i32> {
         .collect();
     let namespaces =
         ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
-    let config = json!({
+    let mut config = json!({
         "ociVersion": oci::SPEC,
         "process": {
             "terminal": true,
@@ -172,6 +169,37 @@ pub(super) fn spec(_: &Cx, given: &Given) -> Step<i32> {
             "readonlyPaths": defaults::READONLY_PATHS,
         },
     });
+    if given.has("rootless") {
+        rootless(&mut config);
+    }
     fs::write(&path, format!("{config:#}\n")).tried(|| format!("write {}", path.display()))?;
     Ok(0)
+}
+
+/// Changes the configuration to one whose root is the caller, with nobody else: the host's network, its `/sys` (a new one
+/// belongs to whoever owns the network), no groups of files that are not mapped, no limits.
+fn rootless(config: &mut Value) {
+    let map = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        for mount in mounts {
+            if mount["destination"] == "/sys" {
+                let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+                *mount = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": options});
+            }
+            if let Some(options) = mount["options"].as_array_mut() {
+                let owner = |o: &str| o.starts_with("uid=") || o.starts_with("gid=");
+                options.retain(|o| !o.as_str().is_some_and(owner));
+            }
+        }
+    }
+    let linux = &mut config["linux"];
+    if let Some(fields) = linux.as_object_mut() {
+        fields.remove("resources");
+    }
+    linux["uidMappings"] = map(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = map(rustix::process::getegid().as_raw());
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|n| n["type"] != "network");
+        namespaces.push(json!({"type": "user"}));
+    }
 }

@@ -62,6 +62,8 @@ mod network_ports;
 mod networks;
 mod networks_ipv6;
 mod oci_runtime;
+mod oci_runtime_podman;
+mod oci_runtime_users;
 mod pki;
 mod pressure;
 mod projects;
@@ -130,6 +132,8 @@ fn main() -> ExitCode {
         live_restore::CASES,
         runtimes::CASES,
         oci_runtime::CASES,
+        oci_runtime_podman::CASES,
+        oci_runtime_users::CASES,
         bad_input::CASES,
         isolation::CASES,
         attacks::CASES,

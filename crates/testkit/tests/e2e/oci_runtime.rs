@@ -1,6 +1,7 @@
-//! The shim as an OCI runtime for others: its command line, and podman on top of it.
+//! The shim as an OCI runtime for others: its command line, and containerd and dockerd on top of it.
 //!
-//! What Gantry itself can do with it as with any other runtime is in `runtimes.rs`.
+//! User namespaces are in `oci_runtime_users.rs`, podman is in `oci_runtime_podman.rs`. What Gantry itself can do with it
+//! as with any other runtime is in `runtimes.rs`.
 
 use serde_json::{Value, json};
 use std::{
@@ -18,7 +19,6 @@ pub const CASES: &[Case] = cases![
     user_umask_and_capabilities,
     limits_change_while_it_runs,
     facts_about_the_runtime,
-    podman_uses_it,
     containerd_uses_it,
     dockerd_uses_it,
 ];
@@ -33,7 +33,7 @@ pub fn shim() -> PathBuf {
 /// A bundle in the case's folder, and where its state is.
 pub struct Rig<'c, 'd> {
     cx: &'c Cx<'d>,
-    id: String,
+    pub id: String,
 }
 
 impl<'c, 'd> Rig<'c, 'd> {
@@ -71,7 +71,7 @@ impl<'c, 'd> Rig<'c, 'd> {
         std::fs::write(&path, config.to_string()).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(shim());
         command.arg("--root").arg(self.cx.dir().join("state")).args(args);
         command
@@ -85,7 +85,7 @@ impl<'c, 'd> Rig<'c, 'd> {
     }
 
     /// Creates it; what it prints goes to a file.
-    fn create(&self) -> PathBuf {
+    pub fn create(&self) -> PathBuf {
         let out = self.cx.dir().join("out");
         let file = std::fs::File::create(&out).unwrap();
         let pid = self.cx.dir().join("pid").display().to_string();
@@ -101,11 +101,11 @@ impl<'c, 'd> Rig<'c, 'd> {
         self.run(&["state", "ID"]).json()["status"].as_str().unwrap().to_owned()
     }
 
-    fn until_stopped(&self) {
+    pub fn until_stopped(&self) {
         self.cx.until("it has stopped", || (self.status() == "stopped").then_some(()));
     }
 
-    fn until_says(&self, out: &Path, text: &str) {
+    pub fn until_says(&self, out: &Path, text: &str) {
         self.cx.until(&format!("it says {text}"), || {
             std::fs::read_to_string(out).unwrap().contains(text).then_some(())
         });
@@ -136,7 +136,7 @@ impl Drop for Rig<'_, '_> {
 }
 
 /// Says that it is up, and ends with 4 when it is told to.
-const SLEEPER: &str = "trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done";
+pub const SLEEPER: &str = "trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done";
 
 fn a_life_by_the_command_line(cx: &Cx<'_>) {
     let rig = Rig::new(cx, SLEEPER);
@@ -250,10 +250,6 @@ fn what_fails_is_undone(cx: &Cx<'_>) {
         config["mounts"] = json!([{"destination": "/x", "source": "/no/such", "options": ["bind"]}])
     });
     create(&["no such file or directory"]);
-    rig.change(|config| {
-        config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "user"}])
-    });
-    create(&["user namespaces are not available yet"]);
     rig.run(&["create", "--bundle", "/no/such/bundle", "ID"]).fails_with(1, &["no such file"]);
     rig.run(&["create", "../ID"]).fails(1);
     rig.run(&["--systemd-cgroup", "state", "ID"]).fails_with(1, &["cgroupfs"]);
@@ -323,6 +319,8 @@ fn facts_about_the_runtime(cx: &Cx<'_>) {
     assert!(rig.run(&["--version"]).ok().contains("spec: 1.2.0"));
     let features = rig.run(&["features"]).json();
     assert_eq!(features["linux"]["cgroup"]["v1"], true);
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+    assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&json!("user")));
     assert!(features["hooks"].as_array().unwrap().contains(&json!("startContainer")));
     let help = rig.run(&["--help"]).ok().to_owned();
     for command in ["create", "start", "state", "kill", "delete", "exec", "run", "update", "events"]
@@ -330,67 +328,6 @@ fn facts_about_the_runtime(cx: &Cx<'_>) {
         assert!(help.contains(&format!("  {command} ")), "{help}");
     }
     rig.run(&["spec", "--bundle", &rig.bundle()]).fails_with(1, &["exists. Remove it first"]);
-}
-
-fn podman_uses_it(cx: &Cx<'_>) {
-    if !cx.is_gantry() {
-        skip("it is Gantry's runtime that is under test");
-    }
-    if !Path::new("/usr/bin/podman").exists() {
-        skip("podman is not installed");
-    }
-    let (root, run) = (cx.dir().join("podman"), cx.dir().join("run"));
-    let parent = "libpod_parent";
-    let others = !host::control_groups(parent).is_empty();
-    let podman = |args: &[&str]| {
-        let mut command = Command::new("/usr/bin/podman");
-        command.arg("--root").arg(&root).arg("--runroot").arg(&run).arg("--runtime").arg(shim());
-        command.args([
-            "--storage-driver",
-            "vfs",
-            "--cgroup-manager",
-            "cgroupfs",
-            "--events-backend",
-            "file",
-        ]);
-        command.arg("--tmpdir").arg(cx.dir().join("tmp")).args(args);
-        testkit::command::run(&mut command, b"")
-    };
-    let rig = Rig::new(cx, "true");
-    let tar = cx.dir().join("root.tar").display().to_string();
-    let mut pack = Command::new("tar");
-    pack.arg("-C").arg(cx.dir().join("bundle/rootfs")).args(["-cf", &tar, "."]);
-    testkit::command::run(&mut pack, b"").ok();
-    drop(rig);
-    podman(&["import", "-q", &tar, "box"]).ok();
-    // The limits that podman asks for by itself are more than every machine gives.
-    let head =
-        ["run", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=4000:4000", "--network", "none"];
-    let once =
-        podman(&[&head[..], &["--rm", "box", "sh", "-c", "cat /proc/1/comm; exit 3"]].concat());
-    assert_eq!(once.code(3), "sh");
-    podman(&[&head[..], &["-d", "--name", "a", "box", "sh", "-c", SLEEPER]].concat()).ok();
-    podman(&["exec", "a", "sh", "-c", "exit 6"]).code(6);
-    assert_eq!(podman(&["exec", "-u", "7:8", "a", "id", "-u"]).ok(), "7");
-    podman(&["pause", "a"]).ok();
-    podman(&["unpause", "a"]).ok();
-    assert!(podman(&["top", "a"]).ok().contains("trap 'exit 4'"));
-    cx.until("its output is logged", || podman(&["logs", "a"]).ok().contains("up").then_some(()));
-    podman(&["stop", "-t", "20", "a"]).ok();
-    assert_eq!(podman(&["inspect", "a", "--format", "{{.State.ExitCode}}"]).ok(), "4");
-    podman(&["rm", "a"]).ok();
-    podman(&[&head[..], &["--rm", "box", "no-such"]].concat()).code(127);
-    let copied =
-        [&head[..], &["--rm", "--tmpfs", "/bin:exec", "box", "sh", "-c", "echo copied"]].concat();
-    assert_eq!(podman(&copied).ok(), "copied");
-    podman(&["rmi", "-f", "box"]).ok();
-    // It leaves the folder of its groups to the next container.
-    if !others {
-        cx.until("podman's control groups are gone", || {
-            host::remove_control_groups(parent);
-            host::control_groups(parent).is_empty().then_some(())
-        });
-    }
 }
 
 /// A containerd of the case's own.
