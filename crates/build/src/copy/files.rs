@@ -1,7 +1,7 @@
 //! Regular files of a copy, written by as many threads as there are processors.
 //!
-//! Flow: [`Files::add`] gathers files of one folder; a full batch goes to the threads, which begin with the first. What is
-//! left at [`Files::finish`] is written there, so that a copy of few files needs no thread.
+//! Flow: [`Files::add`] gathers files; a full batch goes to the threads, which begin with the first. What is left at
+//! [`Files::finish`] is written there, so that a copy of few files needs no thread.
 //! A file system makes files one by one in each folder, but what it does to each of them (bytes, owner, time) goes side by side.
 
 use super::{Mode, Owner, attributes, failed, hash::read_only, place::clear};
@@ -18,8 +18,12 @@ use sys::root::{
     Dir, Kind, Stat, Time, next_data, set_open, set_open_mtime, set_open_xattr, set_xattrs,
 };
 
-/// Files of a batch.
-const BATCH: usize = 64;
+/// Files of a batch: so many that threads mostly write into different folders, whose locks they would wait for.
+const BATCH: usize = 512;
+/// Bytes of a batch.
+const BYTES: u64 = 16 << 20;
+/// Folders of a batch, which are held open.
+const FOLDERS: usize = 16;
 /// Threads at most: beyond these the file system's journal is what they wait for.
 const THREADS: usize = 4;
 /// Bytes of a file that are held at once.
@@ -99,7 +103,7 @@ fn copy_bytes(source: &mut File, file: &mut File, stat: &Stat) -> io::Result<()>
 }
 
 /// Files of one folder that go to one folder.
-struct Batch {
+struct Part {
     from: Dir,
     into: Arc<Dir>,
     /// Of `into`, in the target.
@@ -107,11 +111,24 @@ struct Batch {
     files: Vec<(OsString, OsString, Stat)>,
 }
 
+#[derive(Default)]
+struct Batch {
+    parts: Vec<Part>,
+    files: usize,
+    bytes: u64,
+}
+
 impl Batch {
+    fn is_full(&self) -> bool {
+        self.files >= BATCH || self.bytes >= BYTES
+    }
+
     fn write(&self, dress: &Dress) -> Result<()> {
-        self.files.iter().try_for_each(|(from, name, stat)| {
-            let path = self.path.join(name);
-            dress.file((&self.from, from), stat, (&self.into, name), &path)
+        self.parts.iter().try_for_each(|part| {
+            part.files.iter().try_for_each(|(from, name, stat)| {
+                let path = part.path.join(name);
+                dress.file((&part.from, from), stat, (&part.into, name), &path)
+            })
         })
     }
 }
@@ -124,7 +141,7 @@ struct Crew {
 impl Crew {
     fn start(dress: &Dress) -> Self {
         let count = thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
-        let (queue, batches) = mpsc::sync_channel::<Batch>(count * 2);
+        let (queue, batches) = mpsc::sync_channel::<Batch>(count);
         let batches = Arc::new(Mutex::new(batches));
         let one = || {
             let (batches, dress) = (Arc::clone(&batches), dress.clone());
@@ -152,13 +169,13 @@ impl Crew {
 /// Files on their way.
 pub(super) struct Files {
     dress: Dress,
-    batch: Option<Batch>,
+    batch: Batch,
     crew: Option<Crew>,
 }
 
 impl Files {
     pub(super) fn new(dress: Dress) -> Self {
-        Self { dress, batch: None, crew: None }
+        Self { dress, batch: Batch::default(), crew: None }
     }
 
     /// Has the file `from` of `dir` copied to `name` in `into`, which is `path` in the target. It is there after
@@ -173,27 +190,29 @@ impl Files {
         (into, name): (&Arc<Dir>, &OsStr),
         path: &Path,
     ) -> Result<()> {
-        let fits = |batch: &Batch| batch.files.len() < BATCH && Arc::ptr_eq(&batch.into, into);
-        if !self.batch.as_ref().is_some_and(fits) {
+        if self.batch.is_full() {
             self.send()?;
         }
-        if self.batch.is_none() {
+        let same = |part: &Part| Arc::ptr_eq(&part.into, into);
+        if !self.batch.parts.last().is_some_and(same) {
+            if self.batch.parts.len() >= FOLDERS {
+                self.send()?;
+            }
             let fail = |e| failed(format!("cannot read for {}", path.display()), e);
             let from = dir.try_clone().map_err(fail)?;
             let (into, path) = (Arc::clone(into), path.to_owned());
-            self.batch = Some(Batch { from, into, path, files: Vec::with_capacity(BATCH) });
+            self.batch.parts.push(Part { from, into, path, files: Vec::new() });
         }
-        if let Some(batch) = &mut self.batch {
-            batch.files.push((from.to_owned(), name.to_owned(), stat.clone()));
+        if let Some(part) = self.batch.parts.last_mut() {
+            part.files.push((from.to_owned(), name.to_owned(), stat.clone()));
         }
+        self.batch.files += 1;
+        self.batch.bytes = self.batch.bytes.saturating_add(stat.size);
         Ok(())
     }
 
     fn send(&mut self) -> Result<()> {
-        let Some(batch) = self.batch.take() else { return Ok(()) };
-        if self.crew.is_none() && batch.files.len() < BATCH {
-            return batch.write(&self.dress);
-        }
+        let batch = std::mem::take(&mut self.batch);
         let crew = self.crew.get_or_insert_with(|| Crew::start(&self.dress));
         match crew.queue.send(batch) {
             Ok(()) => Ok(()),
@@ -207,7 +226,7 @@ impl Files {
     /// # Errors
     /// `Exhausted` and others of the disk, naming the file.
     pub(super) fn finish(mut self) -> Result<()> {
-        let last = self.batch.take().map_or(Ok(()), |batch| batch.write(&self.dress));
+        let last = self.batch.write(&self.dress);
         let all = self.crew.take().map_or(Ok(()), Crew::finish);
         last.and(all)
     }

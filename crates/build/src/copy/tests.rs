@@ -321,3 +321,62 @@ fn attributes_come_along_and_name_the_content() {
     assert_eq!(get("to/d/f", "user.a").as_deref(), Some(&b"v"[..]));
     assert_eq!(get("to/d", "user.b").as_deref(), Some(&b"v"[..]));
 }
+
+/// Enough files, folders and bytes for several batches; what was there before is replaced, and nothing behind a symlink.
+#[test]
+fn many_files_in_many_folders_arrive_whole() {
+    let t = trees();
+    for n in 0..1300 {
+        t.write(&format!("d/wide/f{n}"), &format!("wide {n}"));
+    }
+    for n in 0..60 {
+        t.write(&format!("d/deep/{n}/f"), &format!("deep {n}"));
+    }
+    for n in 0..3 {
+        fs::write(t.from.join(format!("d/large{n}")), vec![b'0' + n; 9 << 20]).unwrap();
+    }
+    fs::set_permissions(t.from.join("d/wide/f700"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::create_dir_all(t.to.join("work/wide/f3")).unwrap();
+    fs::write(t.to.join("outside"), "kept").unwrap();
+    symlink("../../outside", t.to.join("work/wide/f4")).unwrap();
+    fs::write(t.to.join("work/wide/f5"), "a longer text than what is to be there").unwrap();
+    t.copy(&["d"], "/work/", |_| {}).unwrap();
+    let read = |path: String| fs::read_to_string(t.to.join(path)).unwrap();
+    assert!((0..1300).all(|n| read(format!("work/wide/f{n}")) == format!("wide {n}")));
+    assert!((0..60).all(|n| read(format!("work/deep/{n}/f")) == format!("deep {n}")));
+    for n in 0..3 {
+        let bytes = fs::read(t.to.join(format!("work/large{n}"))).unwrap();
+        assert!(bytes.len() == 9 << 20 && bytes.iter().all(|b| *b == b'0' + n));
+    }
+    assert_eq!(read("outside".into()), "kept");
+    assert!(!fs::symlink_metadata(t.to.join("work/wide/f4")).unwrap().is_symlink());
+    let stat = |path: &str| fs::metadata(t.to.join(path)).unwrap();
+    assert_eq!(stat("work/wide/f700").mode() & 0o7777, 0o4751);
+    let times = |root: &Path| fs::metadata(root.join("d/wide/f9")).map(|m| m.mtime_nsec());
+    assert_eq!(times(&t.from).unwrap(), stat("work/wide/f9").mtime_nsec());
+    t.copy(&["d"], "/other/", |copy| copy.chmod = Some("0640".into())).unwrap();
+    assert!((0..1300).all(|n| stat(&format!("other/wide/f{n}")).mode() & 0o7777 == 0o640));
+}
+
+/// When threads cannot write, the copy says which file it was, and nothing is written any more afterwards.
+#[test]
+fn a_failure_among_many_files_is_told() {
+    let t = trees();
+    for n in 0..3000 {
+        t.write(&format!("d/{}/f{n}", n / 100), "x");
+    }
+    let small = t.to.join("work/17");
+    fs::create_dir_all(&small).unwrap();
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=40k,nr_inodes=8", "none"]).arg(&small);
+    if !mount.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: only root can mount a file system that is full at once");
+        return;
+    }
+    let outcome = t.copy(&["d"], "/work/", |_| {});
+    let umount = std::process::Command::new("umount").arg(&small).status();
+    assert!(umount.unwrap().success());
+    let err = outcome.unwrap_err();
+    assert_eq!(err.kind(), base::Kind::Exhausted, "{}", err.chain());
+    assert!(err.chain().contains("/work/17/f17"), "{}", err.chain());
+}
