@@ -2,7 +2,7 @@
 //!
 //! Flow: a [`StatsStream`] takes one sample a second; each carries the one before it, from which clients make
 //! percentages. Counters come from the container's cgroup, interfaces from `/proc/<pid>/net/dev` of its
-//! first process, the machine's time from `/proc/stat`. Files are read on blocking threads.
+//! first process, the machine's time from `/proc/stat`. A stream holds its files open.
 //! Units: nanoseconds and bytes. Shapes: version 1 tells each processor and keeps the kernel's names of
 //! operations; version 2 has neither, as with Docker.
 //! Source: Docker's `daemon/stats_unix.go` (behaviour); proc(5).
@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use sys::cgroup::{BlkioEntry, Cgroup, Version};
+use sys::cgroup::{BlkioEntry, Cgroup, Meter, Version};
 use tokio::time::Instant;
 
 /// Time between two samples.
@@ -64,6 +64,8 @@ pub struct StatsStream {
     container: Arc<Container>,
     options: StatsOptions,
     before: Option<Before>,
+    /// For a stream: of the run that began then.
+    meter: Option<(Timestamp, Meter)>,
     next: Option<Instant>,
     done: bool,
 }
@@ -83,6 +85,7 @@ impl Engine {
             container: self.containers.find(name)?,
             options,
             before: None,
+            meter: None,
             next: None,
             done: false,
         })
@@ -107,7 +110,7 @@ impl Engine {
         let (version, memory) = (self.hierarchy.version(), self.host.memory);
         let sampled = blocking(move || {
             let sample = |(record, cgroup, pid): (Arc<Record>, Cgroup, Option<i32>)| {
-                let stats = measure(&record, &cgroup, version, memory, pid);
+                let stats = measure(&record, &mut Meter::new(cgroup), version, memory, pid);
                 Used { record, stats }
             };
             Ok(running.into_iter().map(sample).collect())
@@ -158,16 +161,28 @@ impl StatsStream {
     }
 
     /// A sample of now; `None` when the container does not run.
-    async fn sample(&self) -> Option<wire::Stats> {
+    async fn sample(&mut self) -> Option<wire::Stats> {
         let record = self.container.record();
         if !record.state.status.alive() {
+            self.meter = None;
             return None;
         }
-        let cgroup = self.engine.cgroup(&self.container).ok()?;
         let version = self.engine.hierarchy.version();
         let memory = self.engine.host.memory;
         let pid = self.engine.network_pid(&record);
-        blocking(move || Ok(measure(&record, &cgroup, version, memory, pid))).await.ok()
+        if !self.options.stream {
+            let mut meter = Meter::new(self.engine.cgroup(&self.container).ok()?);
+            let sample = move || Ok(measure(&record, &mut meter, version, memory, pid));
+            return blocking(sample).await.ok();
+        }
+        let run = record.state.started;
+        if self.meter.as_ref().is_none_or(|(of, _)| *of != run) {
+            let group = self.engine.cgroup(&self.container).ok()?;
+            self.meter = Some((run, Meter::held(group)));
+        }
+        let (_, meter) = self.meter.as_mut()?;
+        // Not on a thread of its own: these files are the kernel's memory, and handing over takes as long as reading them.
+        Some(measure(&record, meter, version, memory, pid))
     }
 }
 
@@ -195,12 +210,12 @@ fn blank(record: &Record) -> wire::Stats {
 
 fn measure(
     record: &Record,
-    cgroup: &Cgroup,
+    meter: &mut Meter,
     version: Version,
     memory_bytes: u64,
     network_pid: Option<i32>,
 ) -> wire::Stats {
-    let used = cgroup.stats();
+    let used = meter.read();
     let v1 = version == Version::V1;
     let (system, online) = machine();
     let list = |entries: Vec<BlkioEntry>| {

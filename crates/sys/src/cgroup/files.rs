@@ -54,18 +54,9 @@ pub(super) fn number(folder: &Path, file: &str) -> Option<u64> {
     read(folder, file).ok()?.trim().parse().ok()
 }
 
-/// `key value` lines.
-pub(super) fn pairs(folder: &Path, file: &str) -> Vec<(String, u64)> {
-    let Ok(text) = read(folder, file) else { return Vec::new() };
-    text.lines()
-        .filter_map(|line| {
-            let (key, value) = line.split_once(' ')?;
-            Some((key.to_owned(), value.trim().parse().ok()?))
-        })
-        .collect()
-}
-
 /// The value of one key in a file of `key value` lines.
 pub(super) fn value(folder: &Path, file: &str, key: &str) -> Option<u64> {
-    pairs(folder, file).into_iter().find(|(k, _)| k == key).map(|(_, v)| v)
+    let text = read(folder, file).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    value.trim().parse().ok()
 }

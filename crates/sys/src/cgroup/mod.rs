@@ -13,6 +13,7 @@
 mod devices;
 mod files;
 mod hierarchy;
+mod meter;
 mod resources;
 mod stats;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod v2;
 
 pub use files::Error;
 pub use hierarchy::{Features, Hierarchy, Version};
+pub use meter::Meter;
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Resources, Throttle, WeightDevice,
 };
@@ -41,7 +43,7 @@ use std::{
 };
 
 /// One container's control group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cgroup {
     hierarchy: Hierarchy,
     path: PathBuf,
@@ -250,12 +252,9 @@ impl Cgroup {
         pids.map(drop)
     }
 
-    /// Usage now.
+    /// Usage now. For more than one reading there is [`Meter`].
     pub fn stats(&self) -> Stats {
-        match self.hierarchy.version {
-            Version::V1 => stats::v1(self),
-            Version::V2 => self.folder("").map(|f| stats::v2(&f)).unwrap_or_default(),
-        }
+        Meter::new(self.clone()).read()
     }
 
     /// How many processes of the group the kernel killed for want of memory.

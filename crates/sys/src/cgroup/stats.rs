@@ -1,7 +1,7 @@
 //! Usage of a group, in one shape for both versions. Times in nanoseconds, sizes in bytes.
 
-use super::{Cgroup, files};
-use std::{collections::BTreeMap, path::Path};
+use super::meter::Meter;
+use std::collections::BTreeMap;
 
 /// Usage of a group; a controller that is not there shows zeros.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,61 +77,62 @@ pub struct BlkioEntry {
 /// v1 counts user and kernel time in these.
 const TICK: u64 = 1_000_000_000 / 100;
 
-pub(super) fn v1(group: &Cgroup) -> Stats {
+/// `key value` lines.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    text.lines().filter_map(|line| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key, value.trim().parse().ok()?))
+    })
+}
+
+fn memory(text: &str) -> BTreeMap<String, u64> {
+    pairs(text).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+pub(super) fn v1(meter: &mut Meter) -> Stats {
     let mut stats = Stats::default();
-    if let Some(folder) = group.folder("cpuacct") {
-        let times: BTreeMap<String, u64> =
-            files::pairs(&folder, "cpuacct.stat").into_iter().collect();
-        let ticks = |key: &str| times.get(key).copied().unwrap_or(0) * TICK;
-        (stats.cpu.user, stats.cpu.system) = (ticks("user"), ticks("system"));
-        let text = files::read(&folder, "cpuacct.usage_percpu").unwrap_or_default();
-        stats.cpu.per_cpu = text.split_ascii_whitespace().flat_map(str::parse).collect();
-        // Which is what the kernel does for cpuacct.usage.
-        stats.cpu.total = stats.cpu.per_cpu.iter().sum();
+    for (key, value) in pairs(meter.text("cpuacct", "cpuacct.stat")) {
+        match key {
+            "user" => stats.cpu.user = value * TICK,
+            "system" => stats.cpu.system = value * TICK,
+            _ => {}
+        }
     }
-    if let Some(folder) = group.folder("cpu") {
-        let all: BTreeMap<String, u64> = files::pairs(&folder, "cpu.stat").into_iter().collect();
-        let value = |key: &str| all.get(key).copied().unwrap_or(0);
-        stats.cpu.periods = value("nr_periods");
-        stats.cpu.throttled_periods = value("nr_throttled");
-        stats.cpu.throttled = value("throttled_time");
+    let text = meter.text("cpuacct", "cpuacct.usage_percpu");
+    stats.cpu.per_cpu = text.split_ascii_whitespace().flat_map(str::parse).collect();
+    // Which is what the kernel does for cpuacct.usage.
+    stats.cpu.total = stats.cpu.per_cpu.iter().sum();
+    for (key, value) in pairs(meter.text("cpu", "cpu.stat")) {
+        match key {
+            "nr_periods" => stats.cpu.periods = value,
+            "nr_throttled" => stats.cpu.throttled_periods = value,
+            "throttled_time" => stats.cpu.throttled = value,
+            _ => {}
+        }
     }
-    if let Some(folder) = group.folder("memory") {
-        let number = |file| files::number(&folder, file).unwrap_or(0);
-        stats.memory = MemoryStats {
-            usage: number("memory.usage_in_bytes"),
-            max_usage: number("memory.max_usage_in_bytes"),
-            limit: number("memory.limit_in_bytes"),
-            failures: number("memory.failcnt"),
-            stat: files::pairs(&folder, "memory.stat").into_iter().collect(),
-        };
-    }
-    if let Some(folder) = group.folder("pids") {
-        stats.pids = pids(&folder);
-    }
-    if let Some(folder) = group.folder("blkio") {
-        stats.blkio_bytes = v1_blkio(&folder, "bytes");
-        stats.blkio_operations = v1_blkio(&folder, "ios");
-    }
+    let mut number = |name| meter.number("memory", name).unwrap_or(0);
+    stats.memory.usage = number("memory.usage_in_bytes");
+    stats.memory.max_usage = number("memory.max_usage_in_bytes");
+    stats.memory.limit = number("memory.limit_in_bytes");
+    stats.memory.failures = number("memory.failcnt");
+    stats.memory.stat = memory(meter.text("memory", "memory.stat"));
+    stats.pids = pids(meter);
+    let first_of = |meter: &mut Meter, files: [&'static str; 2]| {
+        let mut lists = files.into_iter().map(|file| v1_blkio(meter.text("blkio", file)));
+        lists.find(|entries| !entries.is_empty()).unwrap_or_default()
+    };
+    stats.blkio_bytes = first_of(
+        meter,
+        ["blkio.bfq.io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive"],
+    );
+    stats.blkio_operations = first_of(
+        meter,
+        ["blkio.bfq.io_serviced_recursive", "blkio.throttle.io_serviced_recursive"],
+    );
     stats
 }
 
-fn v1_blkio(folder: &Path, what: &str) -> Vec<BlkioEntry> {
-    let (bytes, throttled) = match what {
-        "bytes" => {
-            ("blkio.bfq.io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive")
-        }
-        _ => ("blkio.bfq.io_serviced_recursive", "blkio.throttle.io_serviced_recursive"),
-    };
-    [bytes, throttled]
-        .iter()
-        .map(|file| v1_blkio_file(folder, file))
-        .find(|entries| !entries.is_empty())
-        .unwrap_or_default()
-}
-
-fn v1_blkio_file(folder: &Path, file: &str) -> Vec<BlkioEntry> {
-    let text = files::read(folder, file).unwrap_or_default();
+fn v1_blkio(text: &str) -> Vec<BlkioEntry> {
     text.lines()
         .filter_map(|line| {
             // 254:0 Read 4096
@@ -148,45 +149,40 @@ fn v1_blkio_file(folder: &Path, file: &str) -> Vec<BlkioEntry> {
         .collect()
 }
 
-fn pids(folder: &Path) -> PidsStats {
+fn pids(meter: &mut Meter) -> PidsStats {
     PidsStats {
-        current: files::number(folder, "pids.current").unwrap_or(0),
-        limit: files::number(folder, "pids.max").unwrap_or(0),
+        current: meter.number("pids", "pids.current").unwrap_or(0),
+        limit: meter.number("pids", "pids.max").unwrap_or(0),
     }
 }
 
-pub(super) fn v2(folder: &Path) -> Stats {
-    let cpu: BTreeMap<String, u64> = files::pairs(folder, "cpu.stat").into_iter().collect();
-    let micro = |key: &str| cpu.get(key).copied().unwrap_or(0) * 1000;
-    let count = |key: &str| cpu.get(key).copied().unwrap_or(0);
-    let number = |file| files::number(folder, file);
-    let (bytes, operations) = v2_io(folder);
-    Stats {
-        cpu: CpuStats {
-            total: micro("usage_usec"),
-            user: micro("user_usec"),
-            system: micro("system_usec"),
-            per_cpu: Vec::new(),
-            periods: count("nr_periods"),
-            throttled_periods: count("nr_throttled"),
-            throttled: micro("throttled_usec"),
-        },
-        memory: MemoryStats {
-            usage: number("memory.current").unwrap_or(0),
-            max_usage: number("memory.peak").unwrap_or(0),
-            limit: number("memory.max").unwrap_or(u64::MAX),
-            failures: files::value(folder, "memory.events", "oom").unwrap_or(0),
-            stat: files::pairs(folder, "memory.stat").into_iter().collect(),
-        },
-        pids: pids(folder),
-        blkio_bytes: bytes,
-        blkio_operations: operations,
+pub(super) fn v2(meter: &mut Meter) -> Stats {
+    let mut stats = Stats::default();
+    for (key, value) in pairs(meter.text("cpu", "cpu.stat")) {
+        match key {
+            "usage_usec" => stats.cpu.total = value * 1000,
+            "user_usec" => stats.cpu.user = value * 1000,
+            "system_usec" => stats.cpu.system = value * 1000,
+            "nr_periods" => stats.cpu.periods = value,
+            "nr_throttled" => stats.cpu.throttled_periods = value,
+            "throttled_usec" => stats.cpu.throttled = value * 1000,
+            _ => {}
+        }
     }
+    stats.memory.usage = meter.number("memory", "memory.current").unwrap_or(0);
+    stats.memory.max_usage = meter.number("memory", "memory.peak").unwrap_or(0);
+    stats.memory.limit = meter.number("memory", "memory.max").unwrap_or(u64::MAX);
+    stats.memory.failures = pairs(meter.text("memory", "memory.events"))
+        .find_map(|(key, value)| (key == "oom").then_some(value))
+        .unwrap_or(0);
+    stats.memory.stat = memory(meter.text("memory", "memory.stat"));
+    stats.pids = pids(meter);
+    (stats.blkio_bytes, stats.blkio_operations) = v2_io(meter.text("io", "io.stat"));
+    stats
 }
 
-fn v2_io(folder: &Path) -> (Vec<BlkioEntry>, Vec<BlkioEntry>) {
+fn v2_io(text: &str) -> (Vec<BlkioEntry>, Vec<BlkioEntry>) {
     let (mut bytes, mut operations) = (Vec::new(), Vec::new());
-    let text = files::read(folder, "io.stat").unwrap_or_default();
     for line in text.lines() {
         // 254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6
         let mut words = line.split_ascii_whitespace();

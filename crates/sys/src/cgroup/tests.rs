@@ -259,6 +259,39 @@ fn a_process_lives_is_frozen_and_dies_in_its_group() {
 }
 
 #[test]
+fn a_meter_that_holds_its_files_sees_what_others_see() {
+    let limited = |limit| Resources {
+        memory: Some(Memory { limit: Some(limit), ..Memory::default() }),
+        pids: Some(Pids { limit: 20 }),
+        ..Resources::default()
+    };
+    let real = Real::new("meter", &limited(64 << 20));
+    let group = &real.0;
+    let mut held = Meter::held(group.clone());
+    let same = |held: &mut Meter| {
+        let (one, two) = (held.read(), group.stats());
+        assert_eq!((&one.memory.limit, &one.pids), (&two.memory.limit, &two.pids));
+        assert!(one.memory.stat.keys().eq(two.memory.stat.keys()) && one.memory.stat.len() > 5);
+        assert_eq!(one.cpu.per_cpu.len(), two.cpu.per_cpu.len());
+        one
+    };
+    assert_eq!(same(&mut held).pids, PidsStats { current: 0, limit: 20 });
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    group.add(child.id() as i32).unwrap();
+    assert_eq!(same(&mut held).pids.current, 1);
+    group.update(&limited(128 << 20)).unwrap();
+    assert_eq!(same(&mut held).memory.limit, 128 << 20);
+    group.kill_all().unwrap();
+    child.wait().unwrap();
+    group.remove().unwrap();
+    assert_eq!(held.read().pids, PidsStats::default(), "its group is gone");
+    // One of the same name is another group.
+    let path = format!("/{}", group.path.display());
+    Cgroup::create(&group.hierarchy, &path, &limited(32 << 20)).unwrap();
+    assert_eq!(same(&mut held).memory.limit, 32 << 20);
+}
+
+#[test]
 fn a_child_joins_by_itself_and_sees_only_allowed_devices() {
     let rule = |allow, kind, major, minor, access: &str| DeviceRule {
         allow,
