@@ -104,7 +104,7 @@ impl Engine {
     pub(crate) async fn thaw(&self, container: &Arc<Container>) -> Result<()> {
         let thawed = match Self::shim_of_other(container) {
             Some(shim) => match shim.resume().await {
-                Err(err) if self.cgroup(container)?.is_frozen().unwrap_or(false) => Err(err),
+                Err(err) if self.cgroup(container)?.is_freezing().unwrap_or(false) => Err(err),
                 // A runtime that kills a frozen container has thawed it already.
                 _ => Ok(()),
             },

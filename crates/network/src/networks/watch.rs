@@ -67,3 +67,38 @@ impl Networks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Spec, drivers::bridge::bridge_name};
+    use std::os::fd::AsFd as _;
+    use store::Store;
+    use sys::{
+        netns::{self, within},
+        nft::Family,
+    };
+
+    /// Who mends may hold a network that is removed meanwhile: its table must not come back.
+    #[test]
+    fn a_network_that_is_removed_is_not_mended_any_more() {
+        let host = netns::create().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db")).unwrap();
+        let story = || {
+            let networks = Networks::open(&Config::with(None), &store).unwrap();
+            let spec = Spec { driver: "bridge".into(), ipv4: true, ..Spec::default() };
+            let made = networks.create(&store, "brief", spec, |_, _| Ok(())).unwrap().network;
+            let table = format!("gantry-{}", bridge_name(&made.id, &made.spec));
+            let rules = || Nft::open(Family::Ipv4).unwrap().rules(&table).unwrap();
+            assert!(!rules().is_empty());
+            let held = networks.planes();
+            assert!(held.iter().any(|(live, _)| live.network.id == made.id));
+            networks.remove(&store, "brief", |_, _| Ok(())).unwrap();
+            assert!(rules().is_empty());
+            held.iter().for_each(|(_, plane)| drop(plane.mend()));
+            assert_eq!(rules(), Vec::<String>::new());
+        };
+        within(host.as_fd(), story).unwrap();
+    }
+}

@@ -266,7 +266,7 @@ fn status(dir: &Path, record: &Record) -> Status {
     if dir.join(GATE).exists() {
         return Status::Created;
     }
-    match group(record).map(|g| g.is_frozen()) {
+    match group(record).map(|g| g.is_freezing()) {
         Ok(Ok(true)) => Status::Paused,
         _ => Status::Running,
     }

@@ -223,6 +223,20 @@ impl Cgroup {
         })
     }
 
+    /// Whether the group was asked to stop its processes and not to let them go on since. One that stands still may be seen
+    /// on its way there again, when a signal came for it.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn is_freezing(&self) -> Result<bool> {
+        let Some(folder) = self.folder("freezer") else { return Ok(false) };
+        let file = match self.hierarchy.version {
+            Version::V1 => "freezer.self_freezing",
+            Version::V2 => "cgroup.freeze",
+        };
+        Ok(files::read(&folder, file)?.trim() == "1")
+    }
+
     /// Sends SIGKILL to all processes of the group; they may take a moment to be gone.
     ///
     /// # Errors

@@ -243,9 +243,9 @@ fn a_process_lives_is_frozen_and_dies_in_its_group() {
     assert_eq!(group.stats().pids, PidsStats { current: 1, limit: 20 });
     assert_eq!(group.stats().memory.limit, 64 << 20);
     group.freeze().unwrap();
-    assert!(group.is_frozen().unwrap());
+    assert!(group.is_frozen().unwrap() && group.is_freezing().unwrap());
     group.thaw().unwrap();
-    assert!(!group.is_frozen().unwrap());
+    assert!(!group.is_frozen().unwrap() && !group.is_freezing().unwrap());
     let wider = Resources {
         memory: Some(Memory { limit: Some(128 << 20), ..Memory::default() }),
         ..Resources::default()

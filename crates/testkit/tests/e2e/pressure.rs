@@ -3,13 +3,16 @@
 use serde_json::json;
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
+    io::{Read as _, Write as _},
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
+    thread,
 };
 use testkit::{
     Cx, Daemon, cases,
     cx::skip,
     daemon::Options,
+    host,
     invariants::{Invariants, docker},
     suite::Case,
 };
@@ -17,6 +20,7 @@ use testkit::{
 pub const CASES: &[Case] = cases![
     alone:
     out_of_memory_ends_one_container_and_no_other,
+    a_daemon_without_memory_dies_alone,
     floods_of_logs_stay_bounded_and_whole_without_a_daemon,
     huge_labels_and_environments_are_taken_or_refused_in_time,
 ];
@@ -72,6 +76,73 @@ fn out_of_memory_ends_one_container_and_no_other(cx: &Cx<'_>) {
         (logs.matches("again").count() >= 2).then_some(())
     });
     assert_eq!(own.inspect("bears")["State"]["Running"], true);
+    invariants.check(&daemon).unwrap();
+}
+
+/// A memory limit of 8 MB for one process, until this is dropped.
+struct Narrow {
+    group: PathBuf,
+}
+
+impl Narrow {
+    fn new(cx: &Cx<'_>, pid: i32) -> Self {
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let (tree, limit) = match v1.exists() {
+            true => (v1, "memory.limit_in_bytes"),
+            false => (Path::new("/sys/fs/cgroup"), "memory.max"),
+        };
+        let narrow = Self { group: tree.join(cx.name("narrow")) };
+        fs::create_dir(&narrow.group).unwrap();
+        fs::write(narrow.group.join(limit), "8388608").unwrap();
+        fs::write(narrow.group.join("cgroup.procs"), pid.to_string()).unwrap();
+        narrow
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        let name = self.group.file_name().unwrap_or_default().to_string_lossy();
+        host::remove_control_groups(&name);
+    }
+}
+
+/// The kernel ends the daemon for want of memory in the middle of requests: containers go on, and the next one knows all.
+fn a_daemon_without_memory_dies_alone(cx: &Cx<'_>) {
+    let daemon = own(cx);
+    let own = Cx::new(&daemon, "own");
+    let invariants = Invariants::prepare(&daemon, &["none"]).unwrap();
+    let script = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.1; done";
+    docker(&daemon, &["run", "-d", "--name", "lives", "busybox", "sh", "-c", script]).unwrap();
+    let before = own.inspect("lives")["State"].clone();
+    let narrow = Narrow::new(cx, daemon.pid().unwrap());
+    let socket = daemon.socket().to_owned();
+    thread::scope(|scope| {
+        for n in 0..8 {
+            let socket = &socket;
+            scope.spawn(move || {
+                let huge = "l".repeat(12 << 20);
+                let body = json!({"Image": "busybox", "Labels": {"huge": huge}}).to_string();
+                let head = format!(
+                    "POST /containers/create?name=huge{n} HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                // It breaks off when the daemon dies.
+                let Ok(mut stream) = UnixStream::connect(socket) else { return };
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+                let _ = stream.read(&mut [0; 64]);
+            });
+        }
+    });
+    assert_eq!(daemon.wait().unwrap(), 137, "the kernel has killed it");
+    drop(narrow);
+    daemon.start_again().unwrap();
+    let after = own.inspect("lives")["State"].clone();
+    assert_eq!((&after["Running"], &after["Pid"]), (&json!(true), &before["Pid"]));
+    let logs = docker(&daemon, &["logs", "lives"]).unwrap();
+    let numbers: Vec<u64> = logs.lines().map(|l| l.parse().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "a line is lost: {logs}");
+    own.docker(&["exec", "lives", "true"]).ok();
+    own.docker(&["rm", "-f", "lives"]).ok();
     invariants.check(&daemon).unwrap();
 }
 

@@ -86,6 +86,8 @@ pub(super) struct Firewall {
     nft: Nft,
     shape: Shape,
     published: HashMap<Published, IpAddr>,
+    /// It was taken away with its network: whoever still mends or withdraws must not make it anew.
+    removed: bool,
 }
 
 impl Firewall {
@@ -110,7 +112,7 @@ impl Firewall {
             no_router: no_router || rules.iter().any(|chain| chain == ROUTER),
             table,
         };
-        let mut firewall = Self { nft, shape, published: HashMap::new() };
+        let mut firewall = Self { nft, shape, published: HashMap::new(), removed: false };
         if rules.is_empty() {
             firewall.write()?;
         }
@@ -143,6 +145,9 @@ impl Firewall {
 
     /// Takes ports back; those not published are passed over.
     pub(super) fn withdraw(&mut self, ports: &[Published]) -> Result<()> {
+        if self.removed {
+            return Ok(());
+        }
         let known: Vec<_> =
             ports.iter().filter_map(|port| Some((port, self.published.remove(port)?))).collect();
         let mut batch = Batch::new(self.shape.family);
@@ -171,6 +176,9 @@ impl Firewall {
     }
 
     fn try_mend(&mut self, repair: &mut Repair) -> Result<()> {
+        if self.removed {
+            return Ok(());
+        }
         let mut rules = self.nft.rules(&self.shape.table).map_err(kernel)?;
         let mut wanted: Vec<_> =
             self.shape.rules().into_iter().map(|(chain, _)| chain.to_owned()).collect();
@@ -197,6 +205,7 @@ impl Firewall {
     }
 
     pub(super) fn remove(&mut self) -> Result<()> {
+        self.removed = true;
         drop_table(&mut self.nft, self.shape.family, &self.shape.table)
     }
 
@@ -218,6 +227,12 @@ impl Firewall {
 
     /// Replaces the whole table in one step.
     fn write(&mut self) -> Result<()> {
+        if self.removed {
+            return Err(Error::not_found(format!(
+                "the network of the bridge {} is removed",
+                self.shape.bridge
+            )));
+        }
         let mut batch = self.shape.batch();
         for (set, all) in elements(self.published.iter().map(|(port, address)| (port, *address))) {
             batch.add_elements(&self.shape.table, set, &all);

@@ -15,12 +15,14 @@ pub(super) struct Through {
     bridge: String,
     /// Tables in which there are rules of ours.
     tables: Vec<String>,
+    /// Closed with their network: whoever still mends must not open them anew.
+    removed: bool,
 }
 
 impl Through {
     pub(super) fn open(bridge: &str, family: Family) -> Result<Self> {
         let nft = Nft::open(family).map_err(kernel)?;
-        Ok(Self { nft, bridge: bridge.to_owned(), tables: Vec::new() })
+        Ok(Self { nft, bridge: bridge.to_owned(), tables: Vec::new(), removed: false })
     }
 
     fn mark(&self) -> String {
@@ -29,6 +31,9 @@ impl Through {
 
     /// Opens ways that are missing; how many chains had none.
     pub(super) fn ensure(&mut self) -> Result<usize> {
+        if self.removed {
+            return Ok(0);
+        }
         let accept = |condition: [Expr; 2]| {
             condition.into_iter().chain([Expr::Verdict(Verdict::Accept)]).collect::<Vec<_>>()
         };
@@ -50,6 +55,7 @@ impl Through {
 
     /// Closes all ways.
     pub(super) fn remove(&mut self) -> Result<()> {
+        self.removed = true;
         let mark = self.mark();
         let mut result = Ok(());
         for chain in self.nft.dropping_chains().map_err(kernel)? {
