@@ -197,10 +197,18 @@ impl FileReader {
         Ok(true)
     }
 
+    /// All files there are now; none when their folder was removed, as a container's is while its log is still read.
+    fn files(&self) -> io::Result<Vec<LogFile>> {
+        match names::open_all(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            files => files,
+        }
+    }
+
     /// Looks whether the writer has begun another file, or this one anew. True when there is more to do.
     fn advance(&mut self) -> io::Result<bool> {
         let Some(current) = &mut self.current else {
-            self.queue = names::open_all(&self.path)?.into();
+            self.queue = self.files()?.into();
             return Ok(!self.queue.is_empty());
         };
         let now = match std::fs::metadata(&self.path) {
@@ -225,7 +233,7 @@ impl FileReader {
             return Ok(true);
         }
         let Some(current) = &self.current else { return Ok(false) };
-        let mut all = names::open_all(&self.path)?;
+        let mut all = self.files()?;
         let own = all.iter().position(|f| f.inode == current.log.inode).or_else(|| {
             let mark = beginning(&current.log);
             all.iter().position(|f| f.gz && beginning(f) == mark)

@@ -304,3 +304,20 @@ proptest::proptest! {
         json::decode(&start, &mut text);
     }
 }
+
+#[test]
+fn a_follower_reads_to_the_end_what_is_removed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("container");
+    fs::create_dir(&own).unwrap();
+    let config = config(&own, &[]);
+    let mut sink = config.sink().unwrap();
+    let mut reader = config.reader(&ReadOptions { follow: true, ..Default::default() }).unwrap();
+    numbered(&mut *sink, 0..3);
+    drop(sink);
+    fs::remove_dir_all(&own).unwrap();
+    let (got, ended) = drain(&mut *reader);
+    assert_eq!((got.len(), ended), (3, false));
+    reader.finish();
+    assert_eq!(drain(&mut *reader), (Vec::new(), true));
+}
