@@ -12,7 +12,8 @@ use futures_util::{
     stream::{BoxStream, StreamExt as _, TryStreamExt as _},
 };
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig,
+    ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _,
+    PutPayload, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
@@ -58,13 +59,18 @@ impl Objects {
     /// # Errors
     /// `Invalid` for an option that is none.
     pub fn s3(settings: &Settings) -> Result<Self> {
-        let mut builder = AmazonS3Builder::from_env().with_url(&settings.url);
+        let builder = AmazonS3Builder::from_env().with_url(&settings.url).with_retry(retry());
+        let client = client(|key| builder.get_config_value(&AmazonS3ConfigKey::Client(key)));
+        let mut builder = builder.with_client_options(client);
         for (key, value) in &settings.options {
             let key = AmazonS3ConfigKey::from_str(key).map_err(|e| bad_option(key, &e))?;
             builder = builder.with_config(key, value);
         }
-        let store = builder.with_retry(retry()).with_client_options(client(settings)).build();
-        Ok(Self::new(store.map_err(|e| bad(settings, e))?, prefix(settings)?, &settings.url))
+        Ok(Self::new(
+            builder.build().map_err(|e| bad(settings, e))?,
+            prefix(settings)?,
+            &settings.url,
+        ))
     }
 
     /// A bucket of Google Cloud Storage.
@@ -72,13 +78,19 @@ impl Objects {
     /// # Errors
     /// `Invalid` for an option that is none.
     pub fn gcs(settings: &Settings) -> Result<Self> {
-        let mut builder = GoogleCloudStorageBuilder::from_env().with_url(&settings.url);
+        let builder =
+            GoogleCloudStorageBuilder::from_env().with_url(&settings.url).with_retry(retry());
+        let client = client(|key| builder.get_config_value(&GoogleConfigKey::Client(key)));
+        let mut builder = builder.with_client_options(client);
         for (key, value) in &settings.options {
             let key = GoogleConfigKey::from_str(key).map_err(|e| bad_option(key, &e))?;
             builder = builder.with_config(key, value);
         }
-        let store = builder.with_retry(retry()).with_client_options(client(settings)).build();
-        Ok(Self::new(store.map_err(|e| bad(settings, e))?, prefix(settings)?, &settings.url))
+        Ok(Self::new(
+            builder.build().map_err(|e| bad(settings, e))?,
+            prefix(settings)?,
+            &settings.url,
+        ))
     }
 
     /// A container of Azure's blob storage.
@@ -86,13 +98,18 @@ impl Objects {
     /// # Errors
     /// `Invalid` for an option that is none.
     pub fn azure(settings: &Settings) -> Result<Self> {
-        let mut builder = MicrosoftAzureBuilder::from_env().with_url(&settings.url);
+        let builder = MicrosoftAzureBuilder::from_env().with_url(&settings.url).with_retry(retry());
+        let client = client(|key| builder.get_config_value(&AzureConfigKey::Client(key)));
+        let mut builder = builder.with_client_options(client);
         for (key, value) in &settings.options {
             let key = AzureConfigKey::from_str(key).map_err(|e| bad_option(key, &e))?;
             builder = builder.with_config(key, value);
         }
-        let store = builder.with_retry(retry()).with_client_options(client(settings)).build();
-        Ok(Self::new(store.map_err(|e| bad(settings, e))?, prefix(settings)?, &settings.url))
+        Ok(Self::new(
+            builder.build().map_err(|e| bad(settings, e))?,
+            prefix(settings)?,
+            &settings.url,
+        ))
     }
 
     /// Objects in this process's memory, gone with it: for trying things out.
@@ -124,6 +141,11 @@ impl Objects {
         // Its text holds its causes already.
         Error::new(kind, format!("cannot {tried} in {}", self.name)).caused_by(err.to_string())
     }
+
+    /// Of a request that makes an object: what is not found then is the bucket, and that is not the client's fault.
+    fn fail_to_make(&self, tried: &str, err: object_store::Error) -> Error {
+        Error::unavailable(format!("cannot {tried} in {}", self.name)).caused_by(err.to_string())
+    }
 }
 
 fn place_of(upload: &str) -> String {
@@ -151,15 +173,28 @@ fn retry() -> RetryConfig {
     RetryConfig { max_retries: RETRIES, retry_timeout: TRYING, ..RetryConfig::default() }
 }
 
-fn client(settings: &Settings) -> ClientOptions {
-    let asked = |name: &str| settings.options.get(name).is_some_and(|v| v == "true");
-    let http = asked("allow_http") || asked("aws_allow_http") || asked("azure_allow_http");
+/// Options of the HTTP client that the environment may give.
+const FROM_ENVIRONMENT: [ClientConfigKey; 7] = [
+    ClientConfigKey::AllowHttp,
+    ClientConfigKey::AllowInvalidCertificates,
+    ClientConfigKey::NoSystemCertificates,
+    ClientConfigKey::ProxyUrl,
+    ClientConfigKey::ProxyCaCertificate,
+    ClientConfigKey::ProxyExcludes,
+    ClientConfigKey::UserAgent,
+];
+
+/// The HTTP client: our times, and what `environment` says. The settings' own options are put over it.
+fn client(environment: impl Fn(ClientConfigKey) -> Option<String>) -> ClientOptions {
     // A slow reader makes a long answer, so there is no limit for the whole.
-    ClientOptions::new()
+    let ours = ClientOptions::new()
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT)
-        .with_read_timeout(SILENCE)
-        .with_allow_http(http)
+        .with_read_timeout(SILENCE);
+    FROM_ENVIRONMENT.into_iter().fold(ours, |options, key| match environment(key) {
+        Some(value) => options.with_config(key, value),
+        None => options,
+    })
 }
 
 impl Storage for Objects {
@@ -180,7 +215,7 @@ impl Storage for Objects {
             self.store
                 .put(&self.key(place), payload)
                 .await
-                .map_err(|e| self.fail("store a blob", e))?;
+                .map_err(|e| self.fail_to_make("store a blob", e))?;
             let spool = spool.to_owned();
             super::files::blocking(move || {
                 std::fs::remove_file(spool).map_err(|e| Error::io("cannot drop a spooled blob", e))
@@ -241,9 +276,10 @@ impl Storage for Objects {
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            match self.store.head(&self.key("objects/health")).await {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(err) => Err(self.fail("look for an object", err)),
+            // A listing, because what answers a look at one object does not tell a missing object from a missing bucket.
+            match self.store.list(Some(&self.key("objects/health"))).try_next().await {
+                Ok(_) => Ok(()),
+                Err(err) => Err(self.fail_to_make("list a part of the blobs", err)),
             }
         })
     }
@@ -265,7 +301,7 @@ impl Multipart for Objects {
     fn begin<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
             let begun = self.parts.create_multipart(&self.key(place)).await;
-            begun.map_err(|e| self.fail("begin an upload", e))
+            begun.map_err(|e| self.fail_to_make("begin an upload", e))
         })
     }
 

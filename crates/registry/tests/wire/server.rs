@@ -68,6 +68,11 @@ impl Server {
         Self::below(dir, config, &[])
     }
 
+    /// What its configuration is from the next start on.
+    pub fn configure(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+    }
+
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
@@ -156,17 +161,29 @@ impl Server {
     /// The same, with the server's configuration.
     #[track_caller]
     pub fn admin_with_config(&self, arguments: &[&str]) -> String {
-        let output = Command::new(PROGRAM)
+        let output = self.try_admin_with_config(arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same, which must fail; what it says.
+    #[track_caller]
+    pub fn fails_with_config(&self, arguments: &[&str]) -> String {
+        let output = self.try_admin_with_config(arguments);
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn try_admin_with_config(&self, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM)
             .args(arguments)
             .arg("--root")
             .arg(self.root())
             .arg("--config")
             .arg(self.dir.path().join("registry.toml"))
             .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {told}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+            .unwrap()
     }
 
     /// Bytes of memory that the process has to itself.

@@ -1,0 +1,38 @@
+//! An S3 server in this process (s3s-fs): objects are files below a folder per bucket.
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+};
+
+/// Runs the server on a thread of its own, for as long as the test's process lives. With `key` (its id and its secret)
+/// it checks signatures; without, it takes requests that have none.
+pub fn serve(root: &Path, key: Option<(&str, &str)>) -> SocketAddr {
+    let store = s3s_fs::FileSystem::new(root).unwrap();
+    let mut builder = s3s::service::S3ServiceBuilder::new(store);
+    if let Some((id, secret)) = key {
+        builder.set_auth(s3s::auth::SimpleAuth::from_single(id, secret));
+    }
+    let service = builder.build();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let http = Builder::new(TokioExecutor::new());
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+    });
+    address
+}
