@@ -5,7 +5,7 @@
 //! its first part is sent, so the database says which object holds which blob.
 
 use super::{Content, Multipart, Object, Settings, Storage};
-use base::{Digest, Error, Kind, Result, Timestamp};
+use base::{Digest, Error, Result, Timestamp};
 use bytes::Bytes;
 use futures_util::{
     future::BoxFuture,
@@ -132,18 +132,10 @@ impl Objects {
         }
     }
 
+    /// Refused, broken, slow, or without its bucket: the client shall come again. The cause names the store's
+    /// addresses, which are for the log: of `Unavailable` clients are not told it.
     fn fail(&self, tried: &str, err: object_store::Error) -> Error {
-        let kind = match &err {
-            object_store::Error::NotFound { .. } => Kind::NotFound,
-            // Refused, broken or slow: the client shall come again.
-            _ => Kind::Unavailable,
-        };
         // Its text holds its causes already.
-        Error::new(kind, format!("cannot {tried} in {}", self.name)).caused_by(err.to_string())
-    }
-
-    /// Of a request that makes an object: what is not found then is the bucket, and that is not the client's fault.
-    fn fail_to_make(&self, tried: &str, err: object_store::Error) -> Error {
         Error::unavailable(format!("cannot {tried} in {}", self.name)).caused_by(err.to_string())
     }
 }
@@ -215,7 +207,7 @@ impl Storage for Objects {
             self.store
                 .put(&self.key(place), payload)
                 .await
-                .map_err(|e| self.fail_to_make("store a blob", e))?;
+                .map_err(|e| self.fail("store a blob", e))?;
             let spool = spool.to_owned();
             super::files::blocking(move || {
                 std::fs::remove_file(spool).map_err(|e| Error::io("cannot drop a spooled blob", e))
@@ -228,11 +220,13 @@ impl Storage for Objects {
         Box::pin(async move {
             let options =
                 GetOptions { range: Some(GetRange::Bounded(range)), ..Default::default() };
-            let found = self
-                .store
-                .get_opts(&self.key(place), options)
-                .await
-                .map_err(|e| self.fail("read a blob", e))?;
+            let found =
+                self.store.get_opts(&self.key(place), options).await.map_err(|e| match e {
+                    object_store::Error::NotFound { .. } => {
+                        Error::not_found(format!("a blob's object is gone from {}", self.name))
+                    }
+                    e => self.fail("read a blob", e),
+                })?;
             let name = self.name.clone();
             let stream = found.into_stream().map_err(move |e| {
                 Error::unavailable(format!("cannot read a blob in {name}")).caused_by(e.to_string())
@@ -279,7 +273,7 @@ impl Storage for Objects {
             // A listing, because what answers a look at one object does not tell a missing object from a missing bucket.
             match self.store.list(Some(&self.key("objects/health"))).try_next().await {
                 Ok(_) => Ok(()),
-                Err(err) => Err(self.fail_to_make("list a part of the blobs", err)),
+                Err(err) => Err(self.fail("list a part of the blobs", err)),
             }
         })
     }
@@ -301,7 +295,7 @@ impl Multipart for Objects {
     fn begin<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
             let begun = self.parts.create_multipart(&self.key(place)).await;
-            begun.map_err(|e| self.fail_to_make("begin an upload", e))
+            begun.map_err(|e| self.fail("begin an upload", e))
         })
     }
 

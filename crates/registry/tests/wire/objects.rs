@@ -253,11 +253,12 @@ fn a_bucket_that_is_not_there_is_no_answer_for_clients(store: &Store) {
     server.start_again();
     let client = server.client();
     client.get("/readyz").is(503);
-    for length in [100_000, 20 << 20] {
+    for length in [100_000, 20 << 20].into_iter().filter(|_| !store.makes_buckets()) {
         let bytes = noise("nowhere", length);
         let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
         let put = and(&location, &format!("digest={}", Digest::sha256(&bytes)));
-        client.ask("PUT", &put).body(&bytes).send().fails(503, "UNAVAILABLE");
+        let refused = client.ask("PUT", &put).body(&bytes).send().fails(503, "UNAVAILABLE");
+        assert!(!refused.text().contains("http"), "{}", refused.text());
         client.get(&format!("/v2/a/blobs/{}", Digest::sha256(&bytes))).is(404);
     }
     // A scrub says that it could not look, and calls nothing damaged.

@@ -68,7 +68,8 @@ impl Store {
             ),
             Kind::Google => format!(
                 "[storage]\nurl = \"gs://bucket/some/prefix\"\n[storage.options]\ngoogle_base_url = \"http://{gate}\"\n\
-                 google_allow_http = \"true\"\ngoogle_skip_signature = \"true\"\n"
+                 google_allow_http = \"true\"\ngoogle_service_account_key = '{{\"private_key\": \"\", \"private_key_id\": \"\", \
+                 \"client_email\": \"\", \"disable_oauth\": true}}'\n"
             ),
             Kind::Azure(_) => format!(
                 "[storage]\nurl = \"az://bucket/some/prefix\"\n[storage.options]\n\
@@ -111,6 +112,11 @@ impl Store {
             }
             Kind::Azure(server) => server.blobs(BELOW, true).len() - self.objects(),
         }
+    }
+
+    /// Whether what is written makes the bucket that it is to go to: s3s-fs does that.
+    pub fn makes_buckets(&self) -> bool {
+        !matches!(self.kind, Kind::Azure(_))
     }
 
     /// Whether parts can be dropped: Azure does that by itself, after a week.
