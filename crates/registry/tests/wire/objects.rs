@@ -12,42 +12,42 @@ use futures_util::TryStreamExt as _;
 use registry::{meta::Database, storage::Settings};
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// Runs all cases on one store, and after `;` those that not every store can have.
+/// Runs all cases on each of these stores.
 macro_rules! on {
-    ($store:ident; $($more:ident),*) => {
-        on!(@ $store:
-            blobs_of_all_sizes_go_into_the_bucket_and_come_back,
-            a_wrong_digest_leaves_no_object_and_no_part,
-            an_upload_goes_on_after_a_kill_with_the_parts_that_were_sent,
-            a_completion_that_nobody_wrote_down_is_taken_up,
-            a_store_that_is_away_is_said_and_the_upload_can_be_finished_later,
-            parts_that_cannot_be_sent_are_sent_later,
-            errors_of_the_store_are_waited_out_or_told,
-            answers_of_the_store_that_are_slow_or_break_off_come_whole,
-            a_bucket_that_is_not_there_is_no_answer_for_clients,
-            a_mounted_blob_is_one_object_until_nobody_has_it,
-            deletions_wait_for_the_store,
-            objects_that_nobody_knows_are_found_and_removed
-            $(, $more)*
-        );
+    ($($store:ident),*) => {
+        $(
+            mod $store {
+                on!(@ $store:
+                    blobs_of_all_sizes_go_into_the_bucket_and_come_back,
+                    a_wrong_digest_leaves_no_object_and_no_part,
+                    an_upload_goes_on_after_a_kill_with_the_parts_that_were_sent,
+                    a_completion_that_nobody_wrote_down_is_taken_up,
+                    a_store_that_is_away_is_said_and_the_upload_can_be_finished_later,
+                    parts_that_cannot_be_sent_are_sent_later,
+                    errors_of_the_store_are_waited_out_or_told,
+                    answers_of_the_store_that_are_slow_or_break_off_come_whole,
+                    a_bucket_that_is_not_there_is_no_answer_for_clients,
+                    credentials_that_the_store_refuses_are_no_answer_for_clients,
+                    a_mounted_blob_is_one_object_until_nobody_has_it,
+                    deletions_wait_for_the_store,
+                    objects_that_nobody_knows_are_found_and_removed
+                );
+            }
+        )*
     };
     (@ $store:ident: $($case:ident),*) => {
-        mod $store {
-            $(
-                #[test]
-                fn $case() {
-                    if let Some(store) = crate::store::Store::$store() {
-                        super::$case(&store);
-                    }
+        $(
+            #[test]
+            fn $case() {
+                if let Some(store) = crate::store::Store::$store() {
+                    super::$case(&store);
                 }
-            )*
-        }
+            }
+        )*
     };
 }
 
-on!(s3; credentials_that_the_store_refuses_are_no_answer_for_clients);
-on!(google;);
-on!(azure; credentials_that_the_store_refuses_are_no_answer_for_clients);
+on!(s3, google, azure);
 
 fn blobs_of_all_sizes_go_into_the_bucket_and_come_back(store: &Store) {
     let server = Server::with(&store.config(), &[]);
@@ -351,6 +351,11 @@ fn settings_that_cannot_be_meant_are_said_at_the_start() {
         (
             "url = \"s3://bucket\"\n[storage.options]\nno_such_option = \"1\"",
             "unknown storage option",
+        ),
+        // An option of the HTTP client counts too.
+        (
+            "url = \"s3://bucket\"\n[storage.options]\naws_region = \"x\"\nproxy_url = \"no url\"",
+            "cannot use the storage",
         ),
     ] {
         std::fs::write(&file, format!("[storage]\n{storage}\n")).unwrap();

@@ -3,7 +3,7 @@
 //! S3: s3s-fs, which checks signatures. Azure: Azurite. Google: s3s-fs again, because Google's XML interface, which
 //! the client uses, has the requests of S3 down to multipart uploads, and no server in the package registries has
 //! them: fake-gcs-server 1.56 answers a plain PUT and `?uploads` with 400 "invalid uploadType". So Google's
-//! client is tested, its tokens and the answers of Google's own servers are not.
+//! client is tested; how it comes by a token, and the answers of Google's own servers, are not.
 //! To add a store: a variant of `Kind`, a function that starts it, a line in `objects.rs`.
 
 mod azurite;
@@ -13,6 +13,7 @@ mod s3s;
 pub use gate::{BUSY, CUT, DEAF, Gate, OPEN, SHUT, SLOW};
 
 use azurite::Azurite;
+use s3s::Allowed;
 use std::path::PathBuf;
 
 /// What is below the prefix that the registry is told.
@@ -35,12 +36,12 @@ pub struct Store {
 impl Store {
     /// One that speaks S3 and checks signatures.
     pub fn s3() -> Option<Self> {
-        Some(Self::in_process(Kind::S3, Some(("key", "secret"))))
+        Some(Self::in_process(Kind::S3, Allowed::Key("key", "secret")))
     }
 
-    /// One that speaks what Google's XML interface has in common with S3, for anybody.
+    /// One that speaks what Google's XML interface has in common with S3, and checks a token.
     pub fn google() -> Option<Self> {
-        Some(Self::in_process(Kind::Google, None))
+        Some(Self::in_process(Kind::Google, Allowed::Token("token")))
     }
 
     /// One that speaks Azure's protocol; `None` when it is not installed.
@@ -50,10 +51,10 @@ impl Store {
         Some(Self { gate: Gate::before(server.address), kind: Kind::Azure(server), dir })
     }
 
-    fn in_process(kind: Kind, key: Option<(&str, &str)>) -> Self {
+    fn in_process(kind: Kind, allowed: Allowed) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("bucket")).unwrap();
-        let server = s3s::serve(dir.path(), key);
+        let server = s3s::serve(dir.path(), allowed);
         Self { gate: Gate::before(server), kind, dir }
     }
 
@@ -68,8 +69,7 @@ impl Store {
             ),
             Kind::Google => format!(
                 "[storage]\nurl = \"gs://bucket/some/prefix\"\n[storage.options]\ngoogle_base_url = \"http://{gate}\"\n\
-                 google_allow_http = \"true\"\ngoogle_service_account_key = '{{\"private_key\": \"\", \"private_key_id\": \"\", \
-                 \"client_email\": \"\", \"disable_oauth\": true}}'\n"
+                 google_allow_http = \"true\"\ngoogle_bearer_token = \"token\"\n"
             ),
             Kind::Azure(_) => format!(
                 "[storage]\nurl = \"az://bucket/some/prefix\"\n[storage.options]\n\
@@ -87,10 +87,11 @@ impl Store {
         self.config().replace("://bucket/", "://nowhere/")
     }
 
-    /// The same with a key that is somebody else's.
+    /// The same with a key or token that is somebody else's.
     pub fn config_with_wrong_key(&self) -> String {
         match &self.kind {
-            Kind::S3 | Kind::Google => self.config().replace("secret\"", "of somebody else\""),
+            Kind::S3 => self.config().replace("secret\"", "of somebody else\""),
+            Kind::Google => self.config().replace("\"token\"", "\"of somebody else\""),
             Kind::Azure(_) => self.config().replace(azurite::KEY, "c29tZWJvZHkgZWxzZQ=="),
         }
     }

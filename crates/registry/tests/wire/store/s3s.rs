@@ -1,6 +1,6 @@
 //! An S3 server in this process (s3s-fs): objects are files below a folder per bucket.
 
-use http::{Request, header};
+use http::{Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -11,15 +11,23 @@ use std::{
     path::Path,
 };
 
-/// Runs the server on a thread of its own, for as long as the test's process lives. With `key` (its id and its secret)
-/// it checks signatures; without, it takes whatever token a request has for none.
-pub fn serve(root: &Path, key: Option<(&str, &str)>) -> SocketAddr {
+/// Whom the server lets in.
+#[derive(Clone, Copy)]
+pub enum Allowed {
+    /// Requests that are signed with this key: its id, its secret.
+    Key(&'static str, &'static str),
+    /// Requests with this bearer token, as Google's clients send them.
+    Token(&'static str),
+}
+
+/// Runs the server on a thread of its own, for as long as the test's process lives.
+pub fn serve(root: &Path, allowed: Allowed) -> SocketAddr {
     let store = s3s_fs::FileSystem::new(root).unwrap();
     let mut builder = s3s::service::S3ServiceBuilder::new(store);
-    if let Some((id, secret)) = key {
+    if let Allowed::Key(id, secret) = allowed {
         builder.set_auth(s3s::auth::SimpleAuth::from_single(id, secret));
     }
-    let (service, signed) = (builder.build(), key.is_some());
+    let service = builder.build();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -33,10 +41,17 @@ pub fn serve(root: &Path, key: Option<(&str, &str)>) -> SocketAddr {
                     let answers = service_fn(move |request: Request<Incoming>| {
                         let (service, mut request) =
                             (service.clone(), request.map(s3s::Body::from));
-                        if !signed {
-                            request.headers_mut().remove(header::AUTHORIZATION);
+                        async move {
+                            if let Allowed::Token(token) = allowed {
+                                let sent = request.headers_mut().remove(header::AUTHORIZATION);
+                                if sent.is_none_or(|s| s != format!("Bearer {token}")) {
+                                    let mut refusal = Response::new(s3s::Body::empty());
+                                    *refusal.status_mut() = StatusCode::FORBIDDEN;
+                                    return Ok(refusal);
+                                }
+                            }
+                            service.call(request).await
                         }
-                        async move { service.call(request).await }
                     });
                     let http = Builder::new(TokioExecutor::new());
                     let _ = http.serve_connection(TokioIo::new(stream), answers).await;
