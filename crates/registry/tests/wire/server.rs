@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The program under test.
@@ -130,6 +130,19 @@ impl Server {
 
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of its log that has `words` in it: the log comes beside the answers.
+    #[track_caller]
+    pub fn told(&self, words: &str) -> String {
+        let end = Instant::now() + START;
+        loop {
+            if let Some(line) = self.log().into_iter().find(|line| line.contains(words)) {
+                return line;
+            }
+            assert!(Instant::now() < end, "the log does not say {words:?}: {:?}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// As by a power cut to the process.
