@@ -91,6 +91,8 @@ pub async fn scrub(
     storage: &dyn Storage,
     stop: &CancellationToken,
 ) -> Result<Report> {
+    // A bucket that is gone or not reached says nothing about the blobs.
+    storage.check().await?;
     let mut report = Report::default();
     scrub_blobs(database, storage, stop, &mut report).await?;
     scrub_manifests(database, stop, &mut report).await?;

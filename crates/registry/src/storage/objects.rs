@@ -5,14 +5,15 @@
 //! its first part is sent, so the database says which object holds which blob.
 
 use super::{Content, Multipart, Object, Settings, Storage};
-use base::{Digest, Error, Kind, Result, Timestamp};
+use base::{Digest, Error, Result, Timestamp};
 use bytes::Bytes;
 use futures_util::{
     future::BoxFuture,
     stream::{BoxStream, StreamExt as _, TryStreamExt as _},
 };
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig,
+    ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _,
+    PutPayload, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
@@ -58,13 +59,18 @@ impl Objects {
     /// # Errors
     /// `Invalid` for an option that is none.
     pub fn s3(settings: &Settings) -> Result<Self> {
-        let mut builder = AmazonS3Builder::from_env().with_url(&settings.url);
+        let builder = AmazonS3Builder::from_env().with_url(&settings.url).with_retry(retry());
+        let client = client(|key| builder.get_config_value(&AmazonS3ConfigKey::Client(key)));
+        let mut builder = builder.with_client_options(client);
         for (key, value) in &settings.options {
             let key = AmazonS3ConfigKey::from_str(key).map_err(|e| bad_option(key, &e))?;
             builder = builder.with_config(key, value);
         }
-        let store = builder.with_retry(retry()).with_client_options(client(settings)).build();
-        Ok(Self::new(store.map_err(|e| bad(settings, e))?, prefix(settings)?, &settings.url))
+        Ok(Self::new(
+            builder.build().map_err(|e| bad(settings, e))?,
+            prefix(settings)?,
+            &settings.url,
+        ))
     }
 
     /// A bucket of Google Cloud Storage.
@@ -72,13 +78,19 @@ impl Objects {
     /// # Errors
     /// `Invalid` for an option that is none.
     pub fn gcs(settings: &Settings) -> Result<Self> {
-        let mut builder = GoogleCloudStorageBuilder::from_env().with_url(&settings.url);
+        let builder =
+            GoogleCloudStorageBuilder::from_env().with_url(&settings.url).with_retry(retry());
+        let client = client(|key| builder.get_config_value(&GoogleConfigKey::Client(key)));
+        let mut builder = builder.with_client_options(client);
         for (key, value) in &settings.options {
             let key = GoogleConfigKey::from_str(key).map_err(|e| bad_option(key, &e))?;
             builder = builder.with_config(key, value);
         }
-        let store = builder.with_retry(retry()).with_client_options(client(settings)).build();
-        Ok(Self::new(store.map_err(|e| bad(settings, e))?, prefix(settings)?, &settings.url))
+        Ok(Self::new(
+            builder.build().map_err(|e| bad(settings, e))?,
+            prefix(settings)?,
+            &settings.url,
+        ))
     }
 
     /// A container of Azure's blob storage.
@@ -86,13 +98,18 @@ impl Objects {
     /// # Errors
     /// `Invalid` for an option that is none.
     pub fn azure(settings: &Settings) -> Result<Self> {
-        let mut builder = MicrosoftAzureBuilder::from_env().with_url(&settings.url);
+        let builder = MicrosoftAzureBuilder::from_env().with_url(&settings.url).with_retry(retry());
+        let client = client(|key| builder.get_config_value(&AzureConfigKey::Client(key)));
+        let mut builder = builder.with_client_options(client);
         for (key, value) in &settings.options {
             let key = AzureConfigKey::from_str(key).map_err(|e| bad_option(key, &e))?;
             builder = builder.with_config(key, value);
         }
-        let store = builder.with_retry(retry()).with_client_options(client(settings)).build();
-        Ok(Self::new(store.map_err(|e| bad(settings, e))?, prefix(settings)?, &settings.url))
+        Ok(Self::new(
+            builder.build().map_err(|e| bad(settings, e))?,
+            prefix(settings)?,
+            &settings.url,
+        ))
     }
 
     /// Objects in this process's memory, gone with it: for trying things out.
@@ -115,14 +132,11 @@ impl Objects {
         }
     }
 
+    /// Refused, broken, slow, or without its bucket: the client shall come again. The cause names the store's
+    /// addresses, which are for the log: of `Unavailable` clients are not told it.
     fn fail(&self, tried: &str, err: object_store::Error) -> Error {
-        let kind = match &err {
-            object_store::Error::NotFound { .. } => Kind::NotFound,
-            // Refused, broken or slow: the client shall come again.
-            _ => Kind::Unavailable,
-        };
         // Its text holds its causes already.
-        Error::new(kind, format!("cannot {tried} in {}", self.name)).caused_by(err.to_string())
+        Error::unavailable(format!("cannot {tried} in {}", self.name)).caused_by(err.to_string())
     }
 }
 
@@ -151,15 +165,28 @@ fn retry() -> RetryConfig {
     RetryConfig { max_retries: RETRIES, retry_timeout: TRYING, ..RetryConfig::default() }
 }
 
-fn client(settings: &Settings) -> ClientOptions {
-    let asked = |name: &str| settings.options.get(name).is_some_and(|v| v == "true");
-    let http = asked("allow_http") || asked("aws_allow_http") || asked("azure_allow_http");
+/// Options of the HTTP client that the environment may give.
+const FROM_ENVIRONMENT: [ClientConfigKey; 7] = [
+    ClientConfigKey::AllowHttp,
+    ClientConfigKey::AllowInvalidCertificates,
+    ClientConfigKey::NoSystemCertificates,
+    ClientConfigKey::ProxyUrl,
+    ClientConfigKey::ProxyCaCertificate,
+    ClientConfigKey::ProxyExcludes,
+    ClientConfigKey::UserAgent,
+];
+
+/// The HTTP client: our times, and what `environment` says. The settings' own options are put over it.
+fn client(environment: impl Fn(ClientConfigKey) -> Option<String>) -> ClientOptions {
     // A slow reader makes a long answer, so there is no limit for the whole.
-    ClientOptions::new()
+    let ours = ClientOptions::new()
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT)
-        .with_read_timeout(SILENCE)
-        .with_allow_http(http)
+        .with_read_timeout(SILENCE);
+    FROM_ENVIRONMENT.into_iter().fold(ours, |options, key| match environment(key) {
+        Some(value) => options.with_config(key, value),
+        None => options,
+    })
 }
 
 impl Storage for Objects {
@@ -193,11 +220,13 @@ impl Storage for Objects {
         Box::pin(async move {
             let options =
                 GetOptions { range: Some(GetRange::Bounded(range)), ..Default::default() };
-            let found = self
-                .store
-                .get_opts(&self.key(place), options)
-                .await
-                .map_err(|e| self.fail("read a blob", e))?;
+            let found =
+                self.store.get_opts(&self.key(place), options).await.map_err(|e| match e {
+                    object_store::Error::NotFound { .. } => {
+                        Error::not_found(format!("a blob's object is gone from {}", self.name))
+                    }
+                    e => self.fail("read a blob", e),
+                })?;
             let name = self.name.clone();
             let stream = found.into_stream().map_err(move |e| {
                 Error::unavailable(format!("cannot read a blob in {name}")).caused_by(e.to_string())
@@ -241,9 +270,10 @@ impl Storage for Objects {
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            match self.store.head(&self.key("objects/health")).await {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(err) => Err(self.fail("look for an object", err)),
+            // A listing, because what answers a look at one object does not tell a missing object from a missing bucket.
+            match self.store.list(Some(&self.key("objects/health"))).try_next().await {
+                Ok(_) => Ok(()),
+                Err(err) => Err(self.fail("list a part of the blobs", err)),
             }
         })
     }

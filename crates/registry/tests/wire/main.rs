@@ -17,3 +17,4 @@ mod image;
 mod large;
 mod objects;
 mod server;
+mod store;

@@ -1,179 +1,56 @@
-//! Blobs in an object store that speaks S3 over HTTP and checks signatures (s3s-fs), behind a gate that can be shut.
+//! Blobs in object stores, each a server that speaks the store's protocol over HTTP, behind a gate that can be shut.
+//!
+//! Every case runs for every store; `store` starts them. A store whose server is not installed is passed over, and says so.
 
 use crate::{
     image::{and, noise},
     server::Server,
+    store::{BUSY, CUT, DEAF, OPEN, SHUT, SLOW, Store},
 };
-use base::Digest;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::Builder,
-};
-use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use base::{Digest, Timestamp};
+use futures_util::TryStreamExt as _;
+use registry::{meta::Database, storage::Settings};
+use std::{sync::atomic::Ordering, time::Duration};
 
-const OPEN: u8 = 0;
-/// Connections are refused, and those that are there are cut.
-const SHUT: u8 = 1;
-/// Everything is answered with 503.
-const BUSY: u8 = 2;
-/// Every piece takes its time.
-const SLOW: u8 = 3;
-/// The next answer breaks off in its middle; then it is open again.
-const CUT: u8 = 4;
-/// Bytes of an answer that is cut.
-const HALF: usize = 50_000;
-
-/// An S3 server with one bucket.
-struct S3 {
-    dir: tempfile::TempDir,
-    gate: SocketAddr,
-    state: Arc<AtomicU8>,
-}
-
-impl S3 {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("bucket")).unwrap();
-        let behind = serve(dir.path());
-        let state = Arc::new(AtomicU8::new(OPEN));
-        let gate = gate(behind, Arc::clone(&state));
-        Self { dir, gate, state }
-    }
-
-    fn set(&self, state: u8) {
-        self.state.store(state, Ordering::SeqCst);
-    }
-
-    /// The registry's configuration for it.
-    fn config(&self) -> String {
-        format!(
-            "[storage]\nurl = \"s3://bucket/some/prefix\"\n[storage.options]\naws_endpoint = \"http://{}\"\n\
-             aws_allow_http = \"true\"\naws_access_key_id = \"key\"\naws_secret_access_key = \"secret\"\n\
-             aws_region = \"eu-west-1\"\n",
-            self.gate
-        )
-    }
-
-    /// Objects in the bucket.
-    fn objects(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut dirs = vec![self.dir.path().join("bucket/some/prefix/objects")];
-        while let Some(dir) = dirs.pop() {
-            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    dirs.push(entry.path());
-                } else {
-                    found.push(entry.path());
+/// Runs all cases on each of these stores.
+macro_rules! on {
+    ($($store:ident),*) => {
+        $(
+            mod $store {
+                on!(@ $store:
+                    blobs_of_all_sizes_go_into_the_bucket_and_come_back,
+                    a_wrong_digest_leaves_no_object_and_no_part,
+                    an_upload_goes_on_after_a_kill_with_the_parts_that_were_sent,
+                    a_completion_that_nobody_wrote_down_is_taken_up,
+                    a_store_that_is_away_is_said_and_the_upload_can_be_finished_later,
+                    parts_that_cannot_be_sent_are_sent_later,
+                    errors_of_the_store_are_waited_out_or_told,
+                    answers_of_the_store_that_are_slow_or_break_off_come_whole,
+                    a_bucket_that_is_not_there_is_no_answer_for_clients,
+                    credentials_that_the_store_refuses_are_no_answer_for_clients,
+                    a_mounted_blob_is_one_object_until_nobody_has_it,
+                    deletions_wait_for_the_store,
+                    objects_that_nobody_knows_are_found_and_removed
+                );
+            }
+        )*
+    };
+    (@ $store:ident: $($case:ident),*) => {
+        $(
+            #[test]
+            fn $case() {
+                if let Some(store) = crate::store::Store::$store() {
+                    super::$case(&store);
                 }
             }
-        }
-        found
-    }
-
-    /// Parts of uploads that were not completed.
-    fn parts(&self) -> usize {
-        let all = std::fs::read_dir(self.dir.path()).unwrap().flatten();
-        all.filter(|e| e.file_name().to_string_lossy().contains("part")).count()
-    }
+        )*
+    };
 }
 
-/// Runs the server on a thread of its own, for as long as the test's process lives.
-fn serve(root: &Path) -> SocketAddr {
-    let store = s3s_fs::FileSystem::new(root).unwrap();
-    let mut builder = s3s::service::S3ServiceBuilder::new(store);
-    builder.set_auth(s3s::auth::SimpleAuth::from_single("key", "secret"));
-    let service = builder.build();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let http = Builder::new(TokioExecutor::new());
-                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-    });
-    address
-}
+on!(s3, google, azure);
 
-/// Passes bytes on as the state says.
-fn gate(to: SocketAddr, state: Arc<AtomicU8>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            match state.load(Ordering::SeqCst) {
-                SHUT => continue,
-                BUSY => {
-                    std::thread::spawn(move || refuse(client));
-                    continue;
-                }
-                _ => {}
-            }
-            let Ok(server) = TcpStream::connect(to) else { continue };
-            for (from, to, answers) in [(&client, &server, false), (&server, &client, true)] {
-                let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                let state = Arc::clone(&state);
-                std::thread::spawn(move || pass(from, to, answers, &state));
-            }
-        }
-    });
-    address
-}
-
-/// Answers as S3 does when it has too much to do.
-fn refuse(mut client: TcpStream) {
-    let mut head = [0; 16 << 10];
-    let _ = client.read(&mut head);
-    let body = "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
-    let length = body.len();
-    let _ = write!(
-        client,
-        "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream, answers: bool, state: &AtomicU8) {
-    let mut piece = vec![0; 64 << 10];
-    let mut passed = 0;
-    while let Ok(mut count) = from.read(&mut piece) {
-        let now = state.load(Ordering::SeqCst);
-        if now == SLOW {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let cut = answers && now == CUT && passed + count > HALF;
-        if cut {
-            count = HALF.saturating_sub(passed);
-            state.store(OPEN, Ordering::SeqCst);
-        }
-        passed += count;
-        let over = count == 0 || matches!(now, SHUT | BUSY);
-        if over || to.write_all(&piece[..count]).is_err() || cut {
-            break;
-        }
-    }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-}
-
-#[test]
-fn blobs_of_all_sizes_go_into_the_bucket_and_come_back() {
-    let s3 = S3::start();
-    let server = Server::with(&s3.config(), &[]);
+fn blobs_of_all_sizes_go_into_the_bucket_and_come_back(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
     let client = server.client();
     // In the database; one object; several parts of 16 MiB.
     for (length, objects) in [(10_000, 0), (100_000, 1), (40 << 20, 2)] {
@@ -189,18 +66,16 @@ fn blobs_of_all_sizes_go_into_the_bucket_and_come_back() {
             .send()
             .is(206);
         assert!(part.body == bytes[5000..6000]);
-        assert_eq!(s3.objects().len(), objects);
+        assert_eq!(store.objects(), objects);
     }
-    assert_eq!(s3.parts(), 0);
+    assert_eq!(store.parts(), 0);
     client.push_image("a", "x", "an image in the bucket", 100_000);
     let report = server.admin_with_config(&["scrub"]);
     assert!(report.contains("\"damaged\": []"), "{report}");
 }
 
-#[test]
-fn a_wrong_digest_leaves_no_object_and_no_part() {
-    let s3 = S3::start();
-    let server = Server::with(&s3.config(), &[]);
+fn a_wrong_digest_leaves_no_object_and_no_part(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
     let client = server.client();
     for length in [100_000, 20 << 20] {
         let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
@@ -209,13 +84,12 @@ fn a_wrong_digest_leaves_no_object_and_no_part() {
         client.ask("PUT", &url).body(b"").send().fails(400, "DIGEST_INVALID");
     }
     server.admin_with_config(&["gc"]);
-    assert_eq!((s3.objects().len(), s3.parts()), (0, 0));
+    assert_eq!(store.objects(), 0);
+    assert!(!store.drops_parts() || store.parts() == 0);
 }
 
-#[test]
-fn an_upload_goes_on_after_a_kill_with_the_parts_that_were_sent() {
-    let s3 = S3::start();
-    let mut server = Server::with(&s3.config(), &[]);
+fn an_upload_goes_on_after_a_kill_with_the_parts_that_were_sent(store: &Store) {
+    let mut server = Server::with(&store.config(), &[]);
     let bytes = noise("resumed in parts", 40 << 20);
     let digest = Digest::sha256(&bytes);
     let half = 35 << 20;
@@ -234,20 +108,18 @@ fn an_upload_goes_on_after_a_kill_with_the_parts_that_were_sent() {
         .is(202);
     client.ask("PUT", &and(&location, &format!("digest={digest}"))).body(b"").send().is(201);
     assert!(client.get(&format!("/v2/a/blobs/{digest}")).is(200).body == bytes);
-    assert_eq!((s3.objects().len(), s3.parts()), (1, 0));
+    assert_eq!((store.objects(), store.parts()), (1, 0));
 }
 
-#[test]
-fn a_store_that_is_away_is_said_and_the_upload_can_be_finished_later() {
-    let s3 = S3::start();
-    let server = Server::with(&s3.config(), &[]);
+fn a_store_that_is_away_is_said_and_the_upload_can_be_finished_later(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
     let client = server.client();
     let bytes = noise("away", 100_000);
     let digest = Digest::sha256(&bytes);
     client.push_blob("a", &noise("before", 100_000));
     let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
     client.ask("PATCH", &location).body(&bytes).send().is(202);
-    s3.set(SHUT);
+    store.gate.set(SHUT);
     let url = and(&location, &format!("digest={digest}"));
     let refused = client.ask("PUT", &url).body(b"").send().fails(503, "UNAVAILABLE");
     assert!(!refused.text().contains("secret"));
@@ -257,22 +129,20 @@ fn a_store_that_is_away_is_said_and_the_upload_can_be_finished_later() {
     // What needs no large blob goes on.
     client.push_image("a", "small", "small while away", 1000);
     assert!(client.has_image("a", "small"));
-    s3.set(OPEN);
+    store.gate.set(OPEN);
     client.ask("PUT", &url).body(b"").send().is(201);
     assert!(client.get(&format!("/v2/a/blobs/{digest}")).is(200).body == bytes);
-    assert_eq!(s3.objects().len(), 2);
+    assert_eq!(store.objects(), 2);
 }
 
-#[test]
-fn errors_of_the_store_are_waited_out_or_told() {
-    let s3 = S3::start();
-    let server = Server::with(&s3.config(), &[]);
+fn errors_of_the_store_are_waited_out_or_told(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
     let client = server.client();
     let bytes = noise("busy", 300_000);
     let digest = client.push_blob("a", &bytes);
     let path = format!("/v2/a/blobs/{digest}");
     // It gives up after some tries: what was not stored is not there, what was stored is not lost.
-    s3.set(BUSY);
+    store.gate.set(BUSY);
     let other = noise("busy, other", 100_000);
     let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
     let put = and(&location, &format!("digest={}", Digest::sha256(&other)));
@@ -282,7 +152,7 @@ fn errors_of_the_store_are_waited_out_or_told() {
     client.get(&path).is(503);
     // For a while only: the client does not hear of it.
     let opens = {
-        let state = Arc::clone(&s3.state);
+        let state = store.gate.state();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(200));
             state.store(OPEN, Ordering::SeqCst);
@@ -291,55 +161,185 @@ fn errors_of_the_store_are_waited_out_or_told() {
     assert!(client.get(&path).is(200).body == bytes);
     opens.join().unwrap();
     client.push_blob("a", &other);
-    assert_eq!((s3.objects().len(), s3.parts()), (2, 0));
+    assert_eq!((store.objects(), store.parts()), (2, 0));
 }
 
-#[test]
-fn answers_of_the_store_that_are_slow_or_break_off_come_whole() {
-    let s3 = S3::start();
-    let server = Server::with(&s3.config(), &[]);
+fn answers_of_the_store_that_are_slow_or_break_off_come_whole(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
     let client = server.client();
-    s3.set(SLOW);
+    store.gate.set(SLOW);
     let bytes = noise("slow", 500_000);
     let digest = client.push_blob("a", &bytes);
     let path = format!("/v2/a/blobs/{digest}");
     assert!(client.get(&path).is(200).body == bytes);
-    s3.set(CUT);
+    store.gate.set(CUT);
     assert!(client.get(&path).is(200).body == bytes);
-    assert_eq!(s3.state.load(Ordering::SeqCst), OPEN, "nothing was cut");
+    assert!(store.gate.is(OPEN), "nothing was cut");
 }
 
-#[test]
-fn credentials_that_the_store_refuses_are_no_answer_for_clients() {
-    let s3 = S3::start();
-    let config = s3.config().replace("secret\"", "of somebody else\"");
-    let server = Server::with(&config, &[]);
+fn credentials_that_the_store_refuses_are_no_answer_for_clients(store: &Store) {
+    let server = Server::with(&store.config_with_wrong_key(), &[]);
     let client = server.client();
     let bytes = noise("credentials", 100_000);
     let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
     let put = and(&location, &format!("digest={}", Digest::sha256(&bytes)));
     let refused = client.ask("PUT", &put).body(&bytes).send().fails(503, "UNAVAILABLE");
     assert!(!refused.text().contains("somebody"), "{}", refused.text());
+    let told = server.told("cannot store a blob");
+    assert!(told.contains("403"), "{told}");
+    client.get("/readyz").is(503);
     client.get(&format!("/v2/a/blobs/{}", Digest::sha256(&bytes))).is(404);
-    assert!(s3.objects().is_empty());
+    assert_eq!(store.objects(), 0);
 }
 
-#[test]
-fn deletions_wait_for_the_store() {
-    let s3 = S3::start();
-    let config = format!("{}[gc]\ngrace = \"1s\"\nevery = \"1h\"\n", s3.config());
+fn deletions_wait_for_the_store(store: &Store) {
+    let config = format!("{}[gc]\ngrace = \"1s\"\nevery = \"1h\"\n", store.config());
     let server = Server::with(&config, &[]);
     let client = server.client();
     let digest = client.push_blob("a", &noise("deleted", 100_000));
-    assert_eq!(s3.objects().len(), 1);
+    assert_eq!(store.objects(), 1);
     client.delete(&format!("/v2/a/blobs/{digest}")).is(202);
     client.get(&format!("/v2/a/blobs/{digest}")).is(404);
-    assert_eq!(s3.objects().len(), 1, "its object is deleted by the next round");
+    assert_eq!(store.objects(), 1, "its object is deleted by the next round");
     // Pushed again before that: another object, which the deletion does not touch.
     client.push_blob("a", &noise("deleted", 100_000));
     server.admin_with_config(&["gc"]);
-    assert_eq!(s3.objects().len(), 1);
+    assert_eq!(store.objects(), 1);
     assert_eq!(client.get(&format!("/v2/a/blobs/{digest}")).is(200).body.len(), 100_000);
+}
+
+fn a_completion_that_nobody_wrote_down_is_taken_up(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
+    let client = server.client();
+    let bytes = noise("completed", 20 << 20);
+    let digest = Digest::sha256(&bytes);
+    let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
+    client.ask("PATCH", &location).body(&bytes).send().is(202);
+    // The store does what it is asked to; that it did is not heard, and the client comes again.
+    store.gate.set(DEAF);
+    let url = and(&location, &format!("digest={digest}"));
+    client.ask("PUT", &url).body(b"").send().fails(503, "UNAVAILABLE");
+    store.gate.set(OPEN);
+    client.ask("PUT", &url).body(b"").send().is(201);
+    assert!(client.get(&format!("/v2/a/blobs/{digest}")).is(200).body == bytes);
+    assert_eq!((store.objects(), store.parts()), (1, 0));
+}
+
+fn parts_that_cannot_be_sent_are_sent_later(store: &Store) {
+    let server = Server::with(&store.config(), &[]);
+    let client = server.client();
+    let bytes = noise("later", 40 << 20);
+    let digest = Digest::sha256(&bytes);
+    let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
+    client.ask("PATCH", &location).body(&bytes[..20 << 20]).send().is(202);
+    store.gate.set(SHUT);
+    client.ask("PATCH", &location).body(&bytes[20 << 20..]).send().fails(503, "UNAVAILABLE");
+    store.gate.set(OPEN);
+    // What came before the failure counts.
+    let range = client.get(&location).is(204).header("range").to_owned();
+    let had: usize = range.split_once('-').unwrap().1.parse::<usize>().unwrap() + 1;
+    assert!(had >= 20 << 20, "{range}");
+    client.ask("PATCH", &location).body(&bytes[had..]).send().is(202);
+    client.ask("PUT", &and(&location, &format!("digest={digest}"))).body(b"").send().is(201);
+    assert!(client.get(&format!("/v2/a/blobs/{digest}")).is(200).body == bytes);
+    assert_eq!((store.objects(), store.parts()), (1, 0));
+}
+
+fn a_bucket_that_is_not_there_is_no_answer_for_clients(store: &Store) {
+    let mut server = Server::with(&store.config(), &[]);
+    let kept = server.client().push_blob("a", &noise("kept", 100_000));
+    server.stop();
+    server.configure(&store.config_without_bucket());
+    server.start_again();
+    let client = server.client();
+    client.get("/readyz").is(503);
+    for length in [100_000, 20 << 20].into_iter().filter(|_| !store.makes_buckets()) {
+        let bytes = noise("nowhere", length);
+        let location = client.post("/v2/a/blobs/uploads/").is(202).header("location").to_owned();
+        let put = and(&location, &format!("digest={}", Digest::sha256(&bytes)));
+        let refused = client.ask("PUT", &put).body(&bytes).send().fails(503, "UNAVAILABLE");
+        assert!(!refused.text().contains("http"), "{}", refused.text());
+        client.get(&format!("/v2/a/blobs/{}", Digest::sha256(&bytes))).is(404);
+    }
+    // A scrub says that it could not look, and calls nothing damaged.
+    let told = server.fails_with_config(&["scrub"]);
+    assert!(told.contains("cannot list a part of the blobs"), "{told}");
+    server.stop();
+    server.configure(&store.config());
+    server.start_again();
+    server.client().get(&format!("/v2/a/blobs/{kept}")).is(200);
+}
+
+fn a_mounted_blob_is_one_object_until_nobody_has_it(store: &Store) {
+    let config = format!("{}[gc]\ngrace = \"1s\"\nevery = \"1h\"\n", store.config());
+    let server = Server::with(&config, &[]);
+    let client = server.client();
+    let bytes = noise("mounted", 20 << 20);
+    let digest = client.push_blob("a", &bytes);
+    client.post(&format!("/v2/b/blobs/uploads/?mount={digest}&from=a")).is(201);
+    client.delete(&format!("/v2/a/blobs/{digest}")).is(202);
+    client.get(&format!("/v2/a/blobs/{digest}")).is(404);
+    assert!(client.get(&format!("/v2/b/blobs/{digest}")).is(200).body == bytes);
+    assert_eq!(store.objects(), 1);
+    client.delete(&format!("/v2/b/blobs/{digest}")).is(202);
+    for _ in 0..100 {
+        server.admin_with_config(&["gc"]);
+        if store.objects() == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(store.objects(), 0);
+    client.get(&format!("/v2/b/blobs/{digest}")).is(404);
+}
+
+fn objects_that_nobody_knows_are_found_and_removed(store: &Store) {
+    let mut server = Server::with(&store.config(), &[]);
+    let known = server.client().push_blob("a", &noise("known", 100_000));
+    let settings = settings(&store.config());
+    let spool = server.dir.path().join("spool");
+    std::fs::write(&spool, noise("stray", 50_000)).unwrap();
+    let database = server.root().join("registry.db");
+    server.stop();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // The client wants to know how it would speak TLS.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let storage = registry::storage::open(&settings).unwrap();
+        let place = storage.place(&Digest::sha256(b"stray"), "00112233445566778899aabbccddeeff");
+        storage.keep(&spool, &place).await.unwrap();
+        let listed: Vec<_> = storage.list().try_collect().await.unwrap();
+        let mut sizes: Vec<u64> = listed.iter().map(|o| o.size).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [50_000, 100_000]);
+        let now = Timestamp::now();
+        assert!(
+            listed.iter().all(|o| now.since(o.modified) < Duration::from_secs(600)),
+            "{listed:?}"
+        );
+        assert!(listed.iter().any(|o| o.place == place), "{listed:?}");
+        let database = Database::open(&database).unwrap();
+        let no = |_: &str| false;
+        let stray = registry::upkeep::remove_strays(&database, &*storage, Duration::ZERO, no).await;
+        assert_eq!(stray.unwrap(), 1);
+        // Not there any more: no error.
+        storage.remove(&place).await.unwrap();
+        assert_eq!(storage.size(&place).await.unwrap(), None);
+    });
+    assert_eq!(store.objects(), 1);
+    server.start_again();
+    server.client().get(&format!("/v2/a/blobs/{known}")).is(200);
+}
+
+/// The storage that a configuration names.
+fn settings(config: &str) -> Settings {
+    let value: toml::Table = config.parse().unwrap();
+    let storage = &value["storage"];
+    let options = storage["options"].as_table().unwrap().iter();
+    Settings {
+        url: storage["url"].as_str().unwrap().to_owned(),
+        options: options.map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect(),
+    }
 }
 
 #[test]
@@ -351,6 +351,11 @@ fn settings_that_cannot_be_meant_are_said_at_the_start() {
         (
             "url = \"s3://bucket\"\n[storage.options]\nno_such_option = \"1\"",
             "unknown storage option",
+        ),
+        // An option of the HTTP client counts too.
+        (
+            "url = \"s3://bucket\"\n[storage.options]\naws_region = \"x\"\nproxy_url = \"no url\"",
+            "cannot use the storage",
         ),
     ] {
         std::fs::write(&file, format!("[storage]\n{storage}\n")).unwrap();

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The program under test.
@@ -68,6 +68,11 @@ impl Server {
         Self::below(dir, config, &[])
     }
 
+    /// What its configuration is from the next start on.
+    pub fn configure(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+    }
+
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
@@ -127,6 +132,19 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits for a line of its log that has `words` in it: the log comes beside the answers.
+    #[track_caller]
+    pub fn told(&self, words: &str) -> String {
+        let end = Instant::now() + START;
+        loop {
+            if let Some(line) = self.log().into_iter().find(|line| line.contains(words)) {
+                return line;
+            }
+            assert!(Instant::now() < end, "the log does not say {words:?}: {:?}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// As by a power cut to the process.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -156,17 +174,29 @@ impl Server {
     /// The same, with the server's configuration.
     #[track_caller]
     pub fn admin_with_config(&self, arguments: &[&str]) -> String {
-        let output = Command::new(PROGRAM)
+        let output = self.try_admin_with_config(arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same, which must fail; what it says.
+    #[track_caller]
+    pub fn fails_with_config(&self, arguments: &[&str]) -> String {
+        let output = self.try_admin_with_config(arguments);
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn try_admin_with_config(&self, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM)
             .args(arguments)
             .arg("--root")
             .arg(self.root())
             .arg("--config")
             .arg(self.dir.path().join("registry.toml"))
             .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {told}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+            .unwrap()
     }
 
     /// Bytes of memory that the process has to itself.
