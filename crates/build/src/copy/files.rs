@@ -204,7 +204,7 @@ impl Files {
             self.batch.parts.push(Part { from, into, path, files: Vec::new() });
         }
         if let Some(part) = self.batch.parts.last_mut() {
-            part.files.push((from.to_owned(), name.to_owned(), stat.clone()));
+            part.files.push((from.to_owned(), name.to_owned(), *stat));
         }
         self.batch.files += 1;
         self.batch.bytes = self.batch.bytes.saturating_add(stat.size);
