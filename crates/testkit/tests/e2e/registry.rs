@@ -19,7 +19,6 @@ pub const CASES: &[Case] = cases![
     blobs_are_mounted_from_another_repository,
     all_tags_are_pulled_and_pushed,
     a_digest_is_pulled,
-    progress_has_docker_s_words,
     unknown_names_are_told,
     a_registry_with_users_wants_a_login,
     a_registry_over_tls_needs_its_authority,
@@ -33,7 +32,10 @@ pub const CASES: &[Case] = cases![
     search_asks_the_registry,
     pulls_are_facts,
     zstd_is_pushed_when_asked_for,
-    manifests_are_inspected_where_they_are,
+    manifests_are_inspected_where_they_are;
+    alone:
+    // Layers of a removed image stay while somebody builds or pulls, and are not pulled again.
+    progress_has_docker_s_words,
 ];
 
 /// Does the same against Debian's registry, our own, and crane's where it is installed.
