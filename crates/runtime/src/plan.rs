@@ -12,6 +12,7 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 
+use crate::oci::Hooks;
 use crate::spec::{self, Device, Namespaces, Rootfs, Spec};
 use base::{Error, Result};
 pub use mounts::{Attach, Kind as MountKind, Mount};
@@ -66,6 +67,9 @@ pub struct Plan {
     pub seccomp: Option<Vec<u8>>,
     /// Run a tiny init as pid 1.
     pub init: bool,
+    /// Programs of the host that run at the turning points of its life.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
 }
 
 /// A further process in a running container.
@@ -125,6 +129,7 @@ pub fn plan(spec: &Spec, features: &Features) -> Result<Plan> {
         cgroup_v2: features.cgroup_v2,
         seccomp: spec.seccomp.as_ref().map(|p| program(p)).transpose()?,
         init: spec.init,
+        hooks: hooks(&spec.hooks)?,
     })
 }
 
@@ -219,6 +224,13 @@ fn device(device: &Device) -> Result<Device> {
         file_mode: device.file_mode & 0o7777,
         ..device.clone()
     })
+}
+
+fn hooks(hooks: &Hooks) -> Result<Hooks> {
+    match hooks.all().find(|hook| !hook.path.is_absolute()) {
+        Some(bad) => Err(Error::invalid(format!("hook {:?}: its path must be absolute", bad.path))),
+        None => Ok(hooks.clone()),
+    }
 }
 
 fn cgroup(cgroup: &spec::Cgroup) -> Result<spec::Cgroup> {

@@ -4,6 +4,7 @@
 //! Invariants: nothing here was checked yet; [`crate::plan()`] does that and is the only reader.
 //! Source: opencontainers/runtime-spec 1.2 (words and meaning).
 
+use crate::oci::Hooks;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 pub use sys::idmap::{Maps, Range};
@@ -41,6 +42,9 @@ pub struct Spec {
     pub seccomp: Option<Vec<u8>>,
     /// Run a tiny init as pid 1, as `docker run --init`.
     pub init: bool,
+    /// Programs of the host that run at the turning points of its life.
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
 }
 
 /// The root file system.

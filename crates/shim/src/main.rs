@@ -15,6 +15,7 @@
 
 mod container;
 mod harden;
+mod hooks;
 mod init;
 mod monitor;
 mod names;

@@ -2,16 +2,19 @@
 //! Device Interface.
 //!
 //! Flow: the specifications in the given folders are read when a request needs them; the device's edits and those of
-//! its specification become environment, nodes, mounts and groups of the container. A later folder wins over an
+//! its specification become environment, nodes, mounts, groups and hooks of the container. A later folder wins over an
 //! earlier one.
 //! Source: CNCF container-device-interface, SPEC.md 0.8; Docker's `daemon/cdi.go` (texts).
-//! Not here: hooks (programs of the host that run with the container's data), network devices, cache classes; a device that
-//! has some is warned of.
+//! A GPU asked for by its maker's driver (`--gpus`) is the device of that maker's specification, if there is one.
+//! Not here: network devices and cache classes; a device that has some is warned of.
 
 use super::devices;
 use api::model::DeviceRequest;
 use base::{Error, Result};
-use runtime::spec::{Device, Mount};
+use runtime::{
+    oci::{Hook, Hooks},
+    spec::{Device, Mount},
+};
 use serde::Deserialize;
 use std::{
     fs,
@@ -30,6 +33,8 @@ pub(crate) struct Edits {
     pub(crate) rules: Vec<DeviceRule>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) groups: Vec<u32>,
+    /// Programs of the host, with what the specification says of them alone: nothing of the image is in their environment.
+    pub(crate) hooks: Hooks,
     /// What is not done, and for which devices.
     left_out: Vec<(&'static str, String)>,
 }
@@ -64,7 +69,7 @@ struct Container {
     env: Vec<String>,
     device_nodes: Vec<Node>,
     mounts: Vec<Bind>,
-    hooks: Vec<serde_json::Value>,
+    hooks: Vec<Program>,
     net_devices: Vec<serde_json::Value>,
     intel_rdt: Option<serde_json::Value>,
     #[serde(rename = "additionalGids")]
@@ -94,6 +99,16 @@ struct Bind {
     options: Vec<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Program {
+    hook_name: String,
+    path: PathBuf,
+    args: Vec<String>,
+    env: Vec<String>,
+    timeout: Option<u64>,
+}
+
 /// Finds what is asked for in the specifications below `dirs`.
 ///
 /// # Errors
@@ -103,9 +118,14 @@ pub(crate) fn resolve(requests: &[DeviceRequest], dirs: &[PathBuf]) -> Result<Ed
     if requests.is_empty() {
         return Ok(edits);
     }
-    let mut wanted: Vec<&str> = Vec::new();
+    let known = read(dirs)?;
+    let mut wanted: Vec<String> = Vec::new();
     for request in requests {
-        if request.driver != "cdi" {
+        if request.driver == "cdi" {
+            wanted.extend(request.device_ids.iter().flatten().cloned());
+        } else if let Some(kind) = gpus(request, &known) {
+            wanted.extend(of_kind(request, kind));
+        } else {
             let list = |l: &Vec<String>| format!("[{}]", l.join(" "));
             let all: Vec<String> = request.capabilities.iter().flatten().map(list).collect();
             return Err(Error::invalid(format!(
@@ -114,11 +134,9 @@ pub(crate) fn resolve(requests: &[DeviceRequest], dirs: &[PathBuf]) -> Result<Ed
                 all.join(" ")
             )));
         }
-        wanted.extend(request.device_ids.iter().flatten().map(String::as_str));
     }
-    let known = read(dirs)?;
     let mut missing = Vec::new();
-    for name in wanted {
+    for name in &wanted {
         let found = name.split_once('=').and_then(|(kind, device)| {
             let spec = known.iter().rev().filter(|s| s.kind == kind);
             spec.flat_map(|s| s.devices.iter().map(move |d| (s, d))).find(|(_, d)| d.name == device)
@@ -129,7 +147,7 @@ pub(crate) fn resolve(requests: &[DeviceRequest], dirs: &[PathBuf]) -> Result<Ed
                     edits.add(name, part)?;
                 }
             }
-            None => missing.push(name),
+            None => missing.push(name.as_str()),
         }
     }
     if !missing.is_empty() {
@@ -141,12 +159,31 @@ pub(crate) fn resolve(requests: &[DeviceRequest], dirs: &[PathBuf]) -> Result<Ed
     Ok(edits)
 }
 
+/// The kind of described devices that a request for GPUs means: those of the driver that it names, or any there are.
+fn gpus(request: &DeviceRequest, known: &[Specification]) -> Option<&'static str> {
+    const MAKERS: [(&str, &str); 2] = [("nvidia", "nvidia.com/gpu"), ("amd", "amd.com/gpu")];
+    let asked = request.capabilities.iter().flatten().flatten().any(|c| c == "gpu");
+    let fits = |driver: &str| request.driver.is_empty() || request.driver == driver;
+    let kinds = MAKERS.iter().filter(|(driver, _)| asked && fits(driver)).map(|(_, kind)| *kind);
+    kinds.into_iter().find(|kind| known.iter().any(|spec| spec.kind == *kind))
+}
+
+/// Names of the devices: those that the request lists, all, or the first so many.
+fn of_kind(request: &DeviceRequest, kind: &str) -> Vec<String> {
+    let ids = request.device_ids.clone().unwrap_or_default();
+    let ids = match request.count {
+        _ if !ids.is_empty() => ids,
+        -1 => vec!["all".to_owned()],
+        count => (0..count).map(|at| at.to_string()).collect(),
+    };
+    ids.into_iter().map(|id| format!("{kind}={id}")).collect()
+}
+
 impl Edits {
     fn add(&mut self, name: &str, part: &Container) -> Result<()> {
         self.env.extend(part.env.iter().cloned());
         self.groups.extend(part.additional_gids.iter().filter(|g| **g != 0));
         for (what, there) in [
-            ("hooks", !part.hooks.is_empty()),
             ("network devices", !part.net_devices.is_empty()),
             ("cache classes", part.intel_rdt.is_some()),
         ] {
@@ -158,6 +195,9 @@ impl Edits {
         for node in &part.device_nodes {
             self.node(name, node)?;
         }
+        for program in &part.hooks {
+            self.hook(name, program)?;
+        }
         for bind in &part.mounts {
             let options: Vec<&str> =
                 bind.options.iter().map(String::as_str).filter(|o| *o != "bind").collect();
@@ -165,6 +205,34 @@ impl Edits {
             if !self.mounts.contains(&mount) {
                 self.mounts.push(mount);
             }
+        }
+        Ok(())
+    }
+
+    fn hook(&mut self, name: &str, program: &Program) -> Result<()> {
+        let failed =
+            |why: String| Error::invalid(format!("CDI device injection failed: {name}: {why}"));
+        let kept = match program.hook_name.as_str() {
+            "prestart" => &mut self.hooks.prestart,
+            "createRuntime" => &mut self.hooks.create_runtime,
+            "createContainer" => &mut self.hooks.create_container,
+            "startContainer" => &mut self.hooks.start_container,
+            "poststart" => &mut self.hooks.poststart,
+            "poststop" => &mut self.hooks.poststop,
+            other => return Err(failed(format!("no hook is called {other:?}"))),
+        };
+        if !program.path.is_absolute() {
+            let path = program.path.display();
+            return Err(failed(format!("the path {path} of a hook is not absolute")));
+        }
+        let hook = Hook {
+            path: program.path.clone(),
+            args: program.args.clone(),
+            env: program.env.clone(),
+            timeout: program.timeout,
+        };
+        if !kept.contains(&hook) {
+            kept.push(hook);
         }
         Ok(())
     }
@@ -268,10 +336,9 @@ mod tests {
         assert_eq!(edits.nodes[0].path, Path::new("/dev/mine"));
         assert_eq!(edits.rules[0].access.as_deref(), Some("rw"));
         assert_eq!(edits.groups, [44]);
-        assert_eq!(
-            edits.warning().unwrap(),
-            "CDI devices are used without hooks of vendor.com/thing=one"
-        );
+        assert_eq!(edits.warning(), None);
+        assert_eq!(edits.hooks.create_container[0].path, Path::new("/bin/true"));
+        assert_eq!(edits.hooks.all().count(), 1);
         let err = resolve(&request("vendor.com/thing=two"), &dirs).unwrap_err();
         assert!(err.chain().ends_with("unresolvable CDI devices vendor.com/thing=two"));
         fs::write(dir.path().join("b.json"), r#"{"kind":"vendor.com/thing","devices":[{"name":"two","containerEdits":{"mounts":[{"hostPath":"/etc","containerPath":"/x","options":["ro","bind"]}]}}]}"#).unwrap();
@@ -291,6 +358,51 @@ mod tests {
                 .chain()
                 .contains("c.json")
         );
+    }
+
+    #[test]
+    fn hooks_are_known_by_name_and_absolute() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = [dir.path().to_owned()];
+        for (name, path, said) in [
+            ("createTea", "/bin/true", "no hook is called \"createTea\""),
+            ("poststop", "bin/true", "the path bin/true of a hook is not absolute"),
+        ] {
+            let text = format!(
+                r#"{{"kind":"v.com/x","devices":[{{"name":"a","containerEdits":{{"hooks":[{{"hookName":"{name}","path":"{path}"}}]}}}}]}}"#
+            );
+            fs::write(dir.path().join("x.json"), text).unwrap();
+            let refused = resolve(&request("v.com/x=a"), &dirs).unwrap_err().chain();
+            assert_eq!(refused, format!("CDI device injection failed: v.com/x=a: {said}"));
+        }
+    }
+
+    #[test]
+    fn gpus_are_the_described_ones_of_their_maker() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = |name: &str| {
+            format!(r#"{{"name":"{name}","containerEdits":{{"env":["GPU={name}"]}}}}"#)
+        };
+        let devices = ["0", "1", "all"].map(device).join(",");
+        let text = format!(r#"{{"kind":"nvidia.com/gpu","devices":[{devices}]}}"#);
+        fs::write(dir.path().join("nvidia.json"), text).unwrap();
+        let asked = |driver: &str, count: i64, ids: &[&str]| {
+            let request = DeviceRequest {
+                driver: driver.into(),
+                count,
+                device_ids: Some(ids.iter().map(ToString::to_string).collect()),
+                capabilities: Some(vec![vec!["gpu".into()]]),
+                ..DeviceRequest::default()
+            };
+            resolve(&[request], &[dir.path().to_owned()]).map(|e| e.env)
+        };
+        assert_eq!(asked("", -1, &[]).unwrap(), ["GPU=all"]);
+        assert_eq!(asked("nvidia", 2, &[]).unwrap(), ["GPU=0", "GPU=1"]);
+        assert_eq!(asked("", 0, &["1"]).unwrap(), ["GPU=1"]);
+        let none = asked("", 3, &[]).unwrap_err().chain();
+        assert!(none.ends_with("unresolvable CDI devices nvidia.com/gpu=2"), "{none}");
+        let other = asked("amd", -1, &[]).unwrap_err().chain();
+        assert_eq!(other, "could not select device driver \"amd\" with capabilities: [[gpu]]");
     }
 
     #[test]

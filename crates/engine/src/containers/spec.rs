@@ -103,6 +103,7 @@ pub(crate) fn spec(
         }),
         seccomp: security.seccomp,
         init: host.init == Some(true),
+        hooks: security.cdi.hooks,
     })
 }
 

@@ -20,7 +20,7 @@ pub use model::{
     Rlimit, Root, User,
 };
 pub use read::{MOUNT_OPTIONS, parse_process, read, seccomp, spec, spec_process};
-pub use write::{Made, config, process};
+pub use write::{Made, config, for_hooks, process};
 
 /// Version of the specification that is written.
 pub const VERSION: &str = "1.0.2";

@@ -147,18 +147,6 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
     }
     let user = users::namespace(linux)?;
     let mount = |m| mount(m, bundle, user.is_some());
-    let hooks = config.hooks.clone().unwrap_or_default();
-    let all = [
-        &hooks.prestart,
-        &hooks.create_runtime,
-        &hooks.create_container,
-        &hooks.start_container,
-        &hooks.poststart,
-        &hooks.poststop,
-    ];
-    if let Some(bad) = all.into_iter().flatten().find(|h| !h.path.is_absolute()) {
-        return Err(Error::invalid(format!("hook {:?}: its path must be absolute", bad.path)));
-    }
     Ok(Spec {
         id: id.to_owned(),
         root: spec::Root {
@@ -181,6 +169,7 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
         }),
         seccomp: seccomp(config, process)?,
         init: false,
+        hooks: config.hooks.clone().unwrap_or_default(),
     })
 }
 

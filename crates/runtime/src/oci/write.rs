@@ -57,9 +57,27 @@ pub fn config(plan: &Plan, made: &Made<'_>, runtime: &OciRuntime) -> Result<mode
         domainname: plan.domainname.clone(),
         mounts,
         annotations: runtime.annotations.clone(),
-        hooks: None,
+        hooks: Some(plan.hooks.clone()).filter(|hooks| !hooks.is_empty()),
         linux: linux(plan, runtime),
     })
+}
+
+/// What hooks of the own runtime find in the bundle: the root's place and the process; mounts and namespaces are made.
+pub fn for_hooks(plan: &Plan, rootfs: &Path) -> model::Config {
+    model::Config {
+        oci_version: super::VERSION.to_owned(),
+        process: Some(model::Process {
+            terminal: plan.process.terminal,
+            args: plan.process.args.clone(),
+            env: plan.process.env.clone(),
+            cwd: plan.process.cwd.clone(),
+            ..model::Process::default()
+        }),
+        root: Some(model::Root { path: rootfs.to_owned(), readonly: plan.readonly }),
+        hostname: plan.hostname.clone(),
+        domainname: plan.domainname.clone(),
+        ..model::Config::default()
+    }
 }
 
 /// A process by numbers.

@@ -1,9 +1,8 @@
-//! What is different for a process that no monitor stands by: it waits at a gate of its own, hooks run, and it
-//! does not end with whoever made it.
+//! What is different for a process that no monitor stands by: it waits at a gate of its own, and it does not end with
+//! whoever made it.
 
 use super::{Message, Step, Sync, Tried};
-use crate::oci::hooks;
-use runtime::{oci::Hook, shim::StartError};
+use runtime::shim::StartError;
 use rustix::io::Errno;
 use std::os::fd::{AsFd as _, OwnedFd};
 use sys::epoll::{Interest, Poll};
@@ -13,12 +12,6 @@ use sys::epoll::{Interest, Poll};
 pub(crate) struct Alone {
     /// Where it waits for its start: the reading end of a pipe with a name.
     pub(crate) gate: OwnedFd,
-    /// There are hooks: the maker hears of the namespaces and mounts, and says what the state is.
-    pub(crate) hooks: bool,
-    /// Hooks before the root is entered, in the container's namespaces.
-    pub(crate) create_container: Vec<Hook>,
-    /// Hooks before the program.
-    pub(crate) start_container: Vec<Hook>,
     /// Descriptors from 3 on that the program keeps.
     pub(crate) preserve: i32,
     /// Whether it gets a session keyring of its own.
@@ -28,22 +21,8 @@ pub(crate) struct Alone {
 }
 
 impl Alone {
-    /// Namespaces and mounts are made, and the root is not entered yet: hooks. Gives the state that those of the
-    /// start get. A user namespace is not entered for them: the mounts are the host's until the end, and hooks mount.
-    pub(super) fn made(&self, sync: &Sync) -> Step<String> {
-        sync.send(&Message::Spaces, None).tried(|| "tell of the namespaces".into())?;
-        let Ok(Some((Message::Hooked(state), _))) = sync.receive() else {
-            return Err(StartError::setup("whoever made the container went away"));
-        };
-        // What is prepared here gets its modes in full; programs of others have the usual mask.
-        rustix::process::umask(0o022.into());
-        hooks::run(&self.create_container, "createContainer", &state)?;
-        rustix::process::umask(0.into());
-        Ok(state)
-    }
-
     /// All is prepared: says so and waits for the start.
-    pub(crate) fn wait(&self, sync: &Sync, state: &str) -> Step {
+    pub(crate) fn wait(&self, sync: &Sync) -> Step {
         let what = || "wait for the start".to_owned();
         // Whoever made this process is gone once it has heard this.
         let _ = sync.send(&Message::Waiting, None);
@@ -52,13 +31,12 @@ impl Alone {
         let mut byte = [0];
         loop {
             match rustix::io::read(self.gate.as_fd(), &mut byte) {
-                Ok(1) => break,
+                Ok(1) => return Ok(()),
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(err) => return Err(err).tried(what),
             }
             poll.wait(&mut Vec::new(), None).tried(what)?;
         }
-        hooks::run(&self.start_container, "startContainer", state)
     }
 }
 

@@ -8,8 +8,10 @@ use super::{
     sync::{Message, Sync},
     terminal, users,
 };
+use crate::hooks;
 use runtime::{
     plan::Plan,
+    shim::StartError,
     spec::{Maps, Namespace},
     user::Identity,
 };
@@ -123,29 +125,30 @@ impl First<'_> {
         if alone.as_ref().is_none_or(|a| a.keyring) {
             new_keyring(&plan.id)?;
         }
-        if !joins_before_mounts(plan, alone.as_ref()) {
+        if !joins_before_mounts(plan) {
             sync.expect(|m| matches!(m, Message::Joined))?;
         }
         sync.expect(|m| matches!(m, Message::Run))?;
         if let Some(dir) = parameters {
             set_parameters(&dir, plan)?;
         }
-        let told = (sync, alone.as_ref(), state.as_str());
+        let told = (sync, alone.as_ref(), state.as_deref());
         run(plan, root, &stdio, &who, prepared.space, prepared.own_program, told)
     }
 }
 
-/// The root with all its mounts, entered, and the state that hooks get.
+/// The root with all its mounts, entered, and the state that further hooks get.
 ///
-/// For OCI's callers the mounts are made before the root is entered: hooks find them and still the host's programs,
-/// and a user namespace may mount proc only beside one that can be seen. Otherwise the host is left behind first.
+/// With hooks and for OCI's callers the mounts are made before the root is entered: hooks find them and still the host's
+/// programs, and a user namespace may mount proc only beside one that can be seen. Otherwise the host is left behind
+/// first.
 fn lay_root(
     plan: &Plan,
     prepared: &mut Prepared,
     place: &Path,
     alone: Option<&Alone>,
     sync: &Sync,
-) -> Step<(Root, String)> {
+) -> Step<(Root, Option<String>)> {
     let tree = &prepared.root;
     let attached = root::attach(tree, place, plan.propagation)?;
     let enter = |how| {
@@ -153,11 +156,9 @@ fn lay_root(
         identity::set_profile(&plan.process)?;
         root::enter(tree, plan.propagation, how)
     };
-    let root = match alone {
-        Some(_) => attached,
-        None => enter(root::Entry::Pivot)?,
-    };
-    if joins_before_mounts(plan, alone) {
+    let late = alone.is_some() || !plan.hooks.is_empty();
+    let root = if late { attached } else { enter(root::Entry::Pivot)? };
+    if joins_before_mounts(plan) {
         sync.expect(|m| matches!(m, Message::Joined))?;
     }
     if plan.namespaces.cgroup == Namespace::New {
@@ -167,15 +168,34 @@ fn lay_root(
     let binds = std::mem::take(&mut prepared.binds);
     mounts::attach_all(&root, plan, binds, &prepared.groups, maps)?;
     dev::fill(&root, plan, &prepared.devices)?;
-    let Some(alone) = alone else { return Ok((root, String::new())) };
-    let state = if alone.hooks { alone.made(sync)? } else { String::new() };
-    let how = if alone.pivot { root::Entry::Pivot } else { root::Entry::Move };
+    if !late {
+        return Ok((root, None));
+    }
+    let state = if plan.hooks.is_empty() { None } else { Some(hooked(plan, sync)?) };
+    let pivot = alone.is_none_or(|alone| alone.pivot);
+    let how = if pivot { root::Entry::Pivot } else { root::Entry::Move };
     Ok((enter(how)?, state))
 }
 
+/// Namespaces and mounts are made, and the root is not entered yet: hooks. Gives the state that those of the start get.
+/// A user namespace is not entered for them: the mounts are the host's until the end, and hooks mount.
+fn hooked(plan: &Plan, sync: &Sync) -> Step<String> {
+    sync.send(&Message::Spaces, None).tried(|| "tell of the namespaces".into())?;
+    let state = match sync.receive() {
+        Ok(Some((Message::Hooked(state), _))) => state,
+        Ok(Some((Message::Failed(err), _))) => return Err(err),
+        _ => return Err(StartError::setup("whoever made the container went away")),
+    };
+    // What is prepared here gets its modes in full; programs of others have the usual mask.
+    rustix::process::umask(0o022.into());
+    hooks::run(&plan.hooks.create_container, "createContainer", &state)?;
+    rustix::process::umask(0.into());
+    Ok(state)
+}
+
 /// Whether it has to be in its control groups before its mounts are made: they show those, and hooks are told later.
-fn joins_before_mounts(plan: &Plan, alone: Option<&Alone>) -> bool {
-    plan.namespaces.cgroup == Namespace::New || alone.is_some_and(|alone| alone.hooks)
+fn joins_before_mounts(plan: &Plan) -> bool {
+    plan.namespaces.cgroup == Namespace::New || !plan.hooks.is_empty()
 }
 
 /// SIGKILL.
@@ -197,7 +217,7 @@ fn parameters(root: &Root) -> Step<File> {
     let dir = root.open_with("/proc/sys", OFlags::PATH | OFlags::DIRECTORY, 0).tried(what)?;
     match mount::fs_magic(&dir).tried(what)? {
         mount::PROC_MAGIC => Ok(dir),
-        _ => Err(runtime::shim::StartError::setup("/proc/sys in the container is not of proc")),
+        _ => Err(StartError::setup("/proc/sys in the container is not of proc")),
     }
 }
 
@@ -236,7 +256,7 @@ fn run(
     who: &Identity,
     space: Option<users::Space>,
     own_program: Option<File>,
-    (sync, alone, state): (&Sync, Option<&Alone>, &str),
+    (sync, alone, state): (&Sync, Option<&Alone>, Option<&str>),
 ) -> Step<Infallible> {
     let process = &plan.process;
     stdio.give(outside(who.uid, space.as_ref().map(|s| &s.maps)))?;
@@ -266,7 +286,10 @@ fn run(
     match alone {
         // Changing user forgot it.
         None => kernel::set_parent_death_signal(KILL).tried(|| "set parent death signal".into())?,
-        Some(alone) => alone.wait(sync, state)?,
+        Some(alone) => alone.wait(sync)?,
+    }
+    if let Some(state) = state {
+        hooks::run(&plan.hooks.start_container, "startContainer", state)?;
     }
     let _ = kernel::close_on_exec_from(3);
     kernel::keep_over_exec(3, 3 + alone.map_or(0, |a| a.preserve));

@@ -88,6 +88,9 @@ impl Monitor {
                 return self.delete_by_runtime(After::Ended(exit));
             }
         }
+        if first {
+            self.after_hooks();
+        }
         self.told(target, exit);
     }
 

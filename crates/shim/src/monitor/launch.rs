@@ -4,6 +4,7 @@ use super::{
     Monitor, Source,
     delegate::Delegate,
     ending,
+    hooks::Hooked,
     log::Log,
     process::{Phase, Process},
 };
@@ -46,6 +47,8 @@ pub(super) struct Container {
     pub(super) released: bool,
     /// The runtime that does the work, when it is another one.
     pub(super) delegate: Option<Delegate>,
+    /// Programs of the host that run at its turning points.
+    pub(super) hooked: Option<Hooked>,
 }
 
 impl Container {
@@ -91,6 +94,7 @@ impl Monitor {
             failure: None,
             released: false,
             delegate: runtime.clone().map(|r| Delegate::new(r, &plan.id, path)),
+            hooked: None,
         });
         self.listen_at()?;
         self.log = log.clone().map(Log::open).transpose()?;
@@ -106,7 +110,9 @@ impl Monitor {
         if let Some(container) = &mut self.container {
             container.cgroup = cgroup;
         }
-        let prepared = Prepared::new(plan, path)?;
+        let hooked = Hooked::new(plan, path)?;
+        let place = hooked.as_ref().map_or_else(|| path.clone(), Hooked::rootfs);
+        let prepared = Prepared::new(plan, &place)?;
         let terminal = plan.process.terminal;
         let (streams, ends) = if terminal {
             (Streams::default(), Ends::Terminal)
@@ -115,7 +121,7 @@ impl Monitor {
             pipes(input).tried(|| "make standard streams".into())?
         };
         let sync = Sync::pair().tried(|| "make a socket".into())?;
-        let first = First { plan, prepared, place: path, ends, alone: None };
+        let first = First { plan, prepared, place: &place, ends, alone: None };
         let (child, sync) = first
             .start(sync, folder.as_ref().map(|f| f.as_fd()))
             .tried(|| "unable to clone the container's first process".into())?;
@@ -124,6 +130,10 @@ impl Monitor {
         process.pidfd = Some(child.pidfd);
         process.logged = self.log.is_some();
         process.input_once = *stdin == Stdin::Once && !terminal;
+        if let (Some(mut hooked), Some(container)) = (hooked, &mut self.container) {
+            hooked.pid = child.pid;
+            container.hooked = Some(hooked);
+        }
         self.watch(Target::Init, process, sync)?;
         Ok(Some(Spawned { pid: child.pid, shim: std::process::id() }))
     }
@@ -187,7 +197,9 @@ impl Monitor {
         }
         let Some(process) = self.processes.get_mut(&Target::Init) else { return };
         process.starter = Some(token);
-        if let Some((_, sync)) = &process.sync {
+        if container.hooked.is_some() {
+            self.run_hooks();
+        } else if let Some((_, sync)) = &process.sync {
             let _ = sync.send(&Message::Run, None);
         } else if container.delegate.is_some() {
             self.start_by_runtime();
@@ -250,6 +262,7 @@ impl Monitor {
             }
         }
         self.log = None;
+        self.after_hooks();
         if let Some(cgroup) = self.container.as_mut().and_then(|c| c.cgroup.take()) {
             let _ = cgroup.remove();
         }

@@ -86,6 +86,7 @@ impl Monitor {
                     process.pidfd = kernel::open(pid).ok();
                 }
             }
+            Ok(Some((Message::Spaces, _))) => self.spaces_are_made(),
             Ok(Some((Message::Started, _))) => process.said_started = true,
             Ok(Some((Message::Failed(err), _))) => process.failure = Some(err),
             Ok(Some(_)) => {}
@@ -133,6 +134,7 @@ impl Monitor {
             }
         }
         if *target == Target::Init {
+            self.start_hooks();
             // The launcher was answered; from here on it is a client like others.
             self.launcher = None;
         }

@@ -3,7 +3,7 @@
 //!
 //! Flow: `launch.rs` makes the container, `requests.rs` answers clients, `streams.rs` moves bytes,
 //! `making.rs` follows a process until its program runs, `ending.rs` reaps, records and winds up;
-//! `delegate.rs` has all of it done by another runtime's program.
+//! `hooks.rs` has programs of the host run beside it; `delegate.rs` has all of it done by another runtime's program.
 //! Invariants: nothing here waits but [`Poll::wait`]; a client that fails is dropped, nothing else
 //! changes; the loop ends when the container has ended, its exit is recorded and all clients have what
 //! is theirs (or [`ending::LINGER`] is over).
@@ -11,6 +11,7 @@
 mod connection;
 mod delegate;
 mod ending;
+mod hooks;
 mod launch;
 mod log;
 mod making;

@@ -7,13 +7,13 @@
 use super::{
     Cx,
     arguments::Given,
-    hooks, lifecycle,
+    lifecycle,
     state::{self, Container},
     terminal,
 };
 use crate::{
     container::{Alone, Ends, First, Message, Prepared, Step, Sync, Tried, preserved},
-    harden,
+    harden, hooks,
 };
 use runtime::{
     Features, Plan, oci,
@@ -164,14 +164,10 @@ impl Making {
             self.group = Some(group);
         }
         let record = &self.container.record;
-        let hooks = record.config.hooks.clone().unwrap_or_default();
         let root = record.config.root.as_ref().map(|r| r.path.as_path());
         let place = record.bundle.join(root.unwrap_or(Path::new("")));
         let alone = Alone {
             gate,
-            hooks: hooks != oci::Hooks::default(),
-            create_container: hooks.create_container.clone(),
-            start_container: hooks.start_container.clone(),
             preserve: self.preserve,
             keyring: !given.has("no-new-keyring"),
             pivot: !given.has("no-pivot"),
@@ -194,7 +190,7 @@ impl Making {
             let number = i32::try_from(pid).map_err(|_| StartError::setup("pid out of range"))?;
             group.add(number).map_err(|e| group_failed(&e))?;
         }
-        let near = self.follow(&sync, &hooks)?;
+        let near = self.follow(&sync, &plan.hooks)?;
         self.container.save()?;
         let near = hand_on(near, socket)?;
         write_pid(given, pid)?;
@@ -210,7 +206,7 @@ impl Making {
             sent => sent.tried(|| "tell the process".into()),
         };
         send(Message::Joined)?;
-        if *hooks == oci::Hooks::default() {
+        if hooks.is_empty() {
             send(Message::Run)?;
         }
         let mut near = None;

@@ -3,10 +3,12 @@
 use super::{
     Cx,
     arguments::Given,
-    hooks,
     state::{self, Container, Status},
 };
-use crate::container::{Step, Tried};
+use crate::{
+    container::{Step, Tried},
+    hooks,
+};
 use runtime::shim::StartError;
 use rustix::{fs::OFlags, io::Errno};
 use std::fs;

@@ -13,7 +13,6 @@ mod arguments;
 mod commands;
 mod create;
 mod exec;
-pub(crate) mod hooks;
 mod lifecycle;
 mod report;
 mod show;

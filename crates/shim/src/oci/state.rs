@@ -5,12 +5,14 @@
 //! on its folder; a pid counts only together with the time at which its process started.
 
 use super::Cx;
-use crate::container::{Step, Tried};
+use crate::{
+    container::{Step, Tried},
+    hooks::State,
+};
 use base::Timestamp;
 use runtime::{oci, shim::StartError};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::ErrorKind,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
@@ -72,23 +74,6 @@ impl Status {
     }
 }
 
-/// `state` as the specification has it; also what hooks get.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct State<'a> {
-    oci_version: &'static str,
-    id: &'a str,
-    pid: u32,
-    status: &'static str,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rootfs: Option<&'a Path>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    created: &'a str,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-}
-
 impl Record {
     /// The state with `status`.
     pub(super) fn state(&self, status: &'static str) -> State<'_> {
@@ -106,7 +91,7 @@ impl Record {
 
     /// The same as hooks read it.
     pub(super) fn for_hooks(&self, status: &'static str) -> String {
-        serde_json::to_string(&self.state(status)).unwrap_or_default()
+        self.state(status).text()
     }
 }
 

@@ -269,6 +269,75 @@ fn devices_by_name(cx: &Cx<'_>) {
         .fails_with(125, &["could not select device driver", "[[gpu]]"]);
     let info = inner.api().get("/v1.51/info").expect(200);
     assert_eq!(info["CDISpecDirs"], json!([folder]));
+    hooks_of_devices(&inner, &folder);
+}
+
+/// Each hook writes what it sees where its device's folder says; the container finds what one put into its root.
+fn hooks_of_devices(inner: &Cx<'_>, folder: &std::path::Path) {
+    let seen = folder.join("seen");
+    std::fs::create_dir(&seen).unwrap();
+    let hook = |name: &str, script: &str| {
+        let script = format!("exec > {}/{name} 2>&1; {script}", seen.display());
+        json!({"hookName": name, "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["GIVEN=1"]})
+    };
+    let into_root = "root=$(sed 's/.*\"bundle\":\"\\([^\"]*\\)\".*/\\1/')/rootfs; env; ls /proc/self/fd; \
+                     echo made > $root/etc/made-by-a-hook; stat -c %a $root/etc/made-by-a-hook; readlink /proc/self/ns/mnt";
+    let state = "cat; echo; env; readlink /proc/self/ns/mnt";
+    let device = |name: &str, hooks: serde_json::Value| json!({"name": name, "containerEdits": {"env": [format!("DEVICE={name}")], "hooks": hooks}});
+    let all = json!([
+        hook("prestart", state),
+        hook("createRuntime", state),
+        hook("createContainer", into_root),
+        hook("poststart", state),
+        hook("poststop", state),
+    ]);
+    let failing = json!([hook("poststop", state), {"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", "echo no tea; exit 3"]}]);
+    let inside =
+        json!([hook("poststop", state), {"hookName": "createContainer", "path": "/bin/false"}]);
+    let slow = json!([{"hookName": "prestart", "path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1}]);
+    let spec = json!({"kind": "vendor.com/hooked", "cdiVersion": "0.6.0", "devices": [
+        device("all", all), device("fails", failing), device("inside", inside), device("slow", slow),
+    ]});
+    std::fs::write(folder.join("hooked.json"), spec.to_string()).unwrap();
+    let device = |name: &str| format!("vendor.com/hooked={name}");
+    let options = ["--device", &device("all"), "-e", "LD_PRELOAD=/evil.so", "-e", "GIVEN=2"];
+    let name = inner.name("hooked");
+    let mut named = vec!["--name", &name];
+    named.extend(options);
+    let text = inner.busybox(&named, &["sh", "-c", "cat /etc/made-by-a-hook; echo $DEVICE $GIVEN"]);
+    assert_eq!(text, "made\nall 2");
+    let read = |hook: &str| std::fs::read_to_string(seen.join(hook)).unwrap_or_default();
+    inner.until("the last hook", || read("poststop").contains("mnt:").then_some(()));
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap().display().to_string();
+    for (hook, status) in [
+        ("prestart", "creating"),
+        ("createRuntime", "creating"),
+        ("poststart", "running"),
+        ("poststop", "stopped"),
+    ] {
+        let said = read(hook);
+        let state: serde_json::Value =
+            serde_json::from_str(said.lines().next().unwrap_or_default()).expect(hook);
+        assert_eq!(state["status"], json!(status), "{hook}: {said}");
+        assert_eq!(state["pid"] == json!(0), status == "stopped", "{hook}: {said}");
+        assert!(said.contains("GIVEN=1") && said.ends_with(&format!("{own}\n")), "{hook}: {said}");
+        assert!(!said.contains("evil"), "{hook}: {said}");
+    }
+    let said = read("createContainer");
+    // The mode is by the usual mask, the namespace the container's.
+    assert!(said.contains("\n644\n") && !said.contains(&own), "{said}");
+    assert!(said.contains("GIVEN=1") && !said.contains("evil"), "{said}");
+    for (name, why) in [
+        ("fails", "error running createRuntime hook #0: exit status 3, output: no tea"),
+        ("inside", "error running createContainer hook #0: exit status 1"),
+        ("slow", "error running prestart hook #0: it ran past the timeout of 1 s"),
+    ] {
+        let _ = std::fs::remove_file(seen.join("poststop"));
+        inner.run(&["--device", &device(name)], &["true"]).fails_with(125, &[why]);
+        if name != "slow" {
+            inner.until("the last hook", || read("poststop").contains("mnt:").then_some(()));
+        }
+    }
 }
 
 fn security_options_in_all_forms(cx: &Cx<'_>) {

@@ -1,4 +1,5 @@
-//! Hooks: programs of the bundle's author that run at the turning points of a container's life.
+//! Hooks: programs of the host that run at the turning points of a container's life, asked for by a bundle's author or
+//! by the description of a device.
 //!
 //! They get the state on standard input; what they print is told only when they fail.
 //! Source: opencontainers/runtime-spec `config.md`, POSIX-platform Hooks.
@@ -6,17 +7,44 @@
 use crate::container::{Step, Tried};
 use runtime::{oci::Hook, shim::StartError};
 use rustix::fs::MemfdFlags;
+use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs::File,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    path::Path,
     time::{Duration, Instant},
 };
 use sys::{
     epoll::{Interest, Poll},
     process::{self as kernel, Ended, Forked},
 };
+
+/// `state` as the specification has it; also what hooks get.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct State<'a> {
+    pub(crate) oci_version: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) pid: u32,
+    pub(crate) status: &'static str,
+    pub(crate) bundle: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rootfs: Option<&'a Path>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+impl State<'_> {
+    /// As hooks read it.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
 
 /// What is told of a failed hook's output.
 const OUTPUT: u64 = 4096;
