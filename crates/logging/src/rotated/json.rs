@@ -10,31 +10,25 @@ use crate::Stream;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// Appends a record. `attrs` is a JSON object or empty, `time` is RFC 3339.
-pub(super) fn encode(
-    out: &mut Vec<u8>,
-    line: &[u8],
-    ended: bool,
-    stream: Stream,
-    attrs: &[u8],
-    time: &str,
-) {
-    out.reserve(line.len() + attrs.len() + 96);
+/// Appends a record with this [`tail`].
+pub(super) fn encode(out: &mut Vec<u8>, line: &[u8], ended: bool, tail: &[u8]) {
+    out.reserve(line.len() + tail.len() + 8);
     out.extend_from_slice(b"{\"log\":\"");
     escape(out, line);
-    out.extend_from_slice(match (ended, stream) {
-        (true, Stream::Stdout) => b"\\n\",\"stream\":\"stdout\"".as_slice(),
-        (true, Stream::Stderr) => b"\\n\",\"stream\":\"stderr\"",
-        (false, Stream::Stdout) => b"\",\"stream\":\"stdout\"",
-        (false, Stream::Stderr) => b"\",\"stream\":\"stderr\"",
-    });
-    if !attrs.is_empty() {
-        out.extend_from_slice(b",\"attrs\":");
-        out.extend_from_slice(attrs);
-    }
-    out.extend_from_slice(b",\"time\":\"");
-    out.extend_from_slice(time.as_bytes());
-    out.extend_from_slice(b"\"}\n");
+    out.extend_from_slice(if ended { tail } else { &tail[LINE_END.len()..] });
+}
+
+const LINE_END: &[u8] = b"\\n";
+
+/// What follows the line, from its end on: the same for all lines of a chunk. `attrs` is a JSON object or empty, `time` is
+/// RFC 3339.
+pub(super) fn tail(stream: Stream, attrs: &[u8], time: &str) -> Vec<u8> {
+    let stream = match stream {
+        Stream::Stdout => b"\",\"stream\":\"stdout\"",
+        Stream::Stderr => b"\",\"stream\":\"stderr\"",
+    };
+    let attrs = if attrs.is_empty() { [b"".as_slice(), b""] } else { [b",\"attrs\":", attrs] };
+    [LINE_END, stream, attrs[0], attrs[1], b",\"time\":\"", time.as_bytes(), b"\"}\n"].concat()
 }
 
 /// Bytes that go out as they are: printable ASCII without the escaped five.
@@ -48,10 +42,30 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+/// Bytes at the front that go out as they are: eight at a time, then one by one.
+pub(super) fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The high bit of each byte that is zero; above the first one of a wrong byte may have it too.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let is = |word: u64, byte: u8| zero(word ^ (ONES * u64::from(byte)));
+    let (words, _) = bytes.as_chunks::<8>();
+    let whole = words.iter().take_while(|word| {
+        let word = u64::from_le_bytes(**word);
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        // `<` and `>` differ in one bit.
+        let angle = is(word & !(ONES * 2), b'<');
+        (word | control | angle | is(word, b'"') | is(word, b'\\') | is(word, b'&')) & HIGH == 0
+    });
+    let sure = whole.count() * 8;
+    let rest = &bytes[sure..];
+    sure + rest.iter().position(|&b| !PLAIN[usize::from(b)]).unwrap_or(rest.len())
+}
+
 fn escape(out: &mut Vec<u8>, mut bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     while !bytes.is_empty() {
-        let run = bytes.iter().position(|&b| !PLAIN[usize::from(b)]).unwrap_or(bytes.len());
+        let run = plain(bytes);
         out.extend_from_slice(&bytes[..run]);
         bytes = &bytes[run..];
         let Some(&b) = bytes.first() else { return };

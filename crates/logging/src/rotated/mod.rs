@@ -18,7 +18,7 @@ pub(crate) use reader::FileReader;
 pub(crate) use writer::Writer;
 
 use crate::{Options, Stream};
-use base::{Error, Result};
+use base::{Error, Result, Timestamp};
 use std::ops::Range;
 
 /// What a record looks like.
@@ -31,18 +31,24 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// Appends a record. `attrs` is a JSON object or empty, `time` is RFC 3339.
+    /// Appends a record. `attrs` is a JSON object or empty.
     fn encode(
         self,
         out: &mut Vec<u8>,
         (line, ended): (&[u8], bool),
         stream: Stream,
         attrs: &[u8],
-        time: &str,
+        when: &mut When,
     ) {
         match self {
-            Self::Json => json::encode(out, line, ended, stream, attrs, time),
-            Self::Plain => plain::encode(out, line, ended, stream, time),
+            Self::Json => {
+                let tail = &mut when.tails[stream as usize];
+                if tail.is_empty() {
+                    *tail = json::tail(stream, attrs, &when.text);
+                }
+                json::encode(out, line, ended, tail);
+            }
+            Self::Plain => plain::encode(out, line, ended, stream, &when.text),
         }
     }
 
@@ -52,6 +58,21 @@ impl Form {
             Self::Json => json::decode(record, text),
             Self::Plain => plain::decode(record, text),
         }
+    }
+}
+
+/// The last time written as text, and what of a record follows from it: a chunk's lines share one.
+struct When {
+    at: Timestamp,
+    /// RFC 3339.
+    text: String,
+    /// Ends of records by stream, as far as they were needed.
+    tails: [Vec<u8>; 2],
+}
+
+impl When {
+    fn new(at: Timestamp) -> Self {
+        Self { at, text: at.to_string(), tails: Default::default() }
     }
 }
 

@@ -210,7 +210,8 @@ fn damage_costs_only_the_damaged_record() {
     let config = config(folder.path(), &[]);
     let mut bytes = Vec::new();
     let mut good = |text: &str| {
-        json::encode(&mut bytes, text.as_bytes(), true, Stream::Stdout, b"", &at(0).to_string());
+        let tail = json::tail(Stream::Stdout, b"", &at(0).to_string());
+        json::encode(&mut bytes, text.as_bytes(), true, &tail);
         bytes.len()
     };
     good("one");
@@ -286,13 +287,27 @@ proptest::proptest! {
         let stream = if stderr { Stream::Stderr } else { Stream::Stdout };
         for line in lines {
             let mut bytes = Vec::new();
-            json::encode(&mut bytes, line.as_bytes(), true, stream, b"", "2023-11-14T22:13:20Z");
+            let tail = json::tail(stream, b"", "2023-11-14T22:13:20Z");
+            json::encode(&mut bytes, line.as_bytes(), true, &tail);
             let mut text = Vec::new();
             let decoded = json::decode(&bytes[..bytes.len() - 1], &mut text).unwrap();
             proptest::prop_assert!(decoded.spare.is_none());
             proptest::prop_assert_eq!(decoded.stream, stream);
             proptest::prop_assert_eq!(text, format!("{line}\n").into_bytes());
         }
+    }
+
+    #[test]
+    fn plain_bytes_are_counted_as_one_by_one(
+        // Most lines are plain for long.
+        bytes in proptest::collection::vec(proptest::sample::select(
+            (0..=255).chain([b'a'; 2000]).collect::<Vec<u8>>(),
+        ), 0..100),
+    ) {
+        let one_by_one = bytes
+            .iter()
+            .position(|b| !matches!(b, 0x20..0x80) || b"\"\\<>&".contains(b));
+        proptest::prop_assert_eq!(json::plain(&bytes), one_by_one.unwrap_or(bytes.len()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A chunk becomes one `write(2)` of whole records. INVARIANT: `size` is the length of the file up to
 //! its last whole record; a failed write is cut back to it, so that no half record stays.
 
-use super::{Form, Rotation, names, squeeze::Squeeze};
+use super::{Form, Rotation, When, names, squeeze::Squeeze};
 use crate::{Sink, Stream, lines::Lines};
 use base::{Error, Result, Timestamp};
 use std::{
@@ -29,8 +29,7 @@ struct Log {
     attrs: Vec<u8>,
     /// Records made but not yet written.
     out: Vec<u8>,
-    /// The last time written as text: a chunk's lines share one.
-    time: (Timestamp, String),
+    when: When,
     squeeze: Option<Squeeze>,
 }
 
@@ -57,7 +56,7 @@ impl Writer {
             rotation,
             attrs,
             out: Vec::new(),
-            time: (Timestamp::ZERO, Timestamp::ZERO.to_string()),
+            when: When::new(Timestamp::ZERO),
             squeeze,
         };
         Ok(Self { lines: Default::default(), log })
@@ -119,10 +118,10 @@ impl Log {
             self.flush()?;
             self.rotate()?;
         }
-        if self.time.0 != at {
-            self.time = (at, at.to_string());
+        if self.when.at != at {
+            self.when = When::new(at);
         }
-        self.form.encode(&mut self.out, (line, ended), stream, &self.attrs, &self.time.1);
+        self.form.encode(&mut self.out, (line, ended), stream, &self.attrs, &mut self.when);
         Ok(())
     }
 
