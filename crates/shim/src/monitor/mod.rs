@@ -4,7 +4,7 @@
 //! Flow: `launch.rs` makes the container, `requests.rs` answers clients, `streams.rs` moves bytes,
 //! `making.rs` follows a process until its program runs, `ending.rs` reaps, records and winds up;
 //! `hooks.rs` has programs of the host run beside it; `delegate.rs` has all of it done by another runtime's program.
-//! Invariants: nothing here waits but [`Poll::wait`]; a client that fails is dropped, nothing else
+//! Invariants: nothing here waits but [`Poll::wait`], and a moment in a flood of output; a client that fails is dropped, nothing else
 //! changes; the loop ends when the container has ended, its exit is recorded and all clients have what
 //! is theirs (or [`ending::LINGER`] is over).
 
@@ -80,6 +80,7 @@ struct Monitor {
     /// The process that answers questions for names.
     names: Option<names::Names>,
     buffer: Vec<u8>,
+    flood: streams::Flood,
 }
 
 /// Runs the shim until its container is gone.
@@ -109,6 +110,7 @@ impl Monitor {
             deadline: None,
             names: None,
             buffer: vec![0; streams::CHUNK],
+            flood: streams::Flood::default(),
         };
         let token = monitor.token(Source::Signals);
         monitor.poll.add(&monitor.signals, token, Interest::IN)?;

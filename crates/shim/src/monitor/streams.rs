@@ -11,12 +11,40 @@ use super::{
 use base::Timestamp;
 use runtime::shim::{Stream, Target};
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
 use sys::epoll::Interest;
 
 /// Bytes read at once.
 pub(super) const CHUNK: usize = 64 << 10;
 /// Reads of one output in a row, so that a flooding container does not keep clients waiting.
 const ROUNDS: usize = 8;
+
+/// Output that comes in small pieces, each soon after the last: the loop pauses for a moment that none of the pieces is late
+/// by, and finds many together.
+#[derive(Debug, Default)]
+pub(super) struct Flood {
+    last: Option<Instant>,
+    streak: u32,
+}
+
+impl Flood {
+    /// So soon after the last piece another counts.
+    const SOON: Duration = Duration::from_micros(500);
+    /// So many of them are a flood.
+    const MANY: u32 = 32;
+    /// A full pipe, which holds its writer up, takes longer to come.
+    const PAUSE: Duration = Duration::from_micros(200);
+
+    /// An output had `moved` bytes and has no more now.
+    fn drained(&mut self, moved: usize) {
+        let soon = self.last.is_some_and(|last| last.elapsed() < Self::SOON);
+        self.streak = if soon { self.streak.saturating_add(1) } else { 0 };
+        if self.streak > Self::MANY && moved < CHUNK / 2 {
+            std::thread::sleep(Self::PAUSE);
+        }
+        self.last = Some(Instant::now());
+    }
+}
 
 impl Monitor {
     /// Brings what is waited for of a process's outputs into line: nothing before it runs, and nothing
@@ -53,10 +81,12 @@ impl Monitor {
 
     /// An output has something.
     pub(super) fn output_ready(&mut self, target: &Target, stream: Stream) {
+        let mut moved = 0;
         for _ in 0..ROUNDS {
-            match self.pump(target, stream) {
-                Pumped::Some => {}
-                Pumped::Nothing => return,
+            let pumped = self.pump(target, stream);
+            match pumped {
+                Pumped::Some(len) | Pumped::Last(len) => moved += len,
+                Pumped::Nothing => return self.flood.drained(moved),
                 Pumped::End => return self.output_ended(target, stream),
             }
             let Some(process) = self.processes.get(target) else { return };
@@ -66,6 +96,9 @@ impl Monitor {
             let held = process.logged && self.log.as_ref().is_some_and(Log::behind);
             if held || process.attached.iter().any(behind) {
                 break;
+            }
+            if matches!(pumped, Pumped::Last(_)) {
+                return self.flood.drained(moved);
             }
         }
         // Told once per change only: ask to be told of what is left.
@@ -83,10 +116,12 @@ impl Monitor {
         let pumped = match read {
             Ok(0) => Pumped::End,
             Ok(len) => {
+                // A pipe that gives less has no more; of a terminal one is told once only.
+                let more = process.has_terminal || len == buffer.len();
                 self.hand_on(target, stream, &buffer[..len]);
-                Pumped::Some
+                if more { Pumped::Some(len) } else { Pumped::Last(len) }
             }
-            Err(Errno::INTR) => Pumped::Some,
+            Err(Errno::INTR) => Pumped::Some(0),
             Err(Errno::AGAIN) => Pumped::Nothing,
             // Nobody has the terminal open; someone may again.
             Err(Errno::IO) if process.has_terminal => Pumped::Nothing,
@@ -228,7 +263,7 @@ impl Monitor {
             // A process elsewhere that holds the other end may write for ever: a pipe holds 16 chunks.
             for _ in 0..64 {
                 match self.pump(target, stream) {
-                    Pumped::Some => {}
+                    Pumped::Some(_) | Pumped::Last(_) => {}
                     Pumped::Nothing | Pumped::End => break,
                 }
             }
@@ -355,10 +390,12 @@ impl Monitor {
     }
 }
 
-/// What moving a chunk came to.
+/// What moving a chunk of so many bytes came to.
 enum Pumped {
     /// There may be more.
-    Some,
+    Some(usize),
+    /// There is no more now.
+    Last(usize),
     /// Nothing now.
     Nothing,
     /// Nothing ever.
