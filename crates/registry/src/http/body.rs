@@ -17,7 +17,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt as _,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 use tokio::task::JoinHandle;
@@ -92,8 +92,45 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// A range of a file. What is in memory is left to the kernel to send; else one piece is read while another is sent, by a
-/// thread that may wait for the disk.
+/// Room for pieces, used again and again: fresh memory for each would cost as much as reading into it.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Spare room that is kept, in pieces.
+const SPARES: usize = 32;
+
+/// Bytes of a file in room that is given back.
+struct Piece {
+    room: Vec<u8>,
+    length: usize,
+}
+
+impl Piece {
+    fn new(length: usize) -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self { room: spare.unwrap_or_else(|| vec![0; PIECE as usize]), length }
+    }
+
+    fn fill(&mut self) -> &mut [u8] {
+        &mut self.room[..self.length]
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.room[..self.length]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARES {
+            spare.push(std::mem::take(&mut self.room));
+        }
+    }
+}
+
+/// A range of a file. What is in memory is left to the kernel to send, or read at once; else one piece is read while
+/// another is sent, by a thread that may wait for the disk.
 pub(crate) struct Pieces {
     file: Arc<File>,
     outbox: Option<Outbox>,
@@ -118,19 +155,34 @@ impl Pieces {
         (length > 0 && in_memory(&self.file, piece.clone())).then_some((outbox, piece))
     }
 
-    fn read_ahead(&mut self) {
-        let at = self.rest.start;
-        let length = PIECE.min(self.rest.end - at);
-        if length == 0 {
-            return;
+    /// The next piece, when it can be had without waiting for the disk.
+    fn read_at_once(&mut self) -> Option<Bytes> {
+        let (at, length) = self.next()?;
+        let mut piece = Piece::new(length);
+        let read =
+            preadv2(&self.file, &mut [IoSliceMut::new(piece.fill())], at, ReadWriteFlags::NOWAIT);
+        if read != Ok(length) {
+            return None;
         }
-        self.rest.start += length;
+        self.rest.start += length as u64;
+        Some(Bytes::from_owner(piece))
+    }
+
+    fn read_ahead(&mut self) {
+        let Some((at, length)) = self.next() else { return };
+        self.rest.start += length as u64;
         let file = Arc::clone(&self.file);
         self.reading = Some(tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; length as usize];
-            file.read_exact_at(&mut bytes, at).map_err(|e| Error::io("cannot read a blob", e))?;
-            Ok(bytes.into())
+            let mut piece = Piece::new(length);
+            file.read_exact_at(piece.fill(), at).map_err(|e| Error::io("cannot read a blob", e))?;
+            Ok(Bytes::from_owner(piece))
         }));
+    }
+
+    /// Where the next piece begins, and its length.
+    fn next(&self) -> Option<(u64, usize)> {
+        let length = PIECE.min(self.rest.end - self.rest.start);
+        (length > 0).then_some((self.rest.start, length as usize))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
@@ -141,6 +193,10 @@ impl Pieces {
                 self.left -= posted.len() as u64;
                 return Poll::Ready(Some(Ok(posted)));
             }
+            if let Some(piece) = self.read_at_once() {
+                self.left -= piece.len() as u64;
+                return Poll::Ready(Some(Ok(piece)));
+            }
             self.read_ahead();
         }
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
@@ -150,7 +206,8 @@ impl Pieces {
         let read = read.map_err(ended).flatten();
         if let Ok(bytes) = &read {
             self.left -= bytes.len() as u64;
-            if self.ready().is_none() {
+            let next = self.rest.start..self.rest.end.min(self.rest.start + PIECE);
+            if !next.is_empty() && !in_memory(&self.file, next) {
                 self.read_ahead();
             }
         }
