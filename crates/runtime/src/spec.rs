@@ -41,6 +41,9 @@ pub struct Spec {
     pub seccomp: Option<Vec<u8>>,
     /// Run a tiny init as pid 1, as `docker run --init`.
     pub init: bool,
+    /// SELinux label of every file of the file systems that are made for it; empty leaves it to the policy.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
 }
 
 /// The root file system.
@@ -116,6 +119,9 @@ pub struct Process {
     /// AppArmor profile; empty leaves it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub apparmor: String,
+    /// SELinux label; empty leaves it to the policy.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
 }
 
 /// The user of a process by docker's rules; resolved inside the container's root by the child.

@@ -231,7 +231,7 @@ impl Layers {
         match &lower[..] {
             [] => Root::open(&self.empty()).map_err(fail),
             [one] => Root::open(one).map_err(fail),
-            many => sys::overlay::mount(many, None).map(Root::from).map_err(fail),
+            many => sys::overlay::mount(many, None, None).map(Root::from).map_err(fail),
         }
     }
 
