@@ -67,11 +67,7 @@ const NO_SINGLE: &str = "fsconfig lowerdir+";
 /// Before Linux 6.8: one text with `:` between, so the folders are named by descriptor numbers, relative
 /// to `/proc/self/fd`. Some sixty layers fit. The working folder is changed for all of it: before 6.5 the
 /// names are looked up by the last call.
-fn mount_joined(
-    lower: &[&Path],
-    upper: Option<Upper<'_>>,
-    label: Option<&str>,
-) -> Result<OwnedFd> {
+fn mount_joined(lower: &[&Path], upper: Option<Upper<'_>>, label: Option<&str>) -> Result<OwnedFd> {
     let there = || {
         let dir = "/proc/self/fd";
         rustix::process::chdir(dir).map_err(|e| Error::new("chdir", dir, e))?;

@@ -9,11 +9,16 @@ use crate::{
     dir::{self, Dir},
     mount,
 };
-use rustix::io::Errno;
-use std::{ffi::OsStr, fs, io, os::fd::AsFd, path::Path};
+use rustix::{fs::XattrFlags, io::Errno};
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::fd::{AsFd, AsRawFd as _},
+    path::Path,
+};
 
 /// Where the kernel shows its policy.
-const FOLDER: &str = "/sys/fs/selinux";
+pub const FOLDER: &str = "/sys/fs/selinux";
 /// `selinuxfs`.
 const MAGIC: i64 = 0xf97c_ff8c;
 /// The label of a process before a policy is loaded.
@@ -25,14 +30,6 @@ const XATTR: &str = "security.selinux";
 pub fn enabled() -> bool {
     let shown = fs::File::open(FOLDER).and_then(mount::fs_magic).is_ok_and(|magic| magic == MAGIC);
     shown && attribute::read("current").is_ok_and(|label| label != NO_POLICY)
-}
-
-/// The label of this thread.
-///
-/// # Errors
-/// The kernel's.
-pub fn current() -> io::Result<String> {
-    attribute::read("current")
 }
 
 /// Whether the policy knows every part of `label`.
@@ -61,10 +58,20 @@ pub fn on_exec(label: &str) -> io::Result<()> {
     attribute::write("exec", label)
 }
 
-/// Labels what is open (not only as a path).
+/// Labels what is open, if only as a place.
 ///
 /// # Errors
 /// The kernel's; `EOPNOTSUPP` where files have no labels of their own.
+pub fn set_label(fd: impl AsFd, label: &str) -> dir::Result<()> {
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    rustix::fs::setxattr(&path, XATTR, label.as_bytes(), XattrFlags::empty())
+        .map_err(|e| dir::Error::new("setxattr", XATTR, e))
+}
+
+/// Labels what is open to be read, without a look at `/proc`.
+///
+/// # Errors
+/// As [`set_label`].
 pub fn set_open_label(fd: impl AsFd, label: &str) -> dir::Result<()> {
     dir::set_open_xattr(fd, OsStr::new(XATTR), label.as_bytes())
 }
@@ -82,7 +89,7 @@ impl Dir {
     /// Labels the entry `name`, not what a symlink leads to.
     ///
     /// # Errors
-    /// As [`set_open_label`].
+    /// As [`set_label`].
     pub fn set_label(&self, name: impl AsRef<OsStr>, label: &str) -> dir::Result<()> {
         self.set_xattr(name, OsStr::new(XATTR), label.as_bytes())
     }
@@ -90,7 +97,7 @@ impl Dir {
     /// Labels this folder.
     ///
     /// # Errors
-    /// As [`set_open_label`].
+    /// As [`set_label`].
     pub fn set_own_label(&self, label: &str) -> dir::Result<()> {
         self.set_xattr_self(OsStr::new(XATTR), label.as_bytes())
     }
