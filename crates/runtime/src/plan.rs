@@ -199,7 +199,7 @@ fn mount_label(label: &str) -> Result<String> {
     const LONGEST: usize = 255;
     if label.len() > LONGEST || label.contains('\0') {
         return Err(Error::invalid(format!(
-            "invalid SELinux label of mounts {label:?}: longer than {LONGEST} bytes"
+            "invalid SELinux label of mounts {label:?}: longer than {LONGEST} bytes or with a NUL"
         )));
     }
     Ok(label.to_owned())
