@@ -32,11 +32,8 @@ impl View {
     /// Collects what is needed while the host can be seen.
     pub(crate) fn new(plan: &Plan) -> Step<Self> {
         let wanted = plan.mounts.iter().any(|m| m.kind == runtime::plan::MountKind::Cgroup);
-        let mut view = Self {
-            v2: plan.cgroup_v2,
-            label: plan.label().map(str::to_owned),
-            trees: Vec::new(),
-        };
+        let mut view =
+            Self { v2: plan.cgroup_v2, label: plan.label().map(str::to_owned), trees: Vec::new() };
         if !wanted || view.v2 {
             return Ok(view);
         }

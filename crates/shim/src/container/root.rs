@@ -30,7 +30,9 @@ pub(crate) fn make(plan: &Plan, space: Option<&Space>, place: &Path) -> Step<Own
                 .tried(|| format!("error cleaning {}", work.display()))?;
             let upper = overlay::Upper { upper, work, volatile: *volatile };
             match space {
-                Some(space) => users::mapped_overlay(lower, Some(upper), plan.label(), space, place),
+                Some(space) => {
+                    users::mapped_overlay(lower, Some(upper), plan.label(), space, place)
+                }
                 None => overlay::mount(lower, Some(upper), plan.label())
                     .tried(|| "error mounting root file system".into()),
             }
