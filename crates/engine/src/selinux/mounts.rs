@@ -36,6 +36,14 @@ fn wanted(mount: &Mounted) -> Option<Use> {
 }
 
 impl Engine {
+    /// Who may use what the builder gives a step: contexts and caches are for all steps, what is gone with the step (secrets)
+    /// for this one.
+    fn of_builder(&self, record: &Record, source: &Path) -> Option<Use> {
+        let rooms = [(&self.config.data_root, Use::Shared), (&self.config.exec_root, Use::Private)];
+        let mut rooms = rooms.into_iter().filter(|_| record.hidden);
+        rooms.find(|(root, _)| source.starts_with(root.join("buildkit"))).map(|(_, who)| who)
+    }
+
     /// Relabels what `record` sees of the host, where containers are labelled. Blocks as long as its trees are large.
     ///
     /// # Errors
@@ -48,9 +56,15 @@ impl Engine {
         let label: Label = label.parse()?;
         let (shared, private) = (label.shared().to_string(), label.to_string());
         for mount in &record.mounts {
-            let Some(who) = wanted(mount) else { continue };
+            let given = || self.of_builder(record, Path::new(&mount.source));
+            let Some(who) = wanted(mount).or_else(given) else { continue };
             let label = if who == Use::Shared { &shared } else { &private };
             relabel_source(Path::new(&mount.source), label)?;
+        }
+        for folder in record.overlays.iter().flat_map(|overlay| &overlay.lower) {
+            if self.of_builder(record, folder).is_some() {
+                relabel(folder, &shared)?;
+            }
         }
         // Those of a container whose network is shared are that one's as well.
         let (folder, label) = match record.host.network_mode.strip_prefix("container:") {

@@ -100,7 +100,6 @@ pub fn process(process: &plan::Process, identity: &Identity) -> model::Process {
         oom_score_adj: process.oom_score_adj,
         apparmor_profile: process.apparmor.clone(),
         selinux_label: process.selinux_label.clone(),
-        ..model::Process::default()
     }
 }
 

@@ -12,6 +12,7 @@ pub const CASES: &[Case] = cases![
     a_container_uses_what_is_its_own_or_shared,
     options_choose_the_label_or_none,
     volumes_are_relabelled_and_what_the_host_needs_is_not,
+    steps_use_what_the_builder_gives_them,
     labels_outlive_the_daemon,
     the_shim_alone_takes_labels_too,
 ];
@@ -214,6 +215,25 @@ fn volumes_are_relabelled_and_what_the_host_needs_is_not(_: &Cx<'_>) {
         let bind = format!("--volume={kept}:/host:Z");
         let text = format!("SELinux relabeling of {kept} is not allowed");
         own.run(&alone(&["--rm", &bind]), &["true"]).fails_with(125, &[&text]);
+    }
+}
+
+fn steps_use_what_the_builder_gives_them(_: &Cx<'_>) {
+    let daemon = daemon();
+    let own = &Cx::new(&daemon, "own");
+    own.write("context/file", "from the context");
+    own.write("context/Dockerfile", format!(
+        "FROM busybox\n\
+         RUN --mount=type=bind,target=/src --mount=type=cache,target=/cache --mount=type=secret,id=s \
+         cat /src/file /run/secrets/s && cp /bin/busybox /cache/cat\n\
+         RUN --mount=type=cache,target=/cache /cache/cat {CURRENT}\n"
+    ));
+    let secret = own.write("secret", "and a secret").display().to_string();
+    let args = ["--network=none", "--secret", &format!("id=s,src={secret}")];
+    let output = super::buildx::buildx(own, &args);
+    output.ok();
+    for said in ["from the contextand a secret", PROCESS] {
+        assert!(output.stderr.contains(said), "{said}: {}", output.describe());
     }
 }
 
