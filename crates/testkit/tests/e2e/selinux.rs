@@ -8,6 +8,7 @@ use testkit::{Cx, Daemon, cases, cx::skip, daemon::Options, suite::Case};
 
 pub const CASES: &[Case] = cases![
     without_a_policy_there_are_no_labels_and_it_is_said,
+    nothing_is_labelled_unless_asked,
     all_processes_of_a_container_have_its_label,
     a_container_uses_what_is_its_own_or_shared,
     options_choose_the_label_or_none,
@@ -27,6 +28,10 @@ fn is_there() -> bool {
 
 /// A daemon that labels containers, where the test's policy is in force.
 fn daemon() -> Daemon {
+    daemon_with(Options::new().args(&["--selinux-enabled"]))
+}
+
+fn daemon_with(options: Options) -> Daemon {
     if !is_there() {
         skip("this kernel has no SELinux");
     }
@@ -36,8 +41,7 @@ fn daemon() -> Daemon {
     let program = b"system_u:object_r:program_file_t:s0";
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(super::oci_runtime::shim(), "security.selinux", program, flags).unwrap();
-    let daemon = Daemon::start(Options::new().without_bridge().args(&["--selinux-enabled"]));
-    let daemon = daemon.unwrap();
+    let daemon = Daemon::start(options.without_bridge()).unwrap();
     daemon.load_busybox().unwrap();
     daemon
 }
@@ -84,6 +88,21 @@ fn without_a_policy_there_are_no_labels_and_it_is_said(cx: &Cx<'_>) {
     rig.gone();
 }
 
+fn nothing_is_labelled_unless_asked(cx: &Cx<'_>) {
+    if !is_there() {
+        skip("this kernel has no SELinux");
+    }
+    let info = cx.api().get("/info").expect(200)["SecurityOptions"].to_string();
+    assert!(!info.contains("selinux"), "{info}");
+    let name = cx.name("a");
+    let option = "--security-opt=label=type:container_t";
+    let create = ["create", "--name", &name, "--network=none", option, "busybox", "cat", CURRENT];
+    let made = cx.docker(&create);
+    assert!(made.stderr.contains("not enabled in this daemon"), "{}", made.describe());
+    assert_eq!(label(cx, &name, "ProcessLabel") + &label(cx, &name, "MountLabel"), "");
+    assert!(!cx.docker(&["start", "-a", &name]).ok().contains("container_t"));
+}
+
 fn all_processes_of_a_container_have_its_label(_: &Cx<'_>) {
     let daemon = daemon();
     let cx = &Cx::new(&daemon, "own");
@@ -112,9 +131,16 @@ fn all_processes_of_a_container_have_its_label(_: &Cx<'_>) {
     let make = "touch /new /mem/new /dev/shm/new && cat /etc/hosts > /etc/hostname.copy";
     cx.docker(&["exec", &name, "sh", "-c", make]).ok();
     let root = format!("/proc/{}/root", cx.inspect(&name)["State"]["Pid"]);
-    for path in
-        ["/bin/busybox", "/new", "/mem/new", "/dev/shm/new", "/dev/null", "/dev/pts", "/etc/hosts"]
-    {
+    for path in [
+        "/bin/busybox",
+        "/new",
+        "/mem/new",
+        "/dev/shm/new",
+        "/dev/null",
+        "/dev/pts",
+        "/dev/mqueue",
+        "/etc/hosts",
+    ] {
         assert_eq!(file_label(format!("{root}{path}")), mount, "{path}");
     }
     assert!(cx.busybox(&alone(&["--init"]), &["cat", CURRENT]).starts_with(PROCESS));
@@ -238,7 +264,8 @@ fn steps_use_what_the_builder_gives_them(_: &Cx<'_>) {
 }
 
 fn labels_outlive_the_daemon(_: &Cx<'_>) {
-    let daemon = daemon();
+    let config = json!({"selinux-enabled": true}).to_string();
+    let daemon = daemon_with(Options { config, ..Options::new() });
     let own = &Cx::new(&daemon, "own");
     let name = own.sleeper("a", &alone(&[]));
     let before = label(own, &name, "ProcessLabel");
