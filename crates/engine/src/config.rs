@@ -66,6 +66,8 @@ pub struct Config {
     pub safeguards: crate::level::Safeguards,
     /// Whether no-new-privileges is the default.
     pub no_new_privileges: bool,
+    /// Whether containers get SELinux labels, where the kernel has a policy.
+    pub selinux: bool,
     /// Runtimes beside the own one, and the default.
     pub runtimes: crate::runtimes::Runtimes,
     /// Default IPC mode, `private` or `shareable`.
@@ -219,6 +221,7 @@ impl Config {
             userns: None,
             safeguards: crate::level::Safeguards::default(),
             no_new_privileges: false,
+            selinux: false,
             runtimes: crate::runtimes::Runtimes::default(),
             default_ipc: "private".into(),
             default_stop_timeout: None,

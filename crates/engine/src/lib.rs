@@ -17,6 +17,7 @@ pub mod networks;
 pub mod plugins;
 pub mod runtimes;
 pub mod saga;
+mod selinux;
 pub mod system;
 pub mod verify;
 pub mod volumes;

@@ -65,6 +65,8 @@ pub struct Engine {
     /// What can be limited with it.
     pub(crate) kernel: Kernel,
     pub(crate) confinement: Confinement,
+    /// What decides the SELinux labels of containers, where they are labelled.
+    pub(crate) selinux: Option<crate::selinux::Labels>,
     pub(crate) features: Features,
     pub(crate) shim: Binary,
     pub(crate) host: Host,
@@ -206,6 +208,10 @@ impl Engine {
         ));
         let reloadable = RwLock::new(Arc::new(Reloadable::of(&config)));
         let can_bound = snapshots.can_bound();
+        let selinux = crate::selinux::Labels::new(config.selinux);
+        if let Some(labels) = &selinux {
+            layers.relabel(&labels.layers())?;
+        }
         let engine = Arc::new(Self {
             config,
             id,
@@ -228,7 +234,8 @@ impl Engine {
             containers: Registry::default(),
             execs: Mutex::default(),
             builds: crate::build::Running::default(),
-            kernel: Kernel::of(&hierarchy, can_bound),
+            kernel: Kernel { selinux: selinux.is_some(), ..Kernel::of(&hierarchy, can_bound) },
+            selinux,
             hierarchy,
             confinement: Confinement::default(),
             features,

@@ -70,6 +70,17 @@ pub struct Plan {
     /// Programs of the host that run at the turning points of its life.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// SELinux label of the root, when layers are mounted for it, and of the new file systems in it; empty leaves it to
+    /// the policy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
+}
+
+impl Plan {
+    /// The label for mounts that are made, if there is one.
+    pub fn label(&self) -> Option<&str> {
+        Some(self.mount_label.as_str()).filter(|label| !label.is_empty())
+    }
 }
 
 /// A further process in a running container.
@@ -130,6 +141,7 @@ pub fn plan(spec: &Spec, features: &Features) -> Result<Plan> {
         seccomp: spec.seccomp.as_ref().map(|p| program(p)).transpose()?,
         init: spec.init,
         hooks: hooks(&spec.hooks)?,
+        mount_label: mount_label(&spec.mount_label)?,
     })
 }
 
@@ -185,6 +197,17 @@ fn users(user: &spec::UserNamespace) -> Result<()> {
         (Some(_), Some(_)) => Ok(()),
         _ => Err(Error::invalid("user namespace whose root is nobody: map user and group 0")),
     }
+}
+
+/// A label is one option of a mount: the kernel takes no longer text for one.
+fn mount_label(label: &str) -> Result<String> {
+    const LONGEST: usize = 255;
+    if label.len() > LONGEST || label.contains('\0') {
+        return Err(Error::invalid(format!(
+            "invalid SELinux label of mounts {label:?}: longer than {LONGEST} bytes or with a NUL"
+        )));
+    }
+    Ok(label.to_owned())
 }
 
 fn names(spec: &Spec) -> Result<()> {

@@ -45,6 +45,9 @@ pub struct Spec {
     /// Programs of the host that run at the turning points of its life.
     #[serde(skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// SELinux label of every file of the file systems that are made for it; empty leaves it to the policy.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
 }
 
 /// The root file system.
@@ -120,6 +123,9 @@ pub struct Process {
     /// AppArmor profile; empty leaves it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub apparmor: String,
+    /// SELinux label; empty leaves it to the policy.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
 }
 
 /// The user of a process by docker's rules; resolved inside the container's root by the child.

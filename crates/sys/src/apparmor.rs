@@ -2,6 +2,7 @@
 //!
 //! Source: proc(5) (`/proc/pid/attr`), the kernel's `security/apparmor`.
 
+use crate::attribute;
 use std::{fs, io, path::Path};
 
 const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
@@ -32,9 +33,9 @@ fn lists(profiles: &str, name: &str) -> bool {
 /// The kernel's: `ENOENT` for a profile that is not loaded, `EINVAL` without AppArmor.
 pub fn on_exec(profile: &str) -> io::Result<()> {
     // Kernels older than 5.8 have but the file that all security modules share.
-    let own = Path::new("/proc/thread-self/attr/apparmor/exec");
-    let path = if own.exists() { own } else { Path::new("/proc/thread-self/attr/exec") };
-    fs::write(path, format!("exec {profile}"))
+    let own = "apparmor/exec";
+    let name = if attribute::exists(own) { own } else { "exec" };
+    attribute::write(name, &format!("exec {profile}"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod activation;
 pub mod apparmor;
+mod attribute;
 pub mod caps;
 pub mod cgroup;
 pub mod conntrack;
@@ -25,4 +26,5 @@ pub mod quota;
 mod remove;
 pub mod root;
 pub mod seccomp;
+pub mod selinux;
 pub mod system;

@@ -31,19 +31,23 @@ pub struct Upper<'p> {
 }
 
 /// Mounts `lower` (topmost first), with changes going to `upper` or read-only without, and gives the
-/// root of the mount.
+/// root of the mount. With a `label` every file has this one of SELinux, whatever is stored.
 ///
 /// # Errors
 /// The kernel's, with its own words from the mount's log where it gave any in the subject.
-pub fn mount(lower: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
+pub fn mount(
+    lower: &[impl AsRef<Path>],
+    upper: Option<Upper<'_>>,
+    label: Option<&str>,
+) -> Result<OwnedFd> {
     let lower: Vec<&Path> = lower.iter().map(AsRef::as_ref).collect();
     // Below 6.5 overlayfs takes any option and says only in the end, with a line in the kernel's log, which
     // it does not know.
     if crate::system::kernel() < (6, 8) {
-        return mount_joined(&lower, upper);
+        return mount_joined(&lower, upper, label);
     }
-    match mount_as(&lower, upper, Style::Single) {
-        Err(e) if e.call() == NO_SINGLE => mount_joined(&lower, upper),
+    match mount_as(&lower, upper, label, Style::Single) {
+        Err(e) if e.call() == NO_SINGLE => mount_joined(&lower, upper, label),
         done => done,
     }
 }
@@ -63,11 +67,11 @@ const NO_SINGLE: &str = "fsconfig lowerdir+";
 /// Before Linux 6.8: one text with `:` between, so the folders are named by descriptor numbers, relative
 /// to `/proc/self/fd`. Some sixty layers fit. The working folder is changed for all of it: before 6.5 the
 /// names are looked up by the last call.
-fn mount_joined(lower: &[&Path], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
+fn mount_joined(lower: &[&Path], upper: Option<Upper<'_>>, label: Option<&str>) -> Result<OwnedFd> {
     let there = || {
         let dir = "/proc/self/fd";
         rustix::process::chdir(dir).map_err(|e| Error::new("chdir", dir, e))?;
-        mount_as(lower, upper, Style::Joined)
+        mount_as(lower, upper, label, Style::Joined)
     };
     // A process of one thread, such as the shim, must stay one: a thread is seen for a moment after its end.
     if crate::process::alone().is_ok() {
@@ -87,7 +91,12 @@ fn mount_joined(lower: &[&Path], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
     done.unwrap_or_else(|_| Err(Error::new("mount", "overlay", Errno::IO)))
 }
 
-fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<OwnedFd> {
+fn mount_as(
+    lower: &[&Path],
+    upper: Option<Upper<'_>>,
+    label: Option<&str>,
+    style: Style,
+) -> Result<OwnedFd> {
     let fail = |call| move |e| Error::new(call, "overlay", e);
     let fs = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail("fsopen"))?;
     let mut open = Vec::new();
@@ -130,6 +139,10 @@ fn mount_as(lower: &[&Path], upper: Option<Upper<'_>>, style: Style) -> Result<O
         if volatile {
             mount::fsconfig_set_flag(&fs, "volatile").map_err(fail("fsconfig volatile"))?;
         }
+    }
+    if let Some(label) = label {
+        mount::fsconfig_set_string(&fs, "context", label)
+            .map_err(|e| Error::new("fsconfig context", label, e))?;
     }
     mount::fsconfig_create(&fs).map_err(|e| Error::new("mount", describe(&fs), e))?;
     let flags =
@@ -242,8 +255,8 @@ mod tests {
             }
             let top = Upper { upper: &upper, work: &work, volatile: style == Style::Joined };
             let mount = |upper| match style {
-                Style::Single => mount_as(&lower, upper, style).unwrap(),
-                Style::Joined => mount_joined(&lower, upper).unwrap(),
+                Style::Single => mount_as(&lower, upper, None, style).unwrap(),
+                Style::Joined => mount_joined(&lower, upper, None).unwrap(),
             };
             let root = Root::from(mount(Some(top)));
             assert_eq!(root.read_dir("/").unwrap().len(), 40, "{style:?}");
@@ -254,7 +267,7 @@ mod tests {
             let view = Root::from(mount(None));
             assert_eq!(view.mkdir("x", 0o700).unwrap_err().errno(), Errno::ROFS);
         }
-        let missing = mount(&[dir.join("none"), dir.clone()], None).unwrap_err();
+        let missing = mount(&[dir.join("none"), dir.clone()], None, None).unwrap_err();
         assert_eq!(missing.errno(), Errno::NOENT);
         fs::remove_dir_all(&dir).unwrap();
     }

@@ -158,7 +158,7 @@ impl Engine {
         name: &str,
         places: &Places,
         mut config: model::ContainerConfig,
-        host: model::HostConfig,
+        mut host: model::HostConfig,
         endpoints: networking::Asked,
         image: &base::ImageId,
         layers: &[base::Digest],
@@ -167,8 +167,15 @@ impl Engine {
         (hidden, secret_env): (bool, Vec<String>),
     ) -> Result<()> {
         crate::lifecycle::private_dir(&places.data)?;
+        let labels = self.claim_labels(&mut host)?;
+        let (process_label, mount_label) =
+            labels.as_ref().map(|claimed| claimed.pair.texts()).unwrap_or_default();
         let bound = settle::writable_bound(&host, &self.config, &self.kernel)?;
         let active = self.snapshots.prepare(id.as_str(), layers, bound)?;
+        if !mount_label.is_empty() {
+            // What is put into it while it is stopped is the container's as well.
+            storage::relabel(&active.upper, &mount_label)?;
+        }
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             // One network, one name. Whether the other is there is asked at the start, as docker does.
             if let Ok(other) = self.containers.find(other) {
@@ -211,6 +218,8 @@ impl Engine {
             facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },
             hidden,
             root: None,
+            process_label,
+            mount_label,
             secret_env,
         };
         let row = record.row();
@@ -225,6 +234,8 @@ impl Engine {
             Ok(())
         })?;
         self.containers.insert(Container::new(record));
+        // From here on the record holds the categories.
+        drop(labels);
         Ok(())
     }
 
@@ -291,6 +302,7 @@ impl Engine {
                 inherited.push(Mounted {
                     read_only: mount.read_only || read_only,
                     anonymous: false,
+                    inherited: true,
                     ..mount.clone()
                 });
             }

@@ -127,6 +127,12 @@ pub struct Record {
     /// A plugin's: the folder that is its root instead of layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<PathBuf>,
+    /// SELinux label of its processes; empty leaves them to the policy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) process_label: String,
+    /// SELinux label of its files.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) mount_label: String,
     /// Variables that are secrets (steps of builds): never on disk.
     #[serde(skip)]
     pub(crate) secret_env: Vec<String>,

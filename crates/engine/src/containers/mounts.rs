@@ -110,6 +110,9 @@ pub(crate) struct Mounted {
     pub(crate) copy: bool,
     /// Came by `--mount`: a tmpfs of `--tmpfs` is not shown among the mounts.
     pub(crate) by_mount: bool,
+    /// Came from another container by `--volumes-from`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherited: bool,
 }
 
 pub(crate) const PROPAGATIONS: &[&str] =

@@ -57,6 +57,9 @@ impl Engine {
             facts: Facts { created: Some(Deed::now(by)), ..Facts::default() },
             hidden: true,
             root: Some(root),
+            // A plugin is not confined, as in docker.
+            process_label: String::new(),
+            mount_label: String::new(),
             secret_env: Vec::new(),
         };
         self.containers.claim(&record.name, &record.id)?;

@@ -66,7 +66,7 @@ pub(crate) fn settle(
         devices::parse_rule(rule)?;
     }
     for option in host.security_opt.iter().flatten() {
-        security_option(option)?.warn(&mut warnings);
+        security_option(option)?.warn(kernel, &mut warnings);
     }
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Error::invalid(format!("invalid isolation {:?} on linux", host.isolation)));
@@ -116,6 +116,8 @@ pub(crate) struct Kernel {
     pub(crate) mems: String,
     /// What is written to the data root can be bounded.
     pub(crate) project_quota: bool,
+    /// Containers get SELinux labels.
+    pub(crate) selinux: bool,
 }
 
 impl Kernel {
@@ -128,6 +130,7 @@ impl Kernel {
             cpus,
             mems,
             project_quota,
+            selinux: false,
         }
     }
 }
@@ -273,7 +276,7 @@ pub(crate) fn security_option(text: &str) -> Result<SecurityOption<'_>> {
 
 impl SecurityOption<'_> {
     /// Says what this kernel lacks for it.
-    fn warn(self, warnings: &mut Vec<String>) {
+    fn warn(self, kernel: &Kernel, warnings: &mut Vec<String>) {
         let there = |path: &str| std::path::Path::new(path).exists();
         match self {
             Self::AppArmor(profile)
@@ -283,12 +286,12 @@ impl SecurityOption<'_> {
                     "Your kernel does not support AppArmor. The profile {profile} is discarded."
                 ));
             }
-            Self::Label(label)
-                if !matches!(label, "disable" | "nested") && !there("/sys/fs/selinux/enforce") =>
-            {
-                warnings.push(format!(
-                    "SELinux is not enabled on this host. The label {label} is discarded."
-                ));
+            Self::Label(label) if !matches!(label, "disable" | "nested") && !kernel.selinux => {
+                let why = match there("/sys/fs/selinux/enforce") {
+                    true => "SELinux is not enabled in this daemon (hint: selinux-enabled)",
+                    false => "SELinux is not enabled on this host",
+                };
+                warnings.push(format!("{why}. The label {label} is discarded."));
             }
             _ => {}
         }

@@ -6,7 +6,7 @@
 use super::{
     Mounted, Places, Record, cdi, confine::Filter, devices, merge, mounts, settle::SecurityOption,
 };
-use crate::Engine;
+use crate::{Engine, selinux};
 use api::model;
 use base::{Error, Result};
 use runtime::{
@@ -104,6 +104,7 @@ pub(crate) fn spec(
         seccomp: security.seccomp,
         init: host.init == Some(true),
         hooks: security.cdi.hooks,
+        mount_label: selinux::mount_label(record, engine).to_owned(),
     })
 }
 
@@ -163,6 +164,7 @@ fn process(record: &Record, security: &Security, terminal: bool) -> Result<Proce
         capabilities: security.capabilities.names().collect(),
         no_new_privileges: security.no_new_privileges,
         apparmor: security.apparmor.clone(),
+        selinux_label: security.selinux_label.clone(),
         rlimits: security.rlimits.clone(),
         oom_score_adj: Some(i32::try_from(host.oom_score_adj).unwrap_or(0)),
         ..Process::default()
@@ -175,6 +177,7 @@ struct Security {
     no_new_privileges: bool,
     seccomp: Option<Vec<u8>>,
     apparmor: String,
+    selinux_label: String,
     masks: bool,
     rlimits: Vec<Rlimit>,
     devices: Vec<Device>,
@@ -191,6 +194,7 @@ impl Security {
         let mut security = Self {
             seccomp: None,
             apparmor: super::apparmor::for_process(record)?,
+            selinux_label: selinux::process_label(record, engine).to_owned(),
             no_new_privileges: engine.config.no_new_privileges,
             masks: !host.privileged,
             rlimits: Vec::new(),
@@ -468,6 +472,9 @@ fn mounts_of(
             planned.lower = active;
         }
         list.push(planned);
+    }
+    if engine.selinux.is_some() && selinux::is_nested(host)? {
+        list.push(Mount::bind(sys::selinux::FOLDER, sys::selinux::FOLDER, &["rw"]));
     }
     list.extend(security.cdi.mounts.iter().cloned());
     list.extend(record.overlays.iter().map(overlay));

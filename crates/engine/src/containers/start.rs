@@ -184,7 +184,13 @@ impl<'e> Step<Start<'e>> for PrepareFiles {
             if crate::volumes::has_plugged(&cx.record) {
                 cx.record = cx.engine.plugged_hold_all(cx.container).await?;
             }
-            cx.engine.write_names(&cx.record, &cx.places)
+            cx.engine.write_names(&cx.record, &cx.places)?;
+            if cx.engine.selinux.is_some() {
+                let (engine, record) = (Arc::clone(cx.engine), Arc::clone(&cx.record));
+                let places = cx.places.clone();
+                crate::images::blocking(move || engine.relabel(&record, &places)).await?;
+            }
+            Ok(())
         })
     }
 

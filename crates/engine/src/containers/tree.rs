@@ -111,7 +111,7 @@ impl Engine {
             // to be read only. They are not mapped then.
             let active = self.snapshots.get(record.id.as_str(), &record.layers)?;
             let folders: Vec<PathBuf> = std::iter::once(active.upper).chain(active.lower).collect();
-            let tree = sys::overlay::mount(&folders, None).map_err(|e| {
+            let tree = sys::overlay::mount(&folders, None, None).map_err(|e| {
                 Error::internal(format!("cannot read container {}", record.id)).caused_by(e)
             })?;
             return Ok(Root::from(tree));

@@ -199,7 +199,7 @@ impl Engine {
             },
             live_restore_enabled: true,
             init_binary: "docker-init".into(),
-            security_options: security_options(config),
+            security_options: security_options(config, &self.kernel),
             firewall_backend: Some(model::FirewallInfo { driver: "nftables".into() }),
             default_address_pools: address_pools(config),
             cdi_spec_dirs: config.cdi_spec_dirs.iter().map(|d| d.display().to_string()).collect(),
@@ -222,13 +222,16 @@ fn address_pools(config: &crate::Config) -> Option<Vec<serde_json::Value>> {
 }
 
 /// What `info` lists under security, in docker's form.
-fn security_options(config: &crate::Config) -> Vec<String> {
+fn security_options(config: &crate::Config, kernel: &crate::containers::Kernel) -> Vec<String> {
     let profile = &config.seccomp.name;
     let mut options = Vec::new();
     if crate::containers::has_apparmor() {
         options.push("name=apparmor".into());
     }
     options.extend([format!("name=seccomp,profile={profile}"), "name=cgroupns".into()]);
+    if kernel.selinux {
+        options.push("name=selinux".into());
+    }
     options.push(format!("name=level,profile={}", config.safeguards.level.name()));
     if config.no_new_privileges {
         options.push("name=no-new-privileges".into());

@@ -333,7 +333,12 @@ pub(crate) static FLAGS: &[Flag] = &[
         Text,
         "Level of defaults: compat (Docker's), secure, strict",
     ),
-    refused("selinux-enabled", "selinux-enabled", Switch, "SELinux labels are not available yet"),
+    flag(
+        "selinux-enabled",
+        "selinux-enabled",
+        Switch,
+        "Give containers SELinux labels, where the kernel has a policy",
+    ),
     flag(
         "shutdown-timeout",
         "shutdown-timeout",

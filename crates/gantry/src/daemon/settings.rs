@@ -300,6 +300,7 @@ fn engine_config(
         )?,
         safeguards,
         no_new_privileges: given.switch("no-new-privileges", false),
+        selinux: given.switch("selinux-enabled", false),
         runtimes: super::runtimes::read(given)?,
         default_ipc: if default_ipc.is_empty() { "private".into() } else { default_ipc },
         default_stop_timeout: stop_timeout,

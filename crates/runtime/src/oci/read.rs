@@ -142,9 +142,6 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
     let linux = &config.linux;
     let process = config.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root is missing"))?;
-    if !linux.mount_label.is_empty() {
-        return Err(Error::invalid("linux.mountLabel: SELinux labels are not available yet"));
-    }
     let user = users::namespace(linux)?;
     let mount = |m| mount(m, bundle, user.is_some());
     Ok(Spec {
@@ -170,6 +167,7 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
         seccomp: seccomp(config, process)?,
         init: false,
         hooks: config.hooks.clone().unwrap_or_default(),
+        mount_label: linux.mount_label.clone(),
     })
 }
 
@@ -178,9 +176,6 @@ pub fn spec(id: &str, config: &Config, bundle: &Path) -> Result<Spec> {
 /// # Errors
 /// `Invalid`, naming what cannot be done.
 pub fn spec_process(process: &model::Process) -> Result<spec::Process> {
-    if !process.selinux_label.is_empty() {
-        return Err(Error::invalid("process.selinuxLabel: SELinux labels are not available yet"));
-    }
     if process.args.is_empty() {
         return Err(Error::invalid("process.args must not be empty"));
     }
@@ -214,6 +209,7 @@ pub fn spec_process(process: &model::Process) -> Result<spec::Process> {
             .collect(),
         oom_score_adj: process.oom_score_adj,
         apparmor: process.apparmor_profile.clone(),
+        selinux_label: process.selinux_label.clone(),
     })
 }
 
@@ -396,8 +392,15 @@ mod tests {
     }
 
     #[test]
-    fn profiles_are_taken_over() {
+    fn profiles_and_labels_are_taken_over() {
         let mut config = minimal();
+        let none = of(&config).unwrap();
+        assert_eq!((none.process.selinux_label.as_str(), none.mount_label.as_str()), ("", ""));
+        config["process"]["selinuxLabel"] = json!("u:r:t:s0:c1,c2");
+        config["linux"]["mountLabel"] = json!("u:object_r:f:s0:c1,c2");
+        let labelled = of(&config).unwrap();
+        assert_eq!(labelled.process.selinux_label, "u:r:t:s0:c1,c2");
+        assert_eq!(labelled.mount_label, "u:object_r:f:s0:c1,c2");
         config["process"]["apparmorProfile"] = json!("mine");
         assert_eq!(of(&config).unwrap().process.apparmor, "mine");
         config["process"]["apparmorProfile"] = Value::Null;
@@ -416,7 +419,6 @@ mod tests {
         assert!(with("/process/args", json!([])).contains("process.args"));
         assert!(with("/process/cwd", json!("x")).contains("absolute path"));
         assert!(with("/process/scheduler", json!({"policy": "x"})).contains("process.scheduler"));
-        assert!(with("/process/selinuxLabel", json!("x")).contains("SELinux"));
         assert!(with("/linux/intelRdt", json!({})).contains("linux.intelRdt"));
         assert!(with("/linux/uidMappings", json!([{"size": 1}])).contains("containerID"));
         assert!(with("/linux/namespaces", json!([{"type": "pid"}])).contains("mount namespace"));

@@ -66,6 +66,19 @@ fn written(spec: &Spec) -> Value {
 }
 
 #[test]
+fn labels_are_written_where_there_are_any() {
+    let plain = written(&spec());
+    assert!(plain["process"].get("selinuxLabel").is_none());
+    assert!(plain["linux"].get("mountLabel").is_none());
+    let mut labelled = spec();
+    labelled.process.selinux_label = "u:r:t:s0:c1,c2".into();
+    labelled.mount_label = "u:object_r:f:s0:c1,c2".into();
+    let got = written(&labelled);
+    assert_eq!(got["process"]["selinuxLabel"], "u:r:t:s0:c1,c2");
+    assert_eq!(got["linux"]["mountLabel"], "u:object_r:f:s0:c1,c2");
+}
+
+#[test]
 fn a_plan_is_written_in_ocis_words() {
     let got = written(&spec());
     assert_eq!(got["root"], json!({"path": "/bundle/rootfs", "readonly": true}));

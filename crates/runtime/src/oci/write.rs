@@ -117,7 +117,7 @@ pub fn process(process: &plan::Process, identity: &Identity) -> model::Process {
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
         apparmor_profile: process.apparmor.clone(),
-        ..model::Process::default()
+        selinux_label: process.selinux_label.clone(),
     }
 }
 
@@ -145,6 +145,7 @@ fn linux(plan: &Plan, runtime: &OciRuntime) -> model::Linux {
         sysctl: plan.sysctl.iter().map(|(path, value)| (key(path), value.clone())).collect(),
         masked_paths: plan.masked.clone(),
         readonly_paths: plan.readonly_paths.clone(),
+        mount_label: plan.mount_label.clone(),
         ..model::Linux::default()
     }
 }

@@ -118,6 +118,10 @@ pub(super) fn plan(mount: &spec::Mount) -> Result<Mount> {
             "defaults" | "" | "async" | "nofail" => {}
             word if apply(word, &mut attach) => {}
             word => own.push(match word.split_once('=') {
+                // Quotes keep commas together for mount(8); the kernel's call takes the label as it is.
+                Some((key, value)) if key.ends_with("context") => {
+                    (key.to_owned(), Some(value.trim_matches('"').to_owned()))
+                }
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (word.to_owned(), None),
             }),

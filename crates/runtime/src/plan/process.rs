@@ -36,6 +36,9 @@ pub struct Process {
     /// AppArmor profile; empty leaves it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub apparmor: String,
+    /// SELinux label; empty leaves it to the policy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
 }
 
 /// Sets of capabilities; bit n is capability n.
@@ -123,7 +126,7 @@ pub(super) fn plan(process: &spec::Process) -> Result<Process> {
     if process.args.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("no command specified"));
     }
-    let named = [&process.cwd, &process.user.name, &process.apparmor];
+    let named = [&process.cwd, &process.user.name, &process.apparmor, &process.selinux_label];
     let texts = process.args.iter().chain(&process.env).chain(named);
     if let Some(text) = texts.into_iter().find(|t| t.contains('\0')) {
         return Err(Error::invalid(format!("{text:?} contains a null byte")));
@@ -152,6 +155,7 @@ pub(super) fn plan(process: &spec::Process) -> Result<Process> {
         rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_>>()?,
         oom_score_adj: process.oom_score_adj,
         apparmor: process.apparmor.clone(),
+        selinux_label: process.selinux_label.clone(),
     })
 }
 

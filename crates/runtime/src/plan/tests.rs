@@ -359,3 +359,24 @@ fn sysctls_stay_in_the_containers_namespaces() {
     "#]]
     .assert_eq(&(of.join("\n") + "\n"));
 }
+
+#[test]
+fn labels_travel_and_lose_the_quotes_of_mount() {
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let mut spec = spec();
+    spec.process.selinux_label = "u:r:t:s0:c1,c2".into();
+    spec.mount_label = label.into();
+    let quoted = format!("context=\"{label}\"");
+    spec.mounts = vec![SpecMount::of("tmpfs", "/t", &["rw", &quoted])];
+    let planned = plan(&spec, &FEATURES).unwrap();
+    assert_eq!(planned.process.selinux_label, "u:r:t:s0:c1,c2");
+    assert_eq!(planned.label(), Some(label));
+    let MountKind::New { options, .. } = &planned.mounts[0].kind else { panic!("a new tmpfs") };
+    assert_eq!(options, &[("context".to_owned(), Some(label.to_owned()))]);
+    let back: Plan = serde_json::from_str(&serde_json::to_string(&planned).unwrap()).unwrap();
+    assert_eq!(back, planned);
+    refused(
+        |spec| spec.mount_label = "x\0y".into(),
+        "invalid SELinux label of mounts \"x\\0y\": longer than 255 bytes or with a NUL",
+    );
+}

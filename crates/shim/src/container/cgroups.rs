@@ -15,6 +15,8 @@ use sys::{
 #[derive(Debug, Default)]
 pub(crate) struct View {
     v2: bool,
+    /// SELinux label of the folder that holds those of v1.
+    label: Option<String>,
     /// Name of the folder, controllers or `name=...`, and without a namespace the host's folder.
     trees: Vec<Tree>,
 }
@@ -30,7 +32,8 @@ impl View {
     /// Collects what is needed while the host can be seen.
     pub(crate) fn new(plan: &Plan) -> Step<Self> {
         let wanted = plan.mounts.iter().any(|m| m.kind == runtime::plan::MountKind::Cgroup);
-        let mut view = Self { v2: plan.cgroup_v2, trees: Vec::new() };
+        let mut view =
+            Self { v2: plan.cgroup_v2, label: plan.label().map(str::to_owned), trees: Vec::new() };
         if !wanted || view.v2 {
             return Ok(view);
         }
@@ -65,7 +68,10 @@ impl View {
             let tree = mount::new_fs("cgroup2", "cgroup", &[], set).tried(what)?;
             return mount::attach(&tree, &target).tried(what);
         }
-        let options = [("mode".to_owned(), Some("755".to_owned()))];
+        let mut options = vec![("mode".to_owned(), Some("755".to_owned()))];
+        if let Some(label) = &self.label {
+            mounts::labelled(&mut options, label);
+        }
         let tmpfs = mount::new_fs("tmpfs", "tmpfs", &options, set & !attr::RDONLY).tried(what)?;
         mount::attach(&tmpfs, &target).tried(what)?;
         for tree in &self.trees {

@@ -58,7 +58,7 @@ impl Ground {
         let place = Path::new("/");
         Ok(Self {
             binds: mounts::clone_sources(plan, None, place)?,
-            root: root::make(&plan.root, None, place)?,
+            root: root::make(plan, None, place)?,
         })
     }
 }

@@ -48,8 +48,13 @@ fn read(root: &Root, path: &str) -> Step<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Sees to it that the program will run under the process's profile. While `/proc` is the host's.
+/// Sees to it that the program will run under the process's profile and label. While `/proc` is the host's.
 pub(super) fn set_profile(process: &Process) -> Step {
+    if !process.selinux_label.is_empty() {
+        let label = &process.selinux_label;
+        sys::selinux::on_exec(label)
+            .tried(|| format!("unable to apply SELinux label {label} to the process"))?;
+    }
     match process.apparmor.as_str() {
         "" => Ok(()),
         // Without AppArmor everything is.

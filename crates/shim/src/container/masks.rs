@@ -4,7 +4,7 @@
 //! that is then mounted, so that swapping `/dev/null` gains nothing. Folders are hidden by one empty
 //! read-only tmpfs.
 
-use super::{Step, Tried, stdio::is_null};
+use super::{Step, Tried, mounts, stdio::is_null};
 use runtime::{plan::Plan, shim::StartError};
 use rustix::{
     fs::{FileType, OFlags},
@@ -27,7 +27,7 @@ pub(crate) fn apply(root: &Root, plan: &Plan, null: &OwnedFd) -> Step {
     }
     let mut empty = None;
     for path in &plan.masked {
-        hide(root, path, null, &mut empty)?;
+        hide(root, path, null, plan.label(), &mut empty)?;
     }
     Ok(())
 }
@@ -50,7 +50,13 @@ fn protect(root: &Root, path: &Path) -> Step {
     mount::attach(&tree, &target).tried(what)
 }
 
-fn hide(root: &Root, path: &Path, null: &OwnedFd, empty: &mut Option<OwnedFd>) -> Step {
+fn hide(
+    root: &Root,
+    path: &Path,
+    null: &OwnedFd,
+    label: Option<&str>,
+    empty: &mut Option<OwnedFd>,
+) -> Step {
     let what = || format!("error masking {}", path.display());
     let Some(target) = target(root, path, &what)? else { return Ok(()) };
     let stat = rustix::fs::fstat(&target).tried(what)?;
@@ -61,8 +67,12 @@ fn hide(root: &Root, path: &Path, null: &OwnedFd, empty: &mut Option<OwnedFd>) -
     let tree = match empty {
         Some(first) => mount::clone_at(first.as_fd(), Depth::One).tried(what)?,
         None => {
-            let options = [("nr_inodes", "2"), ("size", "0"), ("mode", "755")]
-                .map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+            let mut options = [("nr_inodes", "2"), ("size", "0"), ("mode", "755")]
+                .map(|(key, value)| (key.to_owned(), Some(value.to_owned())))
+                .to_vec();
+            if let Some(label) = label {
+                mounts::labelled(&mut options, label);
+            }
             let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
             mount::new_fs("tmpfs", "tmpfs", &options, attrs).tried(what)?
         }

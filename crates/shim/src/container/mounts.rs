@@ -58,9 +58,9 @@ pub(crate) fn clone_sources(
                 clone_source(mount, source, *recursive, inner, space).map(Some)
             }
             MountKind::Layers { lower, inner } => {
-                mount_layers(mount, lower, inner, space, place).map(Some)
+                mount_layers(plan, mount, (lower, inner), space, place).map(Some)
             }
-            MountKind::Overlay(overlay) => lay(mount, overlay, space, place).map(Some),
+            MountKind::Overlay(overlay) => lay(plan, mount, overlay, space, place).map(Some),
             _ => Ok(None),
         })
         .collect()
@@ -79,16 +79,16 @@ fn space_of<'a>(maps: &Maps, made: &'a mut Vec<Space>) -> Step<&'a Space> {
 
 /// Layers as one read-only tree, or what is at a path inside it.
 fn mount_layers(
+    plan: &Plan,
     mount: &Mount,
-    lower: &[PathBuf],
-    inner: &Path,
+    (lower, inner): (&[PathBuf], &Path),
     space: Option<&Space>,
     place: &Path,
 ) -> Step<Bind> {
     let what = || format!("error mounting an image to rootfs at \"{}\"", mount.target.display());
     let tree = match space {
-        Some(space) => users::mapped_overlay(lower, None, space, place)?,
-        None => overlay::mount(lower, None).tried(what)?,
+        Some(space) => users::mapped_overlay(lower, None, plan.label(), space, place)?,
+        None => overlay::mount(lower, None, plan.label()).tried(what)?,
     };
     mount::set_attr(&tree, mount.attach.set, 0, propagation::PRIVATE, Depth::One).tried(what)?;
     if inner.as_os_str().is_empty() {
@@ -139,13 +139,21 @@ fn clone_source(
 }
 
 /// Makes an overlay, attached nowhere; what of it is wanted is found in [`part`].
-fn lay(mount: &Mount, overlay: &Overlay, space: Option<&Space>, place: &Path) -> Step<Bind> {
+fn lay(
+    plan: &Plan,
+    mount: &Mount,
+    overlay: &Overlay,
+    space: Option<&Space>,
+    place: &Path,
+) -> Step<Bind> {
     let what = || format!("error mounting overlay to rootfs at \"{}\"", mount.target.display());
     overlay::forget_volatile(&overlay.work).tried(what)?;
     let upper = Upper { upper: &overlay.upper, work: &overlay.work, volatile: true };
     let tree = match space {
-        Some(space) => users::mapped_overlay(&overlay.lower, Some(upper), space, place)?,
-        None => overlay::mount(&overlay.lower, Some(upper)).tried(what)?,
+        Some(space) => {
+            users::mapped_overlay(&overlay.lower, Some(upper), plan.label(), space, place)?
+        }
+        None => overlay::mount(&overlay.lower, Some(upper), plan.label()).tried(what)?,
     };
     Ok(Bind { tree, folder: true, part: None })
 }
@@ -202,7 +210,7 @@ pub(crate) fn attach_all(
     let queues = plan.namespaces.ipc == Namespace::New;
     let owner = maps.map(|maps| Owner { maps, queues });
     for (mount, bind) in plan.mounts.iter().zip(binds) {
-        attach_one(root, mount, bind, groups, owner)?;
+        attach_one(root, mount, bind, groups, (owner, plan.label()))?;
     }
     Ok(())
 }
@@ -212,7 +220,7 @@ fn attach_one(
     mount: &Mount,
     bind: Option<Bind>,
     groups: &cgroups::View,
-    owner: Option<Owner<'_>>,
+    (owner, label): (Option<Owner<'_>>, Option<&str>),
 ) -> Step {
     let what = || {
         let source = match &mount.kind {
@@ -276,7 +284,13 @@ fn attach_one(
                 true => Some(root.open_with(&mount.target, OFlags::RDONLY, 0).tried(what)?),
                 false => None,
             };
+            if let Some(label) = label.filter(|_| is_labelled(fs)) {
+                labelled(&mut options, label);
+            }
             let tree = mount::new_fs(fs, source, &options, mount.attach.set).tried(what)?;
+            if let ("mqueue", Some(label)) = (fs.as_str(), label) {
+                label_queues(&tree, label).tried(what)?;
+            }
             if let ("mqueue", Some(Owner { maps, queues: true })) = (fs.as_str(), owner) {
                 users::give_to_root(&tree, maps).tried(what)?;
             }
@@ -290,6 +304,31 @@ fn attach_one(
             }
         }
         (MountKind::Cgroup, _) => groups.attach(root, &mount.target, mount.attach.set),
+    }
+}
+
+/// Whether files of such a file system take the label of the mount: those of `proc` and `sysfs` are the policy's to
+/// label, and message queues are labelled by themselves.
+fn is_labelled(fs: &str) -> bool {
+    !matches!(fs, "proc" | "sysfs" | "mqueue")
+}
+
+/// Adds the option that labels every file of a mount, unless the caller has a label of its own.
+pub(super) fn labelled(options: &mut Vec<(String, Option<String>)>, label: &str) {
+    if !options.iter().any(|(key, _)| key == "context") {
+        options.push(("context".to_owned(), Some(label.to_owned())));
+    }
+}
+
+/// Labels the folder of message queues. The file system is that of an IPC namespace, so no mount can label it.
+fn label_queues(tree: &OwnedFd, label: &str) -> sys::root::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(tree, ".", flags, Mode::empty())
+        .map_err(|e| root::Error::new("open", "mqueue", e))?;
+    match sys::selinux::set_open_label(folder, label) {
+        // A policy need not label them.
+        Err(e) if e.errno() == Errno::OPNOTSUPP => Ok(()),
+        done => done,
     }
 }
 
@@ -315,7 +354,7 @@ fn fill(tree: &OwnedFd, covered: &File, mount: &Mount, what: impl Fn() -> String
 pub(crate) fn attach_source(root: &Root, mount: &Mount, bind: Bind, place: &Path) -> Step {
     let moved = Mount { target: place.to_owned(), ..mount.clone() };
     let none = cgroups::View::default();
-    attach_one(root, &moved, Some(bind), &none, None)
+    attach_one(root, &moved, Some(bind), &none, (None, None))
 }
 
 /// Opens the folder `path` as a mount's target, and makes it when it is missing.

@@ -54,7 +54,7 @@ impl Prepared {
         };
         Ok(Self {
             binds: mounts::clone_sources(plan, space.as_ref(), place)?,
-            root: root::make(&plan.root, space.as_ref(), place)?,
+            root: root::make(plan, space.as_ref(), place)?,
             devices: dev::of_host(plan)?,
             groups: cgroups::View::new(plan)?,
             birth,

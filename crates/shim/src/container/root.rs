@@ -4,7 +4,7 @@ use super::{
     Step, Tried,
     users::{self, Space},
 };
-use runtime::spec::Rootfs;
+use runtime::{plan::Plan, spec::Rootfs};
 use rustix::fs::OFlags;
 use std::{os::fd::OwnedFd, path::Path};
 use sys::{
@@ -13,9 +13,10 @@ use sys::{
     root::Root,
 };
 
-/// Makes the mount, attached nowhere; layers with the users of `space`. `place` is any folder of the host.
-pub(crate) fn make(source: &Rootfs, space: Option<&Space>, place: &Path) -> Step<OwnedFd> {
-    match source {
+/// Makes the mount, attached nowhere; layers with the users of `space` and the plan's label. `place` is any folder of the
+/// host.
+pub(crate) fn make(plan: &Plan, space: Option<&Space>, place: &Path) -> Step<OwnedFd> {
+    match &plan.root {
         Rootfs::Path(path) => {
             let tree = mount::clone_path(path, Depth::Recursive);
             let tree =
@@ -29,8 +30,10 @@ pub(crate) fn make(source: &Rootfs, space: Option<&Space>, place: &Path) -> Step
                 .tried(|| format!("error cleaning {}", work.display()))?;
             let upper = overlay::Upper { upper, work, volatile: *volatile };
             match space {
-                Some(space) => users::mapped_overlay(lower, Some(upper), space, place),
-                None => overlay::mount(lower, Some(upper))
+                Some(space) => {
+                    users::mapped_overlay(lower, Some(upper), plan.label(), space, place)
+                }
+                None => overlay::mount(lower, Some(upper), plan.label())
                     .tried(|| "error mounting root file system".into()),
             }
         }

@@ -251,6 +251,7 @@ pub(super) fn give_to_root(tree: &OwnedFd, maps: &Maps) -> rustix::io::Result<()
 pub(super) fn mapped_overlay(
     lower: &[PathBuf],
     upper: Option<Upper<'_>>,
+    label: Option<&str>,
     space: &Space,
     place: &Path,
 ) -> Step<OwnedFd> {
@@ -259,7 +260,7 @@ pub(super) fn mapped_overlay(
         match kernel::clone(ns::MOUNT, None).tried(|| "unable to clone a process".into())? {
             Forked::Child => {
                 drop(ours);
-                let _ = match lay_mapped(lower, upper, space, place) {
+                let _ = match lay_mapped(lower, upper, label, space, place) {
                     Ok(tree) => theirs.send(&Message::Made, Some(tree.as_fd())),
                     Err(err) => theirs.send(&Message::Failed(err), None),
                 };
@@ -277,6 +278,7 @@ pub(super) fn mapped_overlay(
 fn lay_mapped(
     lower: &[PathBuf],
     upper: Option<Upper<'_>>,
+    label: Option<&str>,
     space: &Space,
     place: &Path,
 ) -> Step<OwnedFd> {
@@ -314,7 +316,7 @@ fn lay_mapped(
     act_as_root(&space.maps)?;
     let upper = upper.as_ref();
     let upper = upper.map(|(upper, work, volatile)| Upper { upper, work, volatile: *volatile });
-    overlay::mount(&folders, upper).tried(|| "error mounting root file system".into())
+    overlay::mount(&folders, upper, label).tried(|| "error mounting root file system".into())
 }
 
 /// The parent of the writable and the scratch folder, which have to be on one mount.

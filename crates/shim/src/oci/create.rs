@@ -92,6 +92,7 @@ fn make(cx: &Cx, given: &Given, wanted: Wanted) -> Step<Made> {
     let config = oci::read(&bundle.join("config.json"), MAX_FRAME as u64)
         .map_err(|e| StartError::setup(e.chain()))?;
     let spec = oci::spec(id, &config, &bundle).map_err(|e| StartError::setup(e.chain()))?;
+    check_labels(&spec.process.selinux_label, &spec.mount_label)?;
     let hierarchy = Hierarchy::detect().map_err(|e| StartError::setup(base::error::chain(&e)))?;
     let features = Features { cgroup_v2: hierarchy.version() == Version::V2 };
     let plan = runtime::plan(&spec, &features).map_err(|e| StartError::setup(e.chain()))?;
@@ -115,6 +116,18 @@ fn make(cx: &Cx, given: &Given, wanted: Wanted) -> Step<Made> {
             Err(err)
         }
     }
+}
+
+/// Refuses labels where the kernel has none; runc lets one of mounts pass until the kernel does not know the option.
+pub(super) fn check_labels(process: &str, mounts: &str) -> Step {
+    for (field, label) in [("process.selinuxLabel", process), ("linux.mountLabel", mounts)] {
+        if !label.is_empty() && !sys::selinux::enabled() {
+            return Err(StartError::setup(format!(
+                "selinux label is specified in config, but selinux is disabled or not supported: {field} {label}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What exists so far.

@@ -121,6 +121,9 @@ fn process(record: &Record, given: &Given) -> Step<oci::Process> {
     };
     process.terminal |= given.has("tty");
     process.no_new_privileges |= given.has("no-new-privs");
+    if let Some(label) = given.value("process-label") {
+        label.clone_into(&mut process.selinux_label);
+    }
     if let Some(profile) = given.value("apparmor") {
         profile.clone_into(&mut process.apparmor_profile);
     }
@@ -152,6 +155,7 @@ fn process(record: &Record, given: &Given) -> Step<oci::Process> {
 
 fn plan(record: &Record, process: &oci::Process, id: &str) -> Step<ExecPlan> {
     let wrong = |e: base::Error| StartError::setup(e.chain());
+    create::check_labels(&process.selinux_label, "")?;
     let seccomp = oci::seccomp(&record.config, process).map_err(wrong)?;
     let process = oci::spec_process(process).map_err(wrong)?;
     runtime::plan_exec(id, &process, seccomp.as_deref(), true).map_err(wrong)

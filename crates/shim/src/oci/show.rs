@@ -121,7 +121,7 @@ pub(super) fn features(_: &Cx, _: &Given) -> Step<i32> {
                 ]
             },
             "apparmor": {"enabled": sys::apparmor::enabled()},
-            "selinux": {"enabled": false},
+            "selinux": {"enabled": sys::selinux::enabled()},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}}
         }

@@ -29,7 +29,7 @@ use std::{
     io::{Read, Write},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 use sys::root::{Dir, Root};
 
@@ -79,6 +79,8 @@ struct Inner {
     tmp: Dir,
     trash: Trash,
     limits: Limits,
+    /// SELinux label of their files, where containers are labelled.
+    label: OnceLock<String>,
     /// Trailers are small and never change.
     known: Mutex<HashMap<Digest, Arc<Trailer>>>,
 }
@@ -100,11 +102,28 @@ impl Layers {
         for (name, _) in tmp.entries().map_err(fail)? {
             trash.put(&tmp, &name)?;
         }
-        let known = Mutex::default();
-        let inner = Inner { path, dir, tmp, trash: trash.clone(), limits, known };
+        let (label, known) = Default::default();
+        let inner = Inner { path, dir, tmp, trash: trash.clone(), limits, label, known };
         let layers = Self { inner: Arc::new(inner) };
         layers.make_skeleton()?;
         Ok(layers)
+    }
+
+    /// Gives all layers' files `label`, those that are there and those to come. An overlay shows another one, but the kernel
+    /// asks for that of the layer's own file when a program changes the protection of memory that it is mapped in.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub fn relabel(&self, label: &str) -> Result<()> {
+        let top = &self.inner.path;
+        let fail = |e| io(format!("cannot label {}", top.display()), e);
+        let own = Dir::open(top.parent().unwrap_or(top)).and_then(|root| root.label("layers"));
+        // The folder is labelled last: all that is in it has the label then, or was made in it since.
+        if own.map_err(fail)?.as_deref() != Some(label) {
+            crate::relabel::relabel(top, label)?;
+        }
+        let _ = self.inner.label.set(label.to_owned());
+        Ok(())
     }
 
     /// Unpacks an uncompressed `tar` on top of `parents` (layer ids, lowest first), reading it to its
@@ -231,7 +250,7 @@ impl Layers {
         match &lower[..] {
             [] => Root::open(&self.empty()).map_err(fail),
             [one] => Root::open(one).map_err(fail),
-            many => sys::overlay::mount(many, None).map(Root::from).map_err(fail),
+            many => sys::overlay::mount(many, None, None).map(Root::from).map_err(fail),
         }
     }
 
@@ -271,6 +290,12 @@ impl Layers {
         let work = self.work()?;
         fill(&work.dir)?;
         let fs = work.fs_again()?;
+        if let Some(label) = self.inner.label.get() {
+            // It may have been a container's, with a label that is no other one's.
+            fs.try_clone()
+                .and_then(|fs| crate::relabel::all_in(fs, label))
+                .map_err(|e| io("cannot label a new layer", e))?;
+        }
         let mut sink = adopt::Hash::new(record::Recorder::new(work.meta()?)?);
         pack(&fs, &mut sink)?;
         crate::pack::end(&mut sink)?;

@@ -24,7 +24,7 @@ pub(super) fn list(active: &Active) -> Result<Vec<Change>> {
     let fail = |e| io(format!("cannot compare the tree of {}", active.id), e);
     let below = match &active.lower[..] {
         [one] => Root::open(one),
-        many => sys::overlay::mount(many, None).map(Root::from),
+        many => sys::overlay::mount(many, None, None).map(Root::from),
     };
     let below = below.map_err(fail)?;
     let upper = Dir::open(&active.upper).map_err(fail)?;

@@ -181,7 +181,7 @@ impl Snapshots {
         let volatile = active.upper.starts_with(self.root.join(BUILDS));
         sys::overlay::forget_volatile(&active.work).map_err(tried)?;
         let upper = Upper { upper: &active.upper, work: &active.work, volatile };
-        sys::overlay::mount(&active.lower, Some(upper)).map(Root::from).map_err(tried)
+        sys::overlay::mount(&active.lower, Some(upper), None).map(Root::from).map_err(tried)
     }
 
     /// The merged tree of `layers` (lowest first), read-only.

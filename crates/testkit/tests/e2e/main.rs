@@ -76,6 +76,7 @@ mod runtimes;
 mod sdk_docker_py;
 mod sdk_testcontainers;
 mod security;
+mod selinux;
 mod stats;
 mod userns;
 mod volume_plugins;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         log_plugins::CASES,
         exec::CASES,
         apparmor::CASES,
+        selinux::CASES,
         attach_tty::CASES,
         attach_ws::CASES,
         files::CASES,

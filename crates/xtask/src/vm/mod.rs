@@ -4,11 +4,14 @@
 //! system with the modules that are needed to reach the host's files, share those read-only by virtiofs,
 //! boot under QEMU without KVM, and pass on what the suite prints and its exit code. The guest has two
 //! processors, a layer in memory over the host's files, no network and no disk: nothing outlives it.
-//! Arguments: those of the suite (words that names must hold), `--minutes N` (default 60) before them.
+//! Cases of SELinux get a boot of their own, with a small policy in force instead of AppArmor.
+//! Arguments: those of the suite (words that names must hold; those of SELinux's cases begin with `selinux`),
+//! `--minutes N` (default 60, for each boot) before them.
 //! Needs `scripts/setup --tests` and root.
 
 mod cpio;
 mod kernel;
+mod policy;
 
 use crate::shell::{number, project, say, target};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -37,16 +40,49 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let kernel = Kernel::fetch(&folder)?;
     let suite = suite()?;
-    let script = folder.join("run.sh");
-    fs::write(&script, guest_script(&suite, words))
-        .with_context(|| format!("write {}", script.display()))?;
-    let initial = folder.join("initial.cpio");
-    fs::write(&initial, initial_files(&kernel, &script)?)
-        .with_context(|| format!("write {}", initial.display()))?;
-    let code = Machine::boot(&folder, &kernel, &initial)?
-        .end(Instant::now() + Duration::from_secs(minutes * 60))?;
-    ensure!(code == 0, "the suite ended with code {code} in the guest");
+    let mut failed = Vec::new();
+    for Boot { policy, words } in boots(words) {
+        let policy = if policy { Some(policy::compile(&folder)?) } else { None };
+        let script = folder.join("run.sh");
+        fs::write(&script, guest_script(&suite, &words, policy.as_deref()))
+            .with_context(|| format!("write {}", script.display()))?;
+        let initial = folder.join("initial.cpio");
+        fs::write(&initial, initial_files(&kernel, &script)?)
+            .with_context(|| format!("write {}", initial.display()))?;
+        // Of the modules that keep labels there can be one.
+        let module = if policy.is_some() { "selinux" } else { "apparmor" };
+        let code = Machine::boot(&folder, &kernel, &initial, module)?
+            .end(Instant::now() + Duration::from_secs(minutes * 60))?;
+        if code != 0 {
+            failed.push(format!("the suite ended with code {code} in the guest with {module}"));
+        }
+    }
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
     Ok(())
+}
+
+/// A boot, and which cases run in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Boot {
+    /// Whether SELinux has a policy.
+    policy: bool,
+    words: Vec<String>,
+}
+
+/// The boots that cases need whose names hold one of `words`; without words all do.
+fn boots(words: &[String]) -> Vec<Boot> {
+    const SELINUX: &str = "selinux";
+    if words.is_empty() {
+        let all = Boot { policy: false, words: Vec::new() };
+        return vec![all, Boot { policy: true, words: vec![SELINUX.to_owned()] }];
+    }
+    let (labelled, usual): (Vec<_>, Vec<_>) =
+        words.iter().cloned().partition(|word| word.starts_with(SELINUX));
+    [(false, usual), (true, labelled)]
+        .into_iter()
+        .filter(|(_, words)| !words.is_empty())
+        .map(|(policy, words)| Boot { policy, words })
+        .collect()
 }
 
 /// Builds the daemon, the shim and the suite; gives the suite's program.
@@ -66,12 +102,20 @@ fn suite() -> Result<PathBuf> {
     path.context("cargo does not say where the suite is")
 }
 
-/// What the guest runs once it has the host's files.
-fn guest_script(suite: &Path, words: &[String]) -> String {
+/// What the guest runs once it has the host's files; before that it loads `policy`, in the one write that the kernel wants,
+/// and puts it in force.
+fn guest_script(suite: &Path, words: &[String], policy: Option<&Path>) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let words: Vec<String> = words.iter().map(|w| quoted(w)).collect();
+    let load = policy.map(|policy| {
+        let policy = quoted(&policy.display().to_string());
+        format!(
+            "mount -t selinuxfs selinuxfs /sys/fs/selinux\ndd if={policy} of=/sys/fs/selinux/load bs=16M status=none\necho 1 >/sys/fs/selinux/enforce\n"
+        )
+    });
     format!(
-        "cd {}\nCARGO_TARGET_DIR={} {} {}\necho \"{END}$?\"\nbusybox poweroff -f\n",
+        "{}cd {}\nCARGO_TARGET_DIR={} {} {}\necho \"{END}$?\"\nbusybox poweroff -f\n",
+        load.unwrap_or_default(),
         quoted(&project().display().to_string()),
         quoted(&target().display().to_string()),
         quoted(&suite.display().to_string()),
@@ -110,7 +154,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot(folder: &Path, kernel: &Kernel, initial: &Path) -> Result<Self> {
+    fn boot(folder: &Path, kernel: &Kernel, initial: &Path, module: &str) -> Result<Self> {
         let socket = folder.join("share.sock");
         _ = fs::remove_file(&socket);
         let log = fs::File::create(folder.join("share.log")).context("make share.log")?;
@@ -125,7 +169,8 @@ impl Machine {
         guest.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", MEMORY, "-nodefaults"]);
         guest.args(["-display", "none", "-no-reboot", "-serial", "stdio"]);
         guest.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initial);
-        guest.args(["-append", "console=ttyS0 quiet loglevel=0 panic=-1 cgroup_no_v1=all"]);
+        let options = "console=ttyS0 quiet loglevel=0 panic=-1 cgroup_no_v1=all";
+        guest.arg("-append").arg(format!("{options} security={module}"));
         guest.arg("-object");
         guest.arg(format!("memory-backend-memfd,id=memory,size={MEMORY},share=on"));
         guest.args(["-numa", "node,memdev=memory"]);
@@ -180,5 +225,23 @@ impl Drop for Machine {
             _ = child.kill();
             _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_of_selinux_have_a_boot_of_their_own() {
+        let of = |words: &[&str]| -> Vec<(bool, String)> {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            boots(&words).into_iter().map(|b| (b.policy, b.words.join(" "))).collect()
+        };
+        assert_eq!(of(&[]), [(false, String::new()), (true, "selinux".into())]);
+        assert_eq!(of(&["exec::"]), [(false, "exec::".into())]);
+        assert_eq!(of(&["selinux::options"]), [(true, "selinux::options".into())]);
+        let both = [(false, "apparmor health".into()), (true, "selinux".into())];
+        assert_eq!(of(&["apparmor", "selinux", "health"]), both);
     }
 }

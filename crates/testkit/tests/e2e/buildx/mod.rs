@@ -50,7 +50,8 @@ fn plugged(cx: &Cx<'_>) -> Command {
     plugged_with(cx, &["docker-buildx"])
 }
 
-fn buildx(cx: &Cx<'_>, args: &[&str]) -> Output {
+/// Builds the folder `context` with plain progress.
+pub fn buildx(cx: &Cx<'_>, args: &[&str]) -> Output {
     let all = [&["buildx", "build", "--progress", "plain"], args, &["context"]].concat();
     command::run(plugged(cx).args(all), b"")
 }
