@@ -157,6 +157,8 @@ impl Engine {
     /// `Conflict` when another engine holds the data root; of the disk and the database otherwise.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         let root = &config.data_root;
+        // What is below it does not outlive the machine's run.
+        let went_down = !config.exec_root.join("containers").exists();
         for dir in [
             root.clone(),
             config.exec_root.clone(),
@@ -180,6 +182,12 @@ impl Engine {
         }
         let content = Content::open(&root.join("content"))?;
         let images = Arc::new(Images::open(Arc::clone(&store), content, Arc::new(layers.clone()))?);
+        for image in images.take_up(went_down)? {
+            tracing::warn!(
+                img = image.as_str(),
+                "an image that was being made went with the power"
+            );
+        }
         let id = identity(root)?;
         let plugins = plugin::Plugins::new(&config.plugin_folders, config.plugin_timeout);
         let asked = crate::networks::Asked {
@@ -314,8 +322,8 @@ impl Engine {
         if !self.containers.all().iter().any(|c| c.record().state.status.alive()) {
             self.leave_nothing();
         }
-        if let Err(err) = self.store.flush() {
-            tracing::error!(err = err.chain(), "the state database was not flushed");
+        if let Err(err) = self.images.settle() {
+            tracing::error!(err = err.chain(), "images and the state database were not flushed");
         }
     }
 

@@ -6,7 +6,9 @@
 //! Invariant: a target touches nothing but its bytes and folders of its own. Dev only.
 
 mod mutate;
+mod requests;
 pub mod targets;
+mod uploads;
 
 pub use targets::{TARGETS, Target};
 

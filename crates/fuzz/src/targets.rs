@@ -52,7 +52,8 @@ pub static TARGETS: &[Target] = &[
     },
     Target { name: "dockerignore", seeds: &[b"*.o\n!keep/**/x?.[a-z]\n# c\n/\\*a\n"], run: ignore },
     Target { name: "expansion", seeds: &[b"a${B:-c}$D\"'e'\"\\$f${G:+h}${I#*x}${J//a/b}"], run: expansion },
-    Target { name: "api", seeds: &[CREATE, b"{\"Name\":\"n\",\"IPAM\":{\"Config\":[{\"Subnet\":\"10.0.0.0/8\"}]}}"], run: api_bodies },
+    Target { name: "api", seeds: crate::requests::SEEDS, run: crate::requests::run },
+    Target { name: "create", seeds: &[CREATE], run: create },
     Target {
         name: "filters",
         seeds: &[b"{\"label\":[\"a=b\"],\"dangling\":{\"true\":true}}", b"{}"],
@@ -113,6 +114,7 @@ pub static TARGETS: &[Target] = &[
     },
     // An operation without inputs that reads an image, and the end that names it.
     Target { name: "graph", seeds: &[b"\n\x0c\x1a\n\n\x08docker-i\n\x4d\n\x4b\n\x47sha256:b55a2c7e8af378c04b358869c20cf3fe967365524e6a8a6248dffd23b8ab69d2\x10\0"], run: graph },
+    Target { name: "uploads", seeds: crate::uploads::SEEDS, run: crate::uploads::run },
     Target { name: "compose", seeds: &[COMPOSE], run: compose },
 ];
 
@@ -190,12 +192,14 @@ fn expansion(bytes: &[u8]) {
     }
 }
 
-fn api_bodies(bytes: &[u8]) {
+/// What `POST /containers/create` goes on to look at before anything is made.
+fn create(bytes: &[u8]) {
     use api::model;
-    _ = api::decode::<model::ContainerConfig>(bytes);
-    _ = api::decode::<model::HostConfig>(bytes);
-    _ = api::decode::<model::VolumeCreate>(bytes);
-    _ = api::decode::<model::Mount>(bytes);
+    let Ok(config) = api::decode::<model::ContainerConfig>(bytes) else { return };
+    let host = serde_json::from_slice::<serde_json::Value>(bytes)
+        .ok()
+        .and_then(|mut all| api::decode_value::<model::HostConfig>(all["HostConfig"].take()).ok());
+    _ = engine::containers::check(&config, &host.unwrap_or_default());
 }
 
 fn numbers(bytes: &[u8]) {

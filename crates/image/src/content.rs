@@ -156,6 +156,11 @@ impl Content {
         Ok(bytes)
     }
 
+    /// Whether the blob is here and its bytes are what its name says.
+    pub fn is_sound(&self, digest: &Digest) -> bool {
+        self.blob(digest).is_ok_and(|(mut file, _)| hash(&mut file).is_ok_and(|h| h == *digest))
+    }
+
     /// Whether the blob is here.
     pub fn has(&self, digest: &Digest) -> bool {
         self.path(digest).is_ok_and(|p| p.exists())
@@ -201,10 +206,9 @@ impl Content {
         let mut damaged = Vec::new();
         for (digest, _) in self.list()? {
             let (mut file, _) = self.blob(&digest)?;
-            let mut hash = Hashing(Sha256::new());
-            io::copy(&mut file, &mut hash)
-                .map_err(|e| Error::io(format!("cannot read blob {digest}"), e))?;
-            if Digest::from_sha256(hash.0.finalize().into()) != digest {
+            let found =
+                hash(&mut file).map_err(|e| Error::io(format!("cannot read blob {digest}"), e))?;
+            if found != digest {
                 damaged.push(digest);
             }
         }
@@ -232,6 +236,12 @@ impl Content {
         let root = File::open(&self.root).map_err(fail)?;
         rustix::fs::syncfs(&root).map_err(|e| fail(e.into()))
     }
+}
+
+fn hash(file: &mut File) -> io::Result<Digest> {
+    let mut hash = Hashing(Sha256::new());
+    io::copy(file, &mut hash)?;
+    Ok(Digest::from_sha256(hash.0.finalize().into()))
 }
 
 struct Hashing(Sha256);

@@ -1,4 +1,6 @@
 //! One request, as handlers see it: version, captured names, query, body, caller.
+//!
+//! What can be read of it without an engine is an [`Asked`]: each route has a reader for that (`routes::ROUTES`).
 
 use crate::{socket::Peer, versions::Version};
 use base::{Error, Principal, Result, filters::Filters};
@@ -14,14 +16,19 @@ use std::sync::Arc;
 /// Bytes of a body that is read whole. Docker has no limit; 10 MB of labels are known to be sent.
 const JSON_MAX: usize = 16 << 20;
 
-/// A request.
-pub(crate) struct Call {
-    pub(crate) engine: Arc<Engine>,
+/// What a request says before its body.
+pub(crate) struct Asked {
     pub(crate) version: Version,
     pub(crate) method: Method,
     pub(crate) names: Vec<String>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+}
+
+/// A request.
+pub(crate) struct Call {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) asked: Asked,
     pub(crate) body: Option<Incoming>,
     /// The body, when it has been read already.
     pub(crate) read: Option<Bytes>,
@@ -31,22 +38,30 @@ pub(crate) struct Call {
     pub(crate) builder: Option<Arc<BuildKit>>,
 }
 
-impl Call {
+impl std::ops::Deref for Call {
+    type Target = Asked;
+
+    fn deref(&self) -> &Asked {
+        &self.asked
+    }
+}
+
+impl Asked {
     /// The captured name at `at`.
     pub(crate) fn name(&self, at: usize) -> &str {
         self.names.get(at).map_or("", String::as_str)
     }
 
-    /// Reads a whole JSON body. An empty one is the default value, as Go's handlers take it.
-    pub(crate) async fn json<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
-        match self.document().await? {
-            Some(bytes) => api::decode(&bytes),
+    /// Reads a JSON body. An empty one is the default value, as Go's handlers take it.
+    pub(crate) fn json<T: DeserializeOwned + Default>(&self, body: &[u8]) -> Result<T> {
+        match self.document(body)? {
+            Some(bytes) => api::decode(bytes),
             None => Ok(T::default()),
         }
     }
 
-    /// Reads a whole JSON body as text; `None` when it is empty.
-    pub(crate) async fn document(&mut self) -> Result<Option<Bytes>> {
+    /// A JSON body as text; `None` when it is empty.
+    pub(crate) fn document<'b>(&self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>> {
         let declared = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let media = declared.unwrap_or("").split(';').next().unwrap_or("").trim();
         let fault = match media {
@@ -56,11 +71,26 @@ impl Call {
             _ if media.eq_ignore_ascii_case("application/json") => String::new(),
             _ => format!("unsupported Content-Type header ({media}): must be 'application/json'"),
         };
-        let bytes = self.bytes().await?;
         if bytes.iter().all(u8::is_ascii_whitespace) && (fault.is_empty() || bytes.is_empty()) {
             return Ok(None);
         }
         if fault.is_empty() { Ok(Some(bytes)) } else { Err(Error::invalid(fault)) }
+    }
+
+    /// The `filters` parameter.
+    pub(crate) fn filters(&self) -> Result<Filters> {
+        Filters::parse(self.query.get("filters").unwrap_or(""))
+    }
+}
+
+impl Call {
+    /// Reads a whole body by its route's reader.
+    pub(crate) async fn read<T>(
+        &mut self,
+        reader: impl FnOnce(&Asked, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let bytes = self.bytes().await?;
+        reader(&self.asked, &bytes)
     }
 
     /// Reads a whole body.
@@ -75,11 +105,6 @@ impl Call {
                 Err(Error::invalid("cannot read the request body").caused_by(err.to_string()))
             }
         }
-    }
-
-    /// The `filters` parameter.
-    pub(crate) fn filters(&self) -> Result<Filters> {
-        Filters::parse(self.query.get("filters").unwrap_or(""))
     }
 }
 

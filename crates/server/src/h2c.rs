@@ -2,7 +2,7 @@
 //! gRPC clients may begin with it.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     reply::{self, Reply},
     socket::Peer,
 };
@@ -28,9 +28,13 @@ pub(crate) async fn grpc(mut call: Call) -> Result<Reply> {
     Ok(switching())
 }
 
+pub(crate) fn hello(asked: &Asked) -> Result<Hello> {
+    Hello::read(&asked.headers)
+}
+
 /// `POST /session`: the engine is the client.
 pub(crate) async fn session(mut call: Call) -> Result<Reply> {
-    let hello = Hello::read(&call.headers)?;
+    let hello = hello(&call)?;
     let upgrade = wanted(&mut call)?;
     let (kit, peer) = (builder(&call)?, call.peer.clone());
     tokio::spawn(async move {

@@ -14,6 +14,7 @@ mod connection;
 mod h2c;
 mod hijack;
 mod incoming;
+pub mod inputs;
 mod metrics;
 mod reply;
 mod router;

@@ -1,7 +1,7 @@
 //! From a request to its handler: version prefix, pattern, headers on the way out.
 
 use crate::{
-    call::{Call, Query, unescape},
+    call::{Asked, Call, Query, unescape},
     connection::Site,
     reply::{self, Reply},
     routes::{Answer, ROUTES, Route},
@@ -89,11 +89,13 @@ async fn route(
     let call = Call {
         engine: Arc::clone(&site.engine),
         peer,
-        version: asked.unwrap_or(NEWEST),
-        method,
-        names,
-        query: Query::parse(parts.uri.query().unwrap_or("")),
-        headers: parts.headers,
+        asked: Asked {
+            version: asked.unwrap_or(NEWEST),
+            method,
+            names,
+            query: Query::parse(parts.uri.query().unwrap_or("")),
+            headers: parts.headers,
+        },
         body,
         read,
         upgrade,
@@ -115,7 +117,7 @@ async fn handle(site: &Site, route: &Route, mut call: Call) -> Reply {
         .is_some_and(|v| v.as_bytes().starts_with(FORM_TYPE.as_bytes()));
     if form && call.method == Method::POST && route.takes_form {
         match call.bytes().await {
-            Ok(bytes) => call.query.merge(Query::parse(&String::from_utf8_lossy(&bytes))),
+            Ok(bytes) => call.asked.query.merge(Query::parse(&String::from_utf8_lossy(&bytes))),
             Err(err) => return reply::failure(&err),
         }
     }
@@ -190,7 +192,7 @@ fn names_an_address(host: &str) -> bool {
 }
 
 /// Finds the route of `path` and what its pattern captures. Literal routes come first in the list.
-fn find(method: &Method, path: &str) -> Option<(&'static Route, Vec<String>)> {
+pub(crate) fn find(method: &Method, path: &str) -> Option<(&'static Route, Vec<String>)> {
     ROUTES
         .iter()
         .filter(|route| route.methods.contains(method))

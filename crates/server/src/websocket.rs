@@ -7,7 +7,7 @@
 //! Not here: the streams themselves (`engine::containers`).
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     reply::{self, Reply},
     versions::Version,
 };
@@ -43,7 +43,7 @@ impl Handshake {
     ///
     /// # Errors
     /// `Invalid` when it is none.
-    pub(crate) fn of(call: &Call) -> Result<Self> {
+    pub(crate) fn of(call: &Asked) -> Result<Self> {
         let text = |name: HeaderName| {
             call.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
         };

@@ -288,6 +288,37 @@ impl Tx<'_> {
         Ok(before.map(|t| t.image))
     }
 
+    /// Takes a tag's last move back, as if it had not been: it means again what it was taken from, if that is here, else
+    /// nothing.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn take_tag_back(&self, tag: &Tag) -> Result<()> {
+        let what = "cannot take the tag back";
+        let before = self.one(
+            what,
+            "SELECT image, since FROM tag_history WHERE reference = ?1 AND until = ?2
+             AND image IN (SELECT id FROM images) AND image <> ?3",
+            (&tag.reference, tag.since.unix_nanos(), tag.image.as_str()),
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
+        )?;
+        let Some((image, since)) = before else {
+            self.run(what, "DELETE FROM tags WHERE reference = ?1", [&tag.reference])?;
+            return Ok(());
+        };
+        self.run(
+            what,
+            "DELETE FROM tag_history WHERE reference = ?1 AND until = ?2",
+            (&tag.reference, tag.since.unix_nanos()),
+        )?;
+        self.run(
+            what,
+            "UPDATE tags SET image = ?2, since = ?3, target = NULL WHERE reference = ?1",
+            (&tag.reference, image, since),
+        )?;
+        Ok(())
+    }
+
     /// Notes what a registry resolved a tag to.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod leases;
 mod networks;
 mod plugins;
 mod schema;
+mod unsettled;
 mod volumes;
 
 pub use blobs::Blob;
@@ -29,6 +30,7 @@ pub use events::{Retention, Stored};
 pub use images::{Image, Layer, Tag, TagSpan};
 pub use leases::{Journal, Lease};
 pub use networks::Network;
+pub use unsettled::{Kind, Unsettled};
 pub use volumes::Volume;
 
 use base::{Error, Result, event::Event};

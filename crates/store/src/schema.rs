@@ -88,4 +88,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, doc TEXT NOT NULL
     ) WITHOUT ROWID;
     ",
+    // Rows may reach the disk before the files that they point to.
+    "
+    CREATE TABLE unsettled (
+        kind TEXT NOT NULL, object TEXT NOT NULL, boot TEXT NOT NULL, PRIMARY KEY (kind, object)
+    ) WITHOUT ROWID;
+    ",
 ];

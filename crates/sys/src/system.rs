@@ -22,6 +22,13 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(text)
 }
 
+/// What names this boot of the machine; `None` where the kernel does not say.
+pub fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || read("/proc/sys/kernel/random/boot_id").ok().map(|t| t.trim_end().to_owned());
+    BOOT.get_or_init(read).as_deref()
+}
+
 /// Major and minor version of the kernel, (0, 0) when its release says neither. Read once.
 pub fn kernel() -> (u32, u32) {
     static VERSION: OnceLock<(u32, u32)> = OnceLock::new();

@@ -7,7 +7,8 @@
 //!
 //! Environment: `GANTRY_TEST_SOCKET` (a daemon that already runs), `GANTRY_TEST_DAEMON` (the binary to
 //! start), `GANTRY_TEST_DOCKER` (the docker CLI), `GANTRY_TEST_SHARED_HOST` (other daemons may come and
-//! go: the census then counts only what bears our marks), `GANTRY_TEST_THREADS`.
+//! go: the census then counts only what bears our marks), `GANTRY_TEST_THREADS`, `GANTRY_TEST_SEED` (what is chosen at
+//! random is chosen as in the run that told it), `GANTRY_TEST_LONG` (how many times longer cases of faults take).
 //!
 //! Not here: anything that a shipped binary uses.
 
@@ -15,6 +16,7 @@ pub mod census;
 pub mod command;
 pub mod cx;
 pub mod daemon;
+pub mod dice;
 pub mod disk;
 pub mod evilreg;
 pub mod golden;
@@ -35,3 +37,4 @@ pub use census::Census;
 pub use command::Output;
 pub use cx::Cx;
 pub use daemon::Daemon;
+pub use dice::Dice;

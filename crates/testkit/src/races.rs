@@ -14,7 +14,7 @@ mod model;
 mod recorder;
 mod search;
 
-pub use recorder::{Outcome, Recorder, dice::Dice};
+pub use recorder::{Outcome, Recorder};
 pub use search::{Record, check};
 
 /// What a client asks for. Names are numbers within a group.

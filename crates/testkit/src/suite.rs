@@ -21,7 +21,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Instant, UNIX_EPOCH},
 };
 
 /// One test case.
@@ -61,14 +61,12 @@ pub fn length() -> usize {
     std::env::var("GANTRY_TEST_LONG").ok().and_then(|n| n.parse().ok()).unwrap_or(1).max(1)
 }
 
-/// For cases whose faults differ from run to run: they belong to the long form, so that no change is held up by a fault
-/// that was there before it.
-pub fn long_form_only(mode: &str) {
-    if std::env::var_os("GANTRY_TEST_LONG").is_none() {
-        crate::cx::skip(&format!(
-            "its faults differ from run to run: cargo xtask survive --mode {mode}"
-        ));
-    }
+/// What a case's choices begin with: `GANTRY_TEST_SEED`, else the time. It is said, so that a run can be had again.
+pub fn seed() -> u64 {
+    let given = std::env::var("GANTRY_TEST_SEED").ok().and_then(|n| n.parse().ok());
+    let seed = given.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(1, |t| t.as_secs()));
+    say(&format!("         seed {seed} (again: GANTRY_TEST_SEED={seed})"));
+    seed
 }
 
 enum Verdict {

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use testkit::{
-    Daemon,
+    Daemon, Dice,
     daemon::Options,
     image::docker_archive,
     invariants::{self, Invariants, census, docker, docker_with},
@@ -33,26 +33,30 @@ static MODES: &[(&str, &str)] = &[
 ];
 
 /// Runs the case of `mode`, `length` times as long as in every run of the suite.
-fn case(mode: &str, length: u64) -> Result<()> {
+fn case(mode: &str, length: u64, seed: u64) -> Result<()> {
     let names: Vec<&str> = MODES.iter().map(|m| m.0).collect();
     let Some((_, case)) = MODES.iter().find(|m| m.0 == mode) else {
         bail!("there is no mode {mode}: use one of kill, {}", names.join(", "));
     };
     let mut cargo = std::process::Command::new("cargo");
     cargo.args(["test", "--quiet", "--workspace", "--test", "e2e", "--", case]);
-    let status = cargo.env("GANTRY_TEST_LONG", length.to_string()).status()?;
+    let status = cargo
+        .env("GANTRY_TEST_LONG", length.to_string())
+        .env("GANTRY_TEST_SEED", seed.to_string())
+        .status()?;
     ensure!(status.success(), "survive: mode {mode} failed");
     Ok(())
 }
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_secs());
+    let seed = number(args, "--seed", now)?;
     if let Some(mode) = value(args, "--mode").filter(|m| *m != "kill") {
-        return case(mode, number(args, "--rounds", 11)?);
+        return case(mode, number(args, "--rounds", 11)?, seed);
     }
     let rounds = number(args, "--rounds", 50)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_secs());
-    let mut dice = Dice(number(args, "--seed", now)?.max(1));
-    say(&format!("survive: {rounds} rounds, seed {}", dice.0));
+    let mut dice = Dice::new(seed);
+    say(&format!("survive: {rounds} rounds, seed {seed}"));
     let debug = target().join("debug/gantry");
     let release = target().join("release/gantry");
     let binary = std::env::var_os("GANTRY_TEST_DAEMON")
@@ -142,15 +146,3 @@ static LOADS: &[fn(&Daemon, &str) -> Result<()>] = &[
         docker(d, &["rmi", &tag]).map(drop)
     },
 ];
-
-/// Marsaglia's xorshift: enough to choose moments, and the same again for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}

@@ -111,11 +111,7 @@ impl BuildHost {
     /// Makes what was built survive a power cut: once, before the client is told.
     pub(super) async fn finish(&self) -> Result<()> {
         let engine = Arc::clone(&self.engine);
-        blocking(move || {
-            engine.layers.sync()?;
-            engine.store.flush()
-        })
-        .await
+        blocking(move || engine.images.settle()).await
     }
 
     pub(super) fn layers(&self, image: &ImageId) -> Result<Vec<NewLayer>> {

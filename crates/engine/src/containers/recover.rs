@@ -1,7 +1,7 @@
 //! After a start of the daemon: what was running is found again, what ended meanwhile is recorded, what
 //! belongs to nobody goes.
 
-use super::{Container, Places, Record, Status};
+use super::{Container, Places, Record, Status, settle};
 use crate::Engine;
 use base::{ContainerId, Principal, Result, Timestamp};
 use runtime::shim::{Exit, Phase, Shim};
@@ -27,6 +27,7 @@ impl Engine {
             self.containers.insert(Arc::clone(&container));
             found.push(container);
         }
+        self.mend_trees(&found);
         let mut ended = Vec::new();
         let mut waiting = Vec::new();
         for container in &found {
@@ -86,6 +87,29 @@ impl Engine {
         self.start_by_policy(&found);
         self.sweep_folders();
         self.sweep_volumes()
+    }
+
+    /// A container that was made shortly before a power cut is there with an empty tree, so that it starts.
+    fn mend_trees(&self, found: &[Arc<Container>]) {
+        for container in found {
+            let record = container.record();
+            if record.root.is_some() {
+                continue;
+            }
+            let mended = settle::writable_bound(&record.host, &self.config, &self.kernel)
+                .and_then(|bound| self.snapshots.mend(record.id.as_str(), &record.layers, bound));
+            match mended {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::warn!(ctr = record.id.short(), "its tree was gone and is empty now");
+                }
+                Err(err) => tracing::error!(
+                    ctr = record.id.short(),
+                    err = err.chain(),
+                    "a container has no writable layer"
+                ),
+            }
+        }
     }
 
     /// Takes over a container that runs although its record does not say so.

@@ -40,6 +40,10 @@ impl LayerStore for Layers {
         Self::path(self, layer)
     }
 
+    fn verify(&self, layer: &Digest) -> Result<()> {
+        Self::verify(self, layer)
+    }
+
     fn remove(&self, layer: &Digest) -> Result<()> {
         Self::remove(self, layer)
     }

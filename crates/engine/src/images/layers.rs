@@ -54,6 +54,12 @@ pub trait LayerStore: Send + Sync {
     /// Folder with the layer's files.
     fn path(&self, layer: &Digest) -> std::path::PathBuf;
 
+    /// Reads the layer again and compares it with its digest.
+    ///
+    /// # Errors
+    /// `Internal` when it is not what it was; of the disk.
+    fn verify(&self, layer: &Digest) -> Result<()>;
+
     /// Drops the layer; its bytes may go later.
     ///
     /// # Errors
@@ -144,6 +150,9 @@ impl Hold {
                 size: new.size,
                 doc: LayerRecord { tar_size: new.tar_size },
             })?;
+            if known.is_none() {
+                tx.unsettle(store::Kind::Layer, &new.layer, super::settle::boot())?;
+            }
             Ok(known.is_none())
         })?;
         Ok((new, fresh))

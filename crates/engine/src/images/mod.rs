@@ -6,8 +6,8 @@
 //! [`transfers`], which several pulls may share. Removal deletes rows only; [`Images::collect`]
 //! then drops layers and blobs that no row, hold or container needs.
 //!
-//! Invariants: an image's row exists only when all its layers and its config are on disk; a layer's row
-//! goes before its folder; reads take no lock.
+//! Invariants: an image's row exists only when all its layers and its config are written, and one that was not flushed is
+//! noted as such (`settle`); a layer's row goes before its folder; reads take no lock.
 //! Not here: archive formats and configs and the registry protocol (crate `image`), unpacking (crate
 //! `storage`).
 
@@ -28,6 +28,7 @@ mod registries;
 mod remove;
 mod requests;
 mod save;
+mod settle;
 mod stream;
 mod tag;
 pub(crate) mod transfers;
@@ -280,7 +281,10 @@ impl Images {
     pub fn register(&self, image: &NewImage, by: &Principal) -> Result<Vec<Moved>> {
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.put_blobs(image)?;
-        self.store.write(|tx| self.put_rows(tx, image, by))
+        self.store.write(|tx| {
+            tx.unsettle(store::Kind::Image, image.config.id(), settle::boot())?;
+            self.put_rows(tx, image, by)
+        })
     }
 
     /// Stores new images, all or none, so that they survive a power cut once this returns: their blobs,
@@ -296,17 +300,14 @@ impl Images {
     ) -> Result<Vec<Vec<Moved>>> {
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         images.iter().try_for_each(|image| self.put_blobs(image))?;
-        if fresh {
-            // The whole file system at once: cheaper than a flush for each of thousands of files.
-            self.layers.sync()?;
-        } else {
-            let manifests = images.iter().flat_map(|i| &i.manifests).map(|(digest, _)| digest);
-            let configs = images.iter().map(|i| i.config.id());
-            self.content.sync_blobs(manifests.chain(configs))?;
+        let rows = |tx: &Tx<'_>| images.iter().map(|image| self.put_rows(tx, image, by)).collect();
+        if fresh || self.waits_for_disk(images)? {
+            return self.for_good(rows);
         }
-        let moved = self
-            .store
-            .write(|tx| images.iter().map(|image| self.put_rows(tx, image, by)).collect())?;
+        let manifests = images.iter().flat_map(|i| &i.manifests).map(|(digest, _)| digest);
+        let configs = images.iter().map(|i| i.config.id());
+        self.content.sync_blobs(manifests.chain(configs))?;
+        let moved = self.store.write(rows)?;
         self.store.flush()?;
         Ok(moved)
     }

@@ -11,7 +11,7 @@ impl Images {
     /// `NotFound` for no such image; `Invalid` for a malformed reference.
     pub fn tag(&self, name: &str, repository: &str, tag: &str, by: &Principal) -> Result<()> {
         let reference = target(repository, tag)?;
-        self.store.write(|tx| {
+        let id = self.store.write(|tx| {
             let id = resolve(tx, name)?;
             let now = Timestamp::now();
             let text = reference.to_string();
@@ -32,10 +32,10 @@ impl Images {
                 tx.put_image(&row)?;
                 tx.emit(self.event("tag", &id, &reference.familiar(), &row.doc.labels).by(by));
             }
-            Ok(())
+            Ok(id)
         })?;
         // A name that was acknowledged is there after a power cut, as the image is.
-        self.store.flush()
+        if self.is_unsettled(&id)? { self.settle() } else { self.store.flush() }
     }
 }
 

@@ -54,6 +54,11 @@ impl LayerStore for Files {
         self.0.join(layer.hex())
     }
 
+    fn verify(&self, layer: &Digest) -> Result<()> {
+        let found = Digest::sha256(&fs::read(self.path(layer)).map_err(|e| Error::io("read", e))?);
+        if found == *layer { Ok(()) } else { Err(Error::internal("torn")) }
+    }
+
     fn remove(&self, layer: &Digest) -> Result<()> {
         fs::remove_file(self.path(layer)).map_err(|e| Error::io("cannot remove", e))
     }
@@ -493,6 +498,51 @@ fn a_start_after_a_crash_drops_what_no_row_knows() {
         (vec![id.clone()], vec!["docker.io/library/app:1".into()])
     );
     assert_eq!(host.images.recover(&[]).unwrap(), [id]);
+}
+
+#[test]
+fn what_was_torn_by_a_power_cut_goes_and_names_mean_what_they_meant() {
+    let host = Host::new();
+    let acknowledged = host.image(&["a"], 1, &["app:1", "kept:1"], None);
+    host.images.settle().unwrap();
+    assert!(host.store.read(|tx| tx.unsettled()).unwrap().is_empty());
+    // A build that nobody was told of: one image with a torn layer, one with a torn config, one that is whole.
+    let layer = host.image(&["a", "b"], 2, &["app:1"], None);
+    let config = host.image(&["a"], 3, &["kept:1"], Some(&acknowledged));
+    let whole = host.image(&["c"], 4, &["whole:1"], None);
+    let torn = host.images.row(&layer).unwrap().layers[1].clone();
+    fs::write(host.dir.path().join("layers").join(torn.hex()), "").unwrap();
+    let blobs = host.dir.path().join("content/blobs/sha256");
+    fs::write(blobs.join(config.hex()), "").unwrap();
+    let mut gone = vec![layer, config];
+    gone.sort();
+    let found = host.store.read(|tx| tx.unsettled()).unwrap();
+    assert_eq!(found.len(), 5, "{found:?}");
+    let mut went = host.images.take_up(true).unwrap();
+    went.sort();
+    assert_eq!(went, gone);
+    for (name, id) in [("app:1", &acknowledged), ("kept:1", &acknowledged), ("whole:1", &whole)] {
+        assert_eq!(host.images.resolve(name).unwrap(), *id, "{name}");
+    }
+    assert!(host.images.recover(&[]).unwrap().is_empty());
+    assert_eq!(host.images.verify().unwrap(), Findings::default());
+    assert_eq!(host.on_disk(), (2, 2));
+    assert!(host.store.read(|tx| tx.unsettled()).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_acknowledged_is_flushed_with_what_others_made_of_it() {
+    let host = Host::new();
+    let step = host.image(&["a"], 1, &[], None);
+    let waiting = || host.store.read(|tx| tx.unsettled()).unwrap().len();
+    assert_eq!(waiting(), 2);
+    // The engine was killed and its machine ran on: nothing went.
+    assert!(host.images.take_up(false).unwrap().is_empty());
+    assert_eq!((waiting(), host.images.resolve(step.as_str()).unwrap()), (0, step.clone()));
+    let made = host.image(&["b"], 2, &[], None);
+    assert_eq!(waiting(), 2);
+    host.images.tag(made.as_str(), "named", "1", &host.by).unwrap();
+    assert_eq!(waiting(), 0);
 }
 
 #[test]

@@ -444,12 +444,30 @@ impl Engine {
         }
         let rows = self.store.read(|tx| tx.volumes::<Record>())?;
         self.volumes_recover(&rows);
+        self.mend_volumes(&rows);
         for name in self.volumes.list()? {
             if !rows.iter().any(|row| row.name == name) {
                 self.volumes.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// A volume's row may reach the disk before its folder: after a power cut it is there and empty.
+    fn mend_volumes(&self, rows: &[Volume<Record>]) {
+        let mend = |row: &Volume<Record>| -> Result<()> {
+            if self.volumes.mountpoint(&row.name)?.exists() {
+                return Ok(());
+            }
+            let options = row.doc.options.clone().unwrap_or_default();
+            let bound = self.volume_bound(&row.name, &options)?;
+            self.volumes.create(&row.name, bound).map(drop)
+        };
+        for row in rows.iter().filter(|row| row.doc.is_local()) {
+            if let Err(err) = mend(row) {
+                tracing::error!(vol = row.name, err = err.chain(), "a volume has no folder");
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! else waits for them; a marked row that the next start finds is a network whose end they have to be told.
 //! Source: Moby `daemon/network.go` and `daemon/libnetwork/controller.go` (behaviour and words).
 
-use super::{Live, Network, Networks, Record, boot, not_found, predefined};
+use super::{Live, Network, Networks, Record, not_found, predefined};
 use crate::{
     Spec, Subnet,
     drivers::{self, bridge},
@@ -88,7 +88,8 @@ impl Networks {
             let mut row = row;
             store.write(|tx| {
                 if switched_on || slow {
-                    row.doc.forwarding_since = if switched_on { boot() } else { None };
+                    row.doc.forwarding_since =
+                        sys::system::boot().filter(|_| switched_on).map(str::to_owned);
                     row.doc.unfinished = false;
                     tx.put_network(&row)?;
                 }

@@ -124,7 +124,7 @@ impl Networks {
     pub fn open(config: &Config, store: &Store) -> Result<Self> {
         let claim = config.bridge.as_ref().map(|b| Claim::take(&b.name)).transpose()?;
         let rows = store.read(|tx| tx.networks::<Record>())?;
-        let boot = boot();
+        let boot = sys::system::boot().map(str::to_owned);
         let since = |row: &store::Network<Record>| {
             row.doc.forwarding_since.is_some() && row.doc.forwarding_since == boot
         };
@@ -543,12 +543,6 @@ impl Live {
             _ => error,
         }
     }
-}
-
-/// This boot's id; a machine without one has it never remembered.
-fn boot() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(text.trim_end().to_owned())
 }
 
 fn predefined_row(

@@ -1,7 +1,7 @@
 //! Files of containers: `/containers/{id}/archive` and `/export`.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     incoming::incoming,
     reply::{self, Reply},
 };
@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 const STAT: HeaderName = HeaderName::from_static("x-docker-container-path-stat");
 
-fn path(call: &Call) -> String {
+fn path(call: &Asked) -> String {
     call.query.get("path").unwrap_or_default().to_owned()
 }
 

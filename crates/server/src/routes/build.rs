@@ -1,7 +1,7 @@
 //! Building images: the classic builder's endpoints.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     incoming::incoming,
     reply::{self, Reply},
 };
@@ -18,10 +18,9 @@ use std::sync::Arc;
 
 pub(crate) async fn build(mut call: Call) -> Result<Reply> {
     let body = incoming(&mut call);
-    let request = request(&call)?;
-    request.check()?;
+    let (request, extra) = request(&call)?;
     if call.query.get("version") == Some("2") {
-        return by_buildkit(&call, request, body).await;
+        return by_buildkit(&call, request, extra, body).await;
     }
     let stream = call.engine.image_build(request, Some(body), &call.by).await?;
     let lines = futures_util::stream::unfold(stream, |mut stream| async move {
@@ -32,11 +31,12 @@ pub(crate) async fn build(mut call: Call) -> Result<Reply> {
 }
 
 /// The same with the builder of BuildKit's clients.
-async fn by_buildkit(call: &Call, request: BuildRequest, body: Bytestream) -> Result<Reply> {
-    let extra = Extra {
-        session: call.query.get("session").unwrap_or_default().to_owned(),
-        outputs: decoded(call, "outputs", "error reading outputs")?,
-    };
+async fn by_buildkit(
+    call: &Call,
+    request: BuildRequest,
+    extra: Extra,
+    body: Bytestream,
+) -> Result<Reply> {
     let Some(told) = builder(call)?.build_by_http(request, extra, body, &call.by).await? else {
         return Ok(reply::empty(http::StatusCode::OK));
     };
@@ -47,7 +47,19 @@ async fn by_buildkit(call: &Call, request: BuildRequest, body: Bytestream) -> Re
     Ok(reply::stream("application/json", lines))
 }
 
-fn request(call: &Call) -> Result<BuildRequest> {
+/// What is to be built, and what BuildKit's clients say besides.
+pub(crate) fn request(asked: &Asked) -> Result<(BuildRequest, Extra)> {
+    let request = parameters(asked)?;
+    request.check()?;
+    let mut extra = Extra::default();
+    if asked.query.get("version") == Some("2") {
+        asked.query.get("session").unwrap_or_default().clone_into(&mut extra.session);
+        extra.outputs = decoded(asked, "outputs", "error reading outputs")?;
+    }
+    Ok((request, extra))
+}
+
+fn parameters(call: &Asked) -> Result<BuildRequest> {
     let query = &call.query;
     let text = |key: &str| query.get(key).unwrap_or_default().to_owned();
     let number = |key: &str| query.number(key).map(Option::unwrap_or_default);
@@ -100,7 +112,7 @@ fn request(call: &Call) -> Result<BuildRequest> {
 }
 
 /// A parameter that is JSON.
-fn decoded<T: DeserializeOwned + Default>(call: &Call, key: &str, what: &str) -> Result<T> {
+fn decoded<T: DeserializeOwned + Default>(call: &Asked, key: &str, what: &str) -> Result<T> {
     match call.query.text(key) {
         None | Some("null") => Ok(T::default()),
         Some(json) => {
@@ -138,20 +150,24 @@ pub(crate) async fn explain(call: Call) -> Result<Reply> {
     Ok(reply::ok(&builder(&call)?.explain(name).await?))
 }
 
-pub(crate) async fn prune(call: Call) -> Result<Reply> {
-    let query = &call.query;
+pub(crate) fn pruning(asked: &Asked) -> Result<CachePolicy> {
+    let query = &asked.query;
     let bytes = |key: &str| {
         let given: i64 = query.number(key)?.unwrap_or_default();
         u64::try_from(given).map_err(|_| Error::invalid(format!("{key} is negative: {given}")))
     };
     let keep = bytes("keep-storage")?;
-    let policy = CachePolicy {
+    Ok(CachePolicy {
         all: query.flag("all"),
         reserved: bytes("reserved-space")?.max(keep),
         max_used: bytes("max-used-space")?,
         min_free: bytes("min-free-space")?,
-        ..CachePolicy::filtered(&call.filters()?, Timestamp::now())?
-    };
+        ..CachePolicy::filtered(&asked.filters()?, Timestamp::now())?
+    })
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Reply> {
+    let policy = pruning(&call)?;
     let gone = builder(&call)?.reclaim(policy).await?;
     Ok(reply::ok(&model::BuildCachePruned {
         caches_deleted: Some(gone.entries),
@@ -159,8 +175,12 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
     }))
 }
 
+pub(crate) fn cancelled(asked: &Asked) -> Result<&str> {
+    asked.query.text("id").ok_or_else(|| Error::invalid("build ID not provided"))
+}
+
 pub(crate) async fn cancel(call: Call) -> Result<Reply> {
-    let id = call.query.text("id").ok_or_else(|| Error::invalid("build ID not provided"))?;
+    let id = cancelled(&call)?;
     call.engine.build_cancel(id);
     if let Some(builder) = &call.builder {
         builder.cancel(id);

@@ -1,7 +1,7 @@
 //! Containers.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     hijack,
     reply::{self, Reply},
     router::no_content,
@@ -12,21 +12,26 @@ use api::model;
 use base::{Error, Result, Timestamp};
 use engine::{
     ChangeKind,
-    containers::{AttachOptions, Create, ListOptions, LogOptions, RemoveOptions, StatsOptions},
+    containers::{
+        AttachOptions, Condition, Create, ListOptions, LogOptions, RemoveOptions, StatsOptions,
+    },
     images::CommitOptions,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub(crate) fn listing(asked: &Asked) -> Result<ListOptions> {
+    Ok(ListOptions {
+        all: asked.query.flag("all"),
+        limit: asked.query.number("limit")?.unwrap_or(0),
+        size: asked.query.flag("size"),
+        filters: asked.filters()?,
+    })
+}
+
 pub(crate) async fn list(call: Call) -> Result<Reply> {
-    let options = ListOptions {
-        all: call.query.flag("all"),
-        limit: call.query.number("limit")?.unwrap_or(0),
-        size: call.query.flag("size"),
-        filters: call.filters()?,
-    };
-    let list = call.engine.containers_list(&options).await?;
+    let list = call.engine.containers_list(&listing(&call)?).await?;
     if call.version >= Version(1, 48) {
         return Ok(reply::ok(&list));
     }
@@ -44,26 +49,25 @@ struct CreateBody {
     networking_config: model::NetworkingConfig,
 }
 
-pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let Some(bytes) = call.document().await?.filter(|b| b.trim_ascii() != b"null") else {
+pub(crate) fn creation(asked: &Asked, body: &[u8]) -> Result<Create> {
+    let Some(bytes) = asked.document(body)?.filter(|b| b.trim_ascii() != b"null") else {
         return Err(Error::invalid("config cannot be empty in order to create a container"));
     };
     // One document holds both; decoding it twice keeps the field lists that case folding needs.
-    let mut config: model::ContainerConfig = api::decode(&bytes)?;
-    let body: CreateBody = api::decode(&bytes)?;
-    drop(bytes);
+    let mut config: model::ContainerConfig = api::decode(bytes)?;
+    let body: CreateBody = api::decode(bytes)?;
     let mut host = body.host_config;
-    shapes::create(&mut config, &mut host, call.version)?;
+    shapes::create(&mut config, &mut host, asked.version)?;
     let endpoints = body.networking_config.endpoints_config.unwrap_or_default();
-    if call.version < Version(1, 44) && endpoints.len() > 1 {
+    if asked.version < Version(1, 44) && endpoints.len() > 1 {
         return Err(Error::invalid(format!(
             "Container cannot be created with multiple network endpoints: {}",
             endpoints.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
         )));
     }
-    let platform = call.query.text("platform").map(str::parse).transpose()?;
-    let request = Create {
-        name: call.query.text("name").map(str::to_owned),
+    let platform = asked.query.text("platform").map(str::parse).transpose()?;
+    Ok(Create {
+        name: asked.query.text("name").map(str::to_owned),
         platform,
         config,
         host,
@@ -72,7 +76,11 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
         hidden: false,
         step: false,
         secret_env: Vec::new(),
-    };
+    })
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let request = call.read(creation).await?;
     let created = call.engine.container_create(request, &call.by).await?;
     Ok(reply::json(
         StatusCode::CREATED,
@@ -94,23 +102,26 @@ pub(crate) async fn top(call: Call) -> Result<Reply> {
     Ok(reply::ok(&model::Top { titles: table.titles, processes: table.processes }))
 }
 
-pub(crate) async fn logs(call: Call) -> Result<Reply> {
+pub(crate) fn lines(asked: &Asked) -> Result<LogOptions> {
     let now = Timestamp::now();
     let time = |key: &str| -> Result<Option<Timestamp>> {
-        let at = call.query.text(key).map(|t| Timestamp::parse_relative(t, now)).transpose()?;
+        let at = asked.query.text(key).map(|t| Timestamp::parse_relative(t, now)).transpose()?;
         Ok(at.filter(|at| *at != Timestamp::from_unix(0, 0)))
     };
-    let options = LogOptions {
-        stdout: call.query.flag("stdout"),
-        stderr: call.query.flag("stderr"),
-        follow: call.query.flag("follow"),
+    Ok(LogOptions {
+        stdout: asked.query.flag("stdout"),
+        stderr: asked.query.flag("stderr"),
+        follow: asked.query.flag("follow"),
         since: time("since")?,
         until: time("until")?,
-        timestamps: call.query.flag("timestamps"),
-        tail: call.query.get("tail").and_then(|t| t.parse().ok()),
-        details: call.query.flag("details"),
-    };
-    let mut stream = call.engine.container_logs(call.name(0), options).await?;
+        timestamps: asked.query.flag("timestamps"),
+        tail: asked.query.get("tail").and_then(|t| t.parse().ok()),
+        details: asked.query.flag("details"),
+    })
+}
+
+pub(crate) async fn logs(call: Call) -> Result<Reply> {
+    let mut stream = call.engine.container_logs(call.name(0), lines(&call)?).await?;
     let framed = !stream.tty && call.version >= Version(1, 42);
     let content_type = if framed {
         "application/vnd.docker.multiplexed-stream"
@@ -140,7 +151,7 @@ pub(crate) async fn resize(call: Call) -> Result<Reply> {
 }
 
 /// Both sizes are required.
-pub(crate) fn size(call: &Call) -> Result<(u16, u16)> {
+pub(crate) fn size(call: &Asked) -> Result<(u16, u16)> {
     let one = |key: &str, what: &str| {
         let text = call.query.get(key).unwrap_or("");
         let number = text.parse::<u32>().map_err(|_| {
@@ -154,26 +165,35 @@ pub(crate) fn size(call: &Call) -> Result<(u16, u16)> {
     Ok((one("h", "height")?, one("w", "width")?))
 }
 
-pub(crate) async fn start(mut call: Call) -> Result<Reply> {
-    // Old clients sent a host configuration here; it is refused since 1.24, an empty object is let pass.
-    let body = call.bytes().await?;
-    if body.len() > 2 && call.version >= Version(1, 24) && body.as_ref() != b"null" {
+/// Old clients sent a host configuration here; it is refused since 1.24, an empty object is let pass.
+pub(crate) fn no_configuration(asked: &Asked, body: &[u8]) -> Result<()> {
+    if body.len() > 2 && asked.version >= Version(1, 24) && body != b"null" {
         return Err(Error::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
+    Ok(())
+}
+
+pub(crate) async fn start(mut call: Call) -> Result<Reply> {
+    call.read(no_configuration).await?;
     call.engine.container_start(call.name(0), &call.by).await?;
     Ok(no_content())
 }
 
+/// Seconds until a container is killed that does not end.
+pub(crate) fn patience(asked: &Asked) -> Result<Option<i64>> {
+    asked.query.number("t")
+}
+
 pub(crate) async fn stop(call: Call) -> Result<Reply> {
-    let timeout = call.query.number("t")?;
+    let timeout = patience(&call)?;
     call.engine.container_stop(call.name(0), timeout, call.query.text("signal"), &call.by).await?;
     Ok(no_content())
 }
 
 pub(crate) async fn restart(call: Call) -> Result<Reply> {
-    let timeout = call.query.number("t")?;
+    let timeout = patience(&call)?;
     call.engine
         .container_restart(call.name(0), timeout, call.query.text("signal"), &call.by)
         .await?;
@@ -204,7 +224,7 @@ pub(crate) async fn unpause(call: Call) -> Result<Reply> {
     Ok(no_content())
 }
 
-fn attach_options(call: &Call) -> AttachOptions {
+fn attach_options(call: &Asked) -> AttachOptions {
     AttachOptions {
         stdin: call.query.flag("stdin"),
         stdout: call.query.flag("stdout"),
@@ -226,16 +246,20 @@ pub(crate) async fn attach_ws(mut call: Call) -> Result<Reply> {
     handshake.take_over(&mut call, attached)
 }
 
-/// `GET /containers/{id}/stats`.
-pub(crate) async fn stats(call: Call) -> Result<Reply> {
+pub(crate) fn samples(asked: &Asked) -> Result<StatsOptions> {
     let options = StatsOptions {
-        stream: call.query.flag_or("stream", true),
-        one_shot: call.query.flag("one-shot") && call.version >= Version(1, 41),
+        stream: asked.query.flag_or("stream", true),
+        one_shot: asked.query.flag("one-shot") && asked.version >= Version(1, 41),
     };
     if options.stream && options.one_shot {
         return Err(Error::invalid("cannot have stream=true and one-shot=true"));
     }
-    let mut stream = call.engine.container_stats(call.name(0), options)?;
+    Ok(options)
+}
+
+/// `GET /containers/{id}/stats`.
+pub(crate) async fn stats(call: Call) -> Result<Reply> {
+    let mut stream = call.engine.container_stats(call.name(0), samples(&call)?)?;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -259,9 +283,12 @@ pub(crate) async fn attach(mut call: Call) -> Result<Reply> {
     Ok(hijack::take_over(&mut call, attached))
 }
 
+pub(crate) fn condition(asked: &Asked) -> Result<Condition> {
+    asked.query.get("condition").unwrap_or("").parse()
+}
+
 pub(crate) async fn wait(call: Call) -> Result<Reply> {
-    let condition = call.query.get("condition").unwrap_or("").parse()?;
-    let wait = call.engine.container_wait(call.name(0), condition)?;
+    let wait = call.engine.container_wait(call.name(0), condition(&call)?)?;
     // The head leaves at once: clients start the container only after they have it.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
@@ -278,11 +305,15 @@ pub(crate) async fn wait(call: Call) -> Result<Reply> {
     Ok(reply::channel("application/json", receiver))
 }
 
-pub(crate) async fn remove(call: Call) -> Result<Reply> {
-    if call.query.flag("link") {
+pub(crate) fn removal(asked: &Asked) -> Result<RemoveOptions> {
+    if asked.query.flag("link") {
         return Err(Error::invalid("legacy links are not supported: remove the container itself"));
     }
-    let options = RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v") };
+    Ok(RemoveOptions { force: asked.query.flag("force"), volumes: asked.query.flag("v") })
+}
+
+pub(crate) async fn remove(call: Call) -> Result<Reply> {
+    let options = removal(&call)?;
     call.engine.container_remove(call.name(0), options, &call.by).await?;
     Ok(no_content())
 }
@@ -294,17 +325,24 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
     Ok(reply::ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": pruned.reclaimed })))
 }
 
-pub(crate) async fn commit(mut call: Call) -> Result<Reply> {
-    let config = call.json::<Option<model::ContainerConfig>>().await?;
-    let container = call.query.get("container").unwrap_or("").to_owned();
+type Committed = (Option<model::ContainerConfig>, CommitOptions);
+
+pub(crate) fn committed(asked: &Asked, body: &[u8]) -> Result<Committed> {
+    let text = |key: &str| asked.query.get(key).unwrap_or("").to_owned();
     let options = CommitOptions {
-        container: container.clone(),
-        repository: call.query.get("repo").unwrap_or("").to_owned(),
-        tag: call.query.get("tag").unwrap_or("").to_owned(),
-        comment: call.query.get("comment").unwrap_or("").to_owned(),
-        author: call.query.get("author").unwrap_or("").to_owned(),
-        changes: call.query.all("changes"),
+        container: text("container"),
+        repository: text("repo"),
+        tag: text("tag"),
+        comment: text("comment"),
+        author: text("author"),
+        changes: asked.query.all("changes"),
     };
+    Ok((asked.json(body)?, options))
+}
+
+pub(crate) async fn commit(mut call: Call) -> Result<Reply> {
+    let (config, options) = call.read(committed).await?;
+    let container = options.container.clone();
     let pause = call.query.flag_or("pause", true);
     let id = call.engine.container_commit(&container, config, options, pause, &call.by).await?;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
@@ -327,13 +365,18 @@ pub(crate) async fn changes(call: Call) -> Result<Reply> {
     Ok(reply::ok(&(!list.is_empty()).then_some(list)))
 }
 
-pub(crate) async fn update(mut call: Call) -> Result<Reply> {
-    let mut changes = call.json::<serde_json::Value>().await?;
-    if call.version < Version(1, 40)
+pub(crate) fn limits(asked: &Asked, body: &[u8]) -> Result<serde_json::Value> {
+    let mut changes = asked.json::<serde_json::Value>(body)?;
+    if asked.version < Version(1, 40)
         && let Some(changes) = changes.as_object_mut()
     {
         changes.retain(|key, _| !key.eq_ignore_ascii_case("PidsLimit"));
     }
+    Ok(changes)
+}
+
+pub(crate) async fn update(mut call: Call) -> Result<Reply> {
+    let changes = call.read(limits).await?;
     let warnings = call.engine.container_update(call.name(0), changes, &call.by).await?;
     Ok(reply::ok(&json!({ "Warnings": warnings })))
 }

@@ -2,7 +2,7 @@
 
 use super::containers::size;
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     hijack,
     reply::{self, Reply},
 };
@@ -12,14 +12,14 @@ use http::StatusCode;
 use serde_json::json;
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let config: model::ExecConfig = call.json().await?;
+    let config = call.read(Asked::json::<model::ExecConfig>).await?;
     let id = call.engine.exec_create(call.name(0), config, &call.by).await?;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
 }
 
 pub(crate) async fn start(mut call: Call) -> Result<Reply> {
     // The body is read before the takeover: it is a document, not input.
-    let start: model::ExecStart = call.json().await?;
+    let start = call.read(Asked::json::<model::ExecStart>).await?;
     let id = call.name(0).to_owned();
     if start.detach {
         call.engine.exec_start_detached(&id, &call.by).await?;

@@ -1,29 +1,32 @@
 //! Images.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     incoming::incoming,
     reply::{self, Reply},
     shapes,
     versions::Version,
 };
-use base::{Error, Platform, Reference, Result};
+use base::{Error, Platform, Reference, Result, filters::Filters};
 use engine::images::{
     Credentials, ImportOptions, ListOptions, LoadOptions, RemoveOptions, pull::PullRequest,
     push::PushRequest,
 };
 use http::StatusCode;
 
-pub(crate) async fn list(call: Call) -> Result<Reply> {
-    let options = ListOptions {
-        all: call.query.flag("all"),
-        digests: call.query.flag("digests"),
-        shared_size: call.query.flag("shared-size"),
+pub(crate) fn listing(asked: &Asked) -> Result<ListOptions> {
+    Ok(ListOptions {
+        all: asked.query.flag("all"),
+        digests: asked.query.flag("digests"),
+        shared_size: asked.query.flag("shared-size"),
         // Counted since 1.51.
-        containers: call.version >= Version(1, 51),
-        filters: call.filters()?,
-    };
-    let mut value = serde_json::to_value(call.engine.images_list(options).await?)
+        containers: asked.version >= Version(1, 51),
+        filters: asked.filters()?,
+    })
+}
+
+pub(crate) async fn list(call: Call) -> Result<Reply> {
+    let mut value = serde_json::to_value(call.engine.images_list(listing(&call)?).await?)
         .map_err(|e| Error::internal("cannot encode the images").caused_by(e))?;
     shapes::images(&mut value, call.version);
     Ok(reply::ok(&value))
@@ -65,12 +68,17 @@ pub(crate) async fn save(call: Call) -> Result<Reply> {
     saved(&call, names).await
 }
 
-pub(crate) async fn save_many(call: Call) -> Result<Reply> {
+pub(crate) fn several(asked: &Asked) -> Result<Vec<String>> {
     let names: Vec<String> =
-        call.query.all("names").into_iter().filter(|n| !n.is_empty()).collect();
+        asked.query.all("names").into_iter().filter(|n| !n.is_empty()).collect();
     if names.is_empty() {
         return Err(Error::invalid("no images were named: give them as names=..."));
     }
+    Ok(names)
+}
+
+pub(crate) async fn save_many(call: Call) -> Result<Reply> {
+    let names = several(&call)?;
     saved(&call, names).await
 }
 
@@ -85,17 +93,20 @@ async fn saved(call: &Call, names: Vec<String>) -> Result<Reply> {
     Ok(reply::stream("application/x-tar", items))
 }
 
+pub(crate) fn loading(asked: &Asked) -> Result<LoadOptions> {
+    Ok(LoadOptions { quiet: asked.query.flag_or("quiet", true), platform: platform(asked)? })
+}
+
 pub(crate) async fn load(mut call: Call) -> Result<Reply> {
-    let quiet = call.query.flag_or("quiet", true);
-    let options = LoadOptions { quiet, platform: platform(&call)? };
+    let options = loading(&call)?;
     let body = incoming(&mut call);
     let receiver = call.engine.images_load(body, options, &call.by).await;
     Ok(reply::progress("application/json", receiver).await)
 }
 
 /// The platform asked for.
-fn platform(call: &Call) -> Result<Option<Platform>> {
-    call.query.text("platform").map(platform_of).transpose()
+pub(crate) fn platform(asked: &Asked) -> Result<Option<Platform>> {
+    asked.query.text("platform").map(platform_of).transpose()
 }
 
 /// A platform as JSON (`{"os":"linux",...}`) or as text.
@@ -108,37 +119,51 @@ fn platform_of(text: &str) -> Result<Platform> {
     }
 }
 
-pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let Some(source) = call.query.text("fromSrc").map(str::to_owned) else {
-        let image = call.query.get("fromImage").unwrap_or("");
+/// What `POST /images/create` is asked for.
+pub(crate) enum Source {
+    Registry(PullRequest),
+    Archive(ImportOptions),
+}
+
+pub(crate) fn source(asked: &Asked) -> Result<Source> {
+    let Some(source) = asked.query.text("fromSrc").map(str::to_owned) else {
+        let image = asked.query.get("fromImage").unwrap_or("");
         if image.is_empty() {
             return Err(Error::invalid(
                 "invalid reference format: nothing to pull or import is named",
             ));
         }
-        return pull(&call, image).await;
+        return pull(asked, image).map(Source::Registry);
     };
     if source != "-" {
         return Err(Error::invalid(
             "cannot import from a URL: only an archive in the request body (fromSrc=-) is taken; the docker CLI sends files so",
         ));
     }
-    let import = ImportOptions {
+    Ok(Source::Archive(ImportOptions {
         source,
-        repository: call.query.get("repo").unwrap_or("").to_owned(),
-        tag: call.query.get("tag").unwrap_or("").to_owned(),
-        message: call.query.get("message").unwrap_or("").to_owned(),
-        changes: call.query.all("changes"),
-        platform: call.query.text("platform").map(str::parse).transpose()?,
+        repository: asked.query.get("repo").unwrap_or("").to_owned(),
+        tag: asked.query.get("tag").unwrap_or("").to_owned(),
+        message: asked.query.get("message").unwrap_or("").to_owned(),
+        changes: asked.query.all("changes"),
+        platform: asked.query.text("platform").map(str::parse).transpose()?,
+    }))
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let receiver = match source(&call)? {
+        Source::Registry(request) => call.engine.image_pull(request, &call.by),
+        Source::Archive(import) => {
+            let body = incoming(&mut call);
+            call.engine.image_import(body, import, &call.by).await
+        }
     };
-    let body = incoming(&mut call);
-    let receiver = call.engine.image_import(body, import, &call.by).await;
     Ok(reply::progress("application/json", receiver).await)
 }
 
 /// `POST /images/create?fromImage=`: by tag, by digest, or with neither all tags.
-async fn pull(call: &Call, image: &str) -> Result<Reply> {
-    let tag = call.query.get("tag").unwrap_or("");
+fn pull(asked: &Asked, image: &str) -> Result<PullRequest> {
+    let tag = asked.query.get("tag").unwrap_or("");
     let mut reference: Reference = image.parse()?;
     // A tag that is its own parameter replaces what the name says.
     if let Ok(digest) = tag.parse() {
@@ -146,30 +171,36 @@ async fn pull(call: &Call, image: &str) -> Result<Reply> {
     } else if !tag.is_empty() {
         reference = reference.with_tag(tag)?;
     }
-    let request = PullRequest {
+    Ok(PullRequest {
         all_tags: reference.is_name_only(),
         reference,
-        platform: platform(call)?,
-        credentials: credentials(call),
-    };
-    Ok(reply::progress("application/json", call.engine.image_pull(request, &call.by)).await)
+        platform: platform(asked)?,
+        credentials: credentials(asked),
+    })
+}
+
+pub(crate) fn pushing(asked: &Asked) -> Result<PushRequest> {
+    let mut reference: Reference = asked.name(0).parse()?;
+    if let Some(tag) = asked.query.text("tag") {
+        reference = reference.with_tag(tag)?;
+    }
+    Ok(PushRequest { reference, platform: platform(asked)?, credentials: credentials(asked) })
 }
 
 /// `POST /images/{name}/push`.
 pub(crate) async fn push(call: Call) -> Result<Reply> {
-    let mut reference: Reference = call.name(0).parse()?;
-    if let Some(tag) = call.query.text("tag") {
-        reference = reference.with_tag(tag)?;
-    }
-    let request =
-        PushRequest { reference, platform: platform(&call)?, credentials: credentials(&call) };
+    let request = pushing(&call)?;
     Ok(reply::progress("application/json", call.engine.image_push(request, &call.by)).await)
+}
+
+pub(crate) fn searching(asked: &Asked) -> Result<(Option<i64>, Filters)> {
+    Ok((asked.query.number("limit")?, asked.filters()?))
 }
 
 /// `GET /images/search`.
 pub(crate) async fn search(call: Call) -> Result<Reply> {
-    let limit = call.query.number("limit")?;
-    let (term, filters) = (call.query.get("term").unwrap_or(""), call.filters()?);
+    let (limit, filters) = searching(&call)?;
+    let term = call.query.get("term").unwrap_or("");
     let credentials = credentials(&call);
     let found = call.engine.image_search(term, limit, &filters, &credentials).await?;
     let rows = found.iter().map(|one| {
@@ -181,24 +212,33 @@ pub(crate) async fn search(call: Call) -> Result<Reply> {
     Ok(reply::ok(&rows.collect::<Vec<_>>()))
 }
 
+pub(crate) fn reference(asked: &Asked) -> Result<Reference> {
+    asked.name(0).parse()
+}
+
 /// `GET /distribution/{name}/json`.
 pub(crate) async fn distribution(call: Call) -> Result<Reply> {
-    let reference: Reference = call.name(0).parse()?;
+    let reference = reference(&call)?;
     let whole = call.query.flag("gantry");
     Ok(reply::ok(&call.engine.distribution(&reference, &credentials(&call), whole).await?))
 }
 
+pub(crate) fn identity(asked: &Asked, body: &[u8]) -> Result<Credentials> {
+    match asked.document(body)?.unwrap_or_default() {
+        [] => Ok(Credentials::default()),
+        body => Credentials::from_json(body),
+    }
+}
+
 /// `POST /auth`.
 pub(crate) async fn auth(mut call: Call) -> Result<Reply> {
-    let body = call.document().await?.unwrap_or_default();
-    let credentials =
-        if body.is_empty() { Credentials::default() } else { Credentials::from_json(&body)? };
+    let credentials = call.read(identity).await?;
     let token = call.engine.registry_login(&credentials).await?;
     Ok(reply::ok(&serde_json::json!({ "Status": "Login Succeeded", "IdentityToken": token })))
 }
 
 /// Who the client says it is to a registry.
-pub(crate) fn credentials(call: &Call) -> Credentials {
-    let header = call.headers.get("x-registry-auth").and_then(|v| v.to_str().ok());
+pub(crate) fn credentials(asked: &Asked) -> Credentials {
+    let header = asked.headers.get("x-registry-auth").and_then(|v| v.to_str().ok());
     Credentials::from_header(header)
 }

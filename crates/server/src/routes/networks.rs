@@ -1,7 +1,7 @@
 //! Networks.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     reply::{self, Reply},
     router::no_content,
     shapes,
@@ -38,11 +38,16 @@ fn shaped(networks: impl Serialize, version: Version) -> Result<Reply> {
     Ok(reply::ok(&value))
 }
 
-pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let mut request: model::NetworkCreate = call.json().await?;
-    if call.version < Version(1, 48) {
+pub(crate) fn creation(asked: &Asked, body: &[u8]) -> Result<model::NetworkCreate> {
+    let mut request: model::NetworkCreate = asked.json(body)?;
+    if asked.version < Version(1, 48) {
         request.enable_ipv4 = None;
     }
+    Ok(request)
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let request = call.read(creation).await?;
     let made = call.engine.network_create(&request, &call.by).await?;
     Ok(reply::json(StatusCode::CREATED, &made))
 }
@@ -53,13 +58,13 @@ pub(crate) async fn remove(call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn connect(mut call: Call) -> Result<Reply> {
-    let request: model::NetworkConnect = call.json().await?;
+    let request = call.read(Asked::json::<model::NetworkConnect>).await?;
     call.engine.network_connect(call.name(0), &request, &call.by).await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
 pub(crate) async fn disconnect(mut call: Call) -> Result<Reply> {
-    let request: model::NetworkConnect = call.json().await?;
+    let request = call.read(Asked::json::<model::NetworkConnect>).await?;
     call.engine.network_disconnect(call.name(0), &request, &call.by).await?;
     Ok(reply::empty(StatusCode::OK))
 }

@@ -4,7 +4,7 @@
 
 use super::images::credentials;
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     incoming::incoming,
     reply::{self, Reply},
 };
@@ -20,8 +20,8 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
     Ok(reply::ok(&call.engine.plugin_inspect(call.name(0))?))
 }
 
-fn remote(call: &Call) -> Result<Reference> {
-    match call.query.text("remote") {
+pub(crate) fn remote(asked: &Asked) -> Result<Reference> {
+    match asked.query.text("remote") {
         Some(text) => text.parse(),
         None => Err(Error::invalid("no plugin is named: give it as remote=NAME")),
     }
@@ -32,18 +32,25 @@ pub(crate) async fn privileges(call: Call) -> Result<Reply> {
 }
 
 /// What was agreed to stands in the body.
-async fn asked(call: &mut Call, name: &str) -> Result<PluginPull> {
+fn agreed(asked: &Asked, body: &[u8], name: &str) -> Result<PluginPull> {
     Ok(PluginPull {
-        remote: remote(call)?,
+        remote: remote(asked)?,
         name: name.to_owned(),
-        privileges: call.json().await?,
-        credentials: credentials(call),
+        privileges: asked.json(body)?,
+        credentials: credentials(asked),
     })
 }
 
+pub(crate) fn installation(asked: &Asked, body: &[u8]) -> Result<PluginPull> {
+    agreed(asked, body, asked.query.get("name").unwrap_or(""))
+}
+
+pub(crate) fn newer(asked: &Asked, body: &[u8]) -> Result<PluginPull> {
+    agreed(asked, body, asked.name(0))
+}
+
 pub(crate) async fn pull(mut call: Call) -> Result<Reply> {
-    let name = call.query.get("name").unwrap_or("").to_owned();
-    let asked = asked(&mut call, &name).await?;
+    let asked = call.read(installation).await?;
     let (name, messages) = call.engine.plugin_pull(asked, &call.by)?;
     let mut reply = reply::progress("application/json", messages).await;
     if let Ok(name) = HeaderValue::from_str(&name) {
@@ -53,8 +60,7 @@ pub(crate) async fn pull(mut call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn upgrade(mut call: Call) -> Result<Reply> {
-    let name = call.name(0).to_owned();
-    let asked = asked(&mut call, &name).await?;
+    let asked = call.read(newer).await?;
     Ok(reply::progress("application/json", call.engine.plugin_upgrade(asked, &call.by)?).await)
 }
 
@@ -70,8 +76,12 @@ pub(crate) async fn push(call: Call) -> Result<Reply> {
     Ok(reply::progress("application/json", messages).await)
 }
 
+pub(crate) fn patience(asked: &Asked) -> Result<i64> {
+    Ok(asked.query.number("timeout")?.unwrap_or(0))
+}
+
 pub(crate) async fn enable(call: Call) -> Result<Reply> {
-    let seconds = call.query.number("timeout")?.unwrap_or(0);
+    let seconds = patience(&call)?;
     call.engine.plugin_enable(call.name(0), seconds, &call.by).await?;
     Ok(reply::empty(StatusCode::OK))
 }
@@ -82,7 +92,7 @@ pub(crate) async fn disable(call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn set(mut call: Call) -> Result<Reply> {
-    let asked: Vec<String> = call.json().await?;
+    let asked = call.read(Asked::json::<Vec<String>>).await?;
     call.engine.plugin_set(call.name(0), &asked).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

@@ -1,7 +1,7 @@
 //! The engine as a whole: ping, version, info, events, disk usage.
 
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     reply::{self, Reply},
     versions::Version,
 };
@@ -44,8 +44,9 @@ pub(crate) async fn options(_: Call) -> Result<Reply> {
     Ok(reply::empty(StatusCode::OK))
 }
 
-pub(crate) async fn df(call: Call) -> Result<Reply> {
-    let types = call.query.all("type");
+/// What disk usage is asked for: of which kinds, and whether of the build cache.
+pub(crate) fn kinds(asked: &Asked) -> Result<(Kinds, bool)> {
+    let types = asked.query.all("type");
     if let Some(unknown) = types
         .iter()
         .find(|t| !matches!(t.as_str(), "container" | "image" | "volume" | "build-cache"))
@@ -58,8 +59,13 @@ pub(crate) async fn df(call: Call) -> Result<Reply> {
         images: wanted("image"),
         volumes: wanted("volume"),
     };
+    Ok((kinds, wanted("build-cache")))
+}
+
+pub(crate) async fn df(call: Call) -> Result<Reply> {
+    let (kinds, cache) = kinds(&call)?;
     let mut usage = call.engine.disk_usage(kinds).await?;
-    if wanted("build-cache") {
+    if cache {
         usage.build_cache = Some(super::build::usage(&call).await?);
     }
     let cached: i64 = usage.build_cache.iter().flatten().map(|entry| entry.size).sum();
@@ -87,10 +93,11 @@ const EVENT_FILTERS: &[&str] = &[
     "volume",
 ];
 
-pub(crate) async fn events(call: Call) -> Result<Reply> {
+/// From when, until when, and which events are wanted.
+pub(crate) fn wanted(asked: &Asked) -> Result<(Option<Timestamp>, Option<Timestamp>, Filters)> {
     let now = Timestamp::now();
     let time = |key: &str| {
-        call.query.text(key).map(|text| Timestamp::parse_relative(text, now)).transpose()
+        asked.query.text(key).map(|text| Timestamp::parse_relative(text, now)).transpose()
     };
     let (since, until) = (time("since")?, time("until")?);
     if let (Some(since), Some(until)) = (since, until)
@@ -98,12 +105,17 @@ pub(crate) async fn events(call: Call) -> Result<Reply> {
     {
         return Err(Error::invalid(format!(
             "`since` time ({}) cannot be after `until` time ({})",
-            call.query.get("since").unwrap_or(""),
-            call.query.get("until").unwrap_or("")
+            asked.query.get("since").unwrap_or(""),
+            asked.query.get("until").unwrap_or("")
         )));
     }
-    let filters = call.filters()?;
+    let filters = asked.filters()?;
     filters.only(EVENT_FILTERS)?;
+    Ok((since, until, filters))
+}
+
+pub(crate) async fn events(call: Call) -> Result<Reply> {
+    let (since, until, filters) = wanted(&call)?;
     // Without since, an until in the past ends at once.
     let mut subscription = call.engine.events().subscribe(since, until);
     let (version, names) = (call.version, call.query.flag("gantry"));

@@ -2,7 +2,7 @@
 
 use super::archive::tar_stream;
 use crate::{
-    call::Call,
+    call::{Asked, Call},
     incoming::incoming,
     reply::{self, Reply},
     router::no_content,
@@ -17,7 +17,7 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
-    let request: model::VolumeCreate = call.json().await?;
+    let request = call.read(Asked::json::<model::VolumeCreate>).await?;
     let volume = call.engine.volume_create(request, &call.by).await?;
     Ok(reply::json(StatusCode::CREATED, &volume))
 }
@@ -38,7 +38,7 @@ pub(crate) async fn prune(call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn clone(mut call: Call) -> Result<Reply> {
-    let request: model::VolumeClone = call.json().await?;
+    let request = call.read(Asked::json::<model::VolumeClone>).await?;
     let volume = call.engine.volume_clone(call.name(0), request, &call.by).await?;
     Ok(reply::json(StatusCode::CREATED, &volume))
 }

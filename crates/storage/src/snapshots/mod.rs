@@ -109,6 +109,21 @@ impl Snapshots {
         self.make(CONTAINERS, id, layers, bound)
     }
 
+    /// Makes the tree of a container again whose folders a power cut has taken: its row may reach the disk before them.
+    /// Whether there was something to do.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn mend(&self, id: &str, layers: &[Digest], bound: Option<u64>) -> Result<bool> {
+        let rw = self.root.join(CONTAINERS).join(id).join("rw");
+        if rw.join("upper").is_dir() && rw.join("work").is_dir() {
+            return Ok(false);
+        }
+        self.remove(&self.describe(CONTAINERS, id, layers)?)?;
+        self.prepare(id, layers, bound)?;
+        Ok(true)
+    }
+
     /// Makes `builds/<id>/rw` over `layers`, for a build's file operations and `RUN`s.
     ///
     /// # Errors

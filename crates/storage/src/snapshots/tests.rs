@@ -139,6 +139,23 @@ fn a_commit_is_the_tree_and_its_tar() {
 }
 
 #[test]
+fn a_tree_that_a_power_cut_took_is_made_again() {
+    let host = Host::new();
+    let active = active(&host);
+    let mend = || host.snapshots.mend("c1", &active.layers, None).unwrap();
+    write(&host.snapshots.mount(&active).unwrap(), "/etc/new", b"kept");
+    assert!(!mend());
+    assert_eq!(lines(&host, &active), ["C /etc", "A /etc/new"]);
+    let own = active.upper.ancestors().nth(2).unwrap();
+    for gone in [&active.upper, &active.work, own] {
+        fs::remove_dir_all(gone).unwrap();
+        assert!(mend(), "{}", gone.display());
+        assert!(!mend(), "{}", gone.display());
+        assert_eq!(lines(&host, &active), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn an_unchanged_tree_commits_to_dockers_empty_layer() {
     let host = Host::new();
     let active = active(&host);

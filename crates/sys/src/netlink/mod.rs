@@ -47,6 +47,11 @@ impl Error {
     pub fn is_there(&self) -> bool {
         self.errno == Errno::EXIST
     }
+
+    /// A bridge takes no more ports.
+    pub fn is_full(&self) -> bool {
+        self.errno == Errno::XFULL
+    }
 }
 
 /// Number of the loopback link in every network namespace (LOOPBACK_IFINDEX).

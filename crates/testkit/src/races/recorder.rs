@@ -1,7 +1,7 @@
 //! Clients that ask for random things at once and keep what they were told.
 
 use super::{Ask, Record, Status, Told};
-use crate::{http, races::recorder::dice::Dice};
+use crate::{Dice, http};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -13,28 +13,6 @@ use std::{
     },
     time::Duration,
 };
-
-/// Numbers that look random and come again for the same seed.
-pub mod dice {
-    /// Marsaglia's xorshift.
-    #[derive(Clone, Debug)]
-    pub struct Dice(u64);
-
-    impl Dice {
-        /// Begins with `seed`.
-        pub fn new(seed: u64) -> Self {
-            Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1))
-        }
-
-        /// A number below `limit`.
-        pub fn below(&mut self, limit: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % limit
-        }
-    }
-}
 
 /// How long a `wait` is waited for.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -74,7 +52,7 @@ impl Recorder {
                 scope.spawn(move || {
                     // Each keeps to one group, so that few meet there and the search stays small.
                     let group = client % groups;
-                    let mut dice = Dice::new(seed ^ (client as u64 + 1) << 32);
+                    let mut dice = Dice::of_part(seed, client);
                     for _ in 0..each {
                         let ask = random(&mut dice);
                         let began = self.clock.fetch_add(1, Ordering::SeqCst);

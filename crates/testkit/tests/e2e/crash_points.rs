@@ -1,19 +1,19 @@
 //! The daemon, a shim or a first process killed at each step of one operation: nothing lost, nothing left.
 //!
-//! Each operation runs once to count its steps, then once per step that is broken: some of them in every run, all of
-//! them in the long form (`cargo xtask survive --mode steps --rounds N`, `--mode shims`). After each the daemon is
-//! started again, the invariants are checked, the operation is tried again and undone, and the census is as before.
+//! Each operation runs once to count its steps, then once per step that is broken: some of them in every run, in each
+//! others by the seed that it tells, all of them in the long form (`cargo xtask survive --mode steps --rounds N`,
+//! `--mode shims`). After each the daemon is started again, the invariants are checked, the operation is tried again and undone, and the census is as before.
 
 use serde_json::json;
 use testkit::{
-    Census, Cx, Daemon, cases, command,
+    Census, Cx, Daemon, Dice, cases, command,
     cx::skip,
     daemon::Options,
     evilreg::{Content, Evil},
     image::docker_archive,
     invariants::{self, Invariants, NO_PROGRAM, census, docker, docker_with},
     steps::{self, Seen, Steps, Whose},
-    suite::{Case, length, long_form_only},
+    suite::{Case, length, seed},
     tarball::Tarball,
 };
 
@@ -288,26 +288,28 @@ impl Bench {
     }
 }
 
-/// The steps of `total` that are broken: in each run others.
-fn points(total: usize, each: usize) -> impl Iterator<Item = usize> {
+/// The steps of `total` that are broken: with each seed others.
+fn points(total: usize, each: usize, dice: &mut Dice) -> impl Iterator<Item = usize> + use<> {
     let stride = (total / (each * length()).max(1)).max(1);
-    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |d| d.subsec_micros() as usize);
-    (1 + now % stride..=total).step_by(stride)
+    (1 + dice.one_of(stride)..=total).step_by(stride)
 }
 
 fn the_daemon_dies_at_any_step(cx: &Cx<'_>) {
-    long_form_only("steps");
     let bench = Bench::new(cx);
+    let seed = seed();
     let d = &bench.daemon;
     let mut broken = 0;
-    for operation in OPERATIONS {
+    for (part, operation) in OPERATIONS.iter().enumerate() {
         let total = bench.once(operation, None).own;
         assert!(total > 0, "{} takes no steps", operation.name);
         (operation.after)(d);
-        for point in points(total, 3) {
+        for point in points(total, 3, &mut Dice::of_part(seed, part)) {
             let seen = bench.once(operation, Some((Whose::Own, point)));
             let call = seen.killed.as_deref().unwrap_or("nothing");
-            let what = format!("{}, killed at step {point} of {total}, {call}", operation.name);
+            let what = format!(
+                "seed {seed}: {}, killed at step {point} of {total}, {call}",
+                operation.name
+            );
             if seen.killed.is_some() {
                 broken += 1;
                 d.wait().unwrap();
@@ -323,18 +325,22 @@ fn the_daemon_dies_at_any_step(cx: &Cx<'_>) {
 }
 
 fn shims_and_first_processes_die_at_any_step(cx: &Cx<'_>) {
-    long_form_only("shims");
     let bench = Bench::new(cx);
+    let seed = seed();
     let d = &bench.daemon;
     let mut broken = 0;
     let mortal = ["start", "stop", "rm", "exec", "build", "network connect"];
-    for operation in OPERATIONS.iter().filter(|o| mortal.contains(&o.name)) {
+    for (part, operation) in OPERATIONS.iter().enumerate().filter(|(_, o)| mortal.contains(&o.name))
+    {
         let total = bench.once(operation, None).children;
         (operation.after)(d);
-        for point in points(total, 4) {
+        for point in points(total, 4, &mut Dice::of_part(seed, part)) {
             let seen = bench.once(operation, Some((Whose::Children, point)));
             let call = seen.killed.as_deref().unwrap_or("nothing");
-            let what = format!("{}, child killed at {point} of {total}, {call}", operation.name);
+            let what = format!(
+                "seed {seed}: {}, child killed at {point} of {total}, {call}",
+                operation.name
+            );
             broken += usize::from(seen.killed.is_some());
             assert!(d.answers(), "{what}");
             bench.holds(&what);

@@ -1,7 +1,8 @@
 //! The disk under the daemon's data: full, without inodes, failing, without power. What fails says so and leaves nothing;
 //! what was acknowledged is there; containers go on.
 //!
-//! The long form is `cargo xtask survive --mode disk --rounds N`.
+//! What is scarce, which calls fail and when the power goes differs with each run by the seed that it tells. The long
+//! form is `cargo xtask survive --mode disk --rounds N`.
 
 use crate::crash_points::{Bench, OPERATIONS, Operation};
 use anyhow::Context as _;
@@ -12,17 +13,17 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use testkit::{
-    Cx, Daemon, cases, command,
+    Cx, Daemon, Dice, cases, command,
     cx::skip,
     daemon::Options,
     disk::Disk,
     image::docker_archive,
     invariants::{Invariants, NO_PROGRAM, docker, docker_with, images_are_whole},
     steps::Failing,
-    suite::{Case, length, long_form_only},
+    suite::{Case, length, seed},
     tarball::Tarball,
 };
 
@@ -43,20 +44,25 @@ impl Drop for Space<'_> {
     }
 }
 
+/// How many degrees of scarcity there are.
+const LEVELS: usize = 5;
+
 /// Runs every operation while `scarce` leaves it so little, from nothing to plenty.
 fn sweep(cx: &Cx<'_>, disk: &Disk, scarce: impl Fn(&Disk, usize), steps: usize) {
+    let seed = seed();
     let bench = Bench::on(cx, Options::new().data_root(&disk.root().join("data")));
     let bench = bench.losing_lines();
     // Dropped first, so that the daemon can be taken down when a step fails.
     let _space = Space(disk);
     let d = &bench.daemon;
     let mut refused = 0;
-    for operation in OPERATIONS {
-        for step in 0..steps * length() {
+    for (part, operation) in OPERATIONS.iter().enumerate() {
+        let first = Dice::of_part(seed, part).one_of(LEVELS);
+        for step in first..first + steps * length() {
             (operation.before)(d);
             scarce(disk, step);
             let outcome = (operation.act)(d, &bench.evil);
-            let what = format!("{} with little of {step}", operation.name);
+            let what = format!("seed {seed}: {} with little of {}", operation.name, step % LEVELS);
             if let Err(e) = outcome {
                 refused += 1;
                 let text = format!("{e:#}");
@@ -86,16 +92,15 @@ fn sweep(cx: &Cx<'_>, disk: &Disk, scarce: impl Fn(&Disk, usize), steps: usize) 
 }
 
 fn a_full_disk_is_told_and_leaves_nothing(cx: &Cx<'_>) {
-    long_form_only("disk");
     let Ok(disk) = Disk::ext4(96) else { skip("no loop device is left") };
-    let leave = |disk: &Disk, step: usize| disk.fill([0, 24, 200, 400, 4000][step % 5]).unwrap();
+    let leave =
+        |disk: &Disk, step: usize| disk.fill([0, 24, 200, 400, 4000][step % LEVELS]).unwrap();
     sweep(cx, &disk, leave, 2);
 }
 
 fn missing_inodes_are_told_and_leave_nothing(cx: &Cx<'_>) {
-    long_form_only("disk");
     let Ok(disk) = Disk::memory(96, 4000) else { skip("no memory disk is to be had") };
-    sweep(cx, &disk, |disk, step| disk.use_inodes([0, 3, 8, 20][step % 4]).unwrap(), 1);
+    sweep(cx, &disk, |disk, step| disk.use_inodes([0, 1, 3, 8, 20][step % LEVELS]).unwrap(), 1);
 }
 
 /// Calls that fail, and how.
@@ -111,16 +116,16 @@ const FAILURES: &[(&str, &str)] = &[
 ];
 
 fn failing_calls_are_told_and_leave_nothing(cx: &Cx<'_>) {
-    long_form_only("disk");
     let bench = Bench::new(cx);
     let d = &bench.daemon;
-    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.subsec_micros() as usize);
+    let seed = seed();
     let mut failed = 0;
-    for (n, operation) in OPERATIONS.iter().enumerate() {
-        for round in 0..2 * length() {
-            let (calls, error) = FAILURES[(n + now + round * 3) % FAILURES.len()];
-            let nth = 1 + (now / 8 + round) % 6;
-            failed += fail_once(&bench, operation, (calls, error, nth));
+    for (part, operation) in OPERATIONS.iter().enumerate() {
+        let mut dice = Dice::of_part(seed, part);
+        for _ in 0..2 * length() {
+            let (calls, error) = FAILURES[dice.one_of(FAILURES.len())];
+            let what = format!("seed {seed}: {}", operation.name);
+            failed += fail_once(&bench, operation, &what, (calls, error, 1 + dice.one_of(6)));
         }
     }
     println!("         {failed} calls failed");
@@ -133,6 +138,7 @@ fn failing_calls_are_told_and_leave_nothing(cx: &Cx<'_>) {
 fn fail_once(
     bench: &Bench,
     operation: &Operation,
+    what: &str,
     (calls, error, nth): (&str, &str, usize),
 ) -> usize {
     let d = &bench.daemon;
@@ -140,7 +146,7 @@ fn fail_once(
     let failing = Failing::inject(d.pid().unwrap(), calls, error, nth).unwrap();
     let outcome = (operation.act)(d, &bench.evil);
     let failed = failing.end();
-    let what = format!("{}, {error} at {nth} of {calls}: {outcome:?}", operation.name);
+    let what = format!("{what}, {error} at {nth} of {calls}: {outcome:?}");
     assert!(d.answers(), "{what}: {}", d.log_tail());
     bench.holds(&what);
     bench.works_again(operation, &what);
@@ -180,6 +186,15 @@ fn busy(d: &Daemon, acknowledged: &Acknowledged, round: usize, stop: &AtomicBool
     }
 }
 
+/// Waits until there is more to lose.
+fn some_more(acknowledged: &Acknowledged) {
+    let count = || acknowledged.images.lock().unwrap().len();
+    let (before, deadline) = (count(), Instant::now() + Duration::from_secs(60));
+    while count() < before + 2 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Kills all processes of the daemon and its containers, as a power cut does.
 fn kill_all(d: &Daemon) {
     d.kill().unwrap();
@@ -189,7 +204,6 @@ fn kill_all(d: &Daemon) {
 }
 
 fn without_power_nothing_acknowledged_is_lost(cx: &Cx<'_>) {
-    long_form_only("disk");
     if !cx.is_gantry() || !cx.daemon.is_own() {
         skip("needs a daemon of its own");
     }
@@ -200,6 +214,8 @@ fn without_power_nothing_acknowledged_is_lost(cx: &Cx<'_>) {
     let invariants = Invariants::prepare(&d, &[]).unwrap();
     docker(&d, &["network", "create", "kept"]).unwrap();
     let acknowledged = Acknowledged::default();
+    let seed = seed();
+    let mut dice = Dice::new(seed);
     for round in 1..=2 * length() {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -207,14 +223,14 @@ fn without_power_nothing_acknowledged_is_lost(cx: &Cx<'_>) {
                 let (d, acknowledged, stop) = (&d, &acknowledged, &stop);
                 scope.spawn(move || busy(d, acknowledged, round * 2 + lane, stop));
             }
-            let jitter = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.subsec_millis() % 1000);
-            std::thread::sleep(Duration::from_millis(1500 + u64::from(jitter)));
+            some_more(&acknowledged);
+            std::thread::sleep(Duration::from_millis(dice.below(2000)));
             disk.cut().unwrap();
             stop.store(true, Ordering::Relaxed);
             kill_all(&d);
         });
         disk.after_cut().unwrap();
-        d.start_again().with_context(|| format!("round {round} (I6)")).unwrap();
+        d.start_again().with_context(|| format!("seed {seed}, round {round} (I6)")).unwrap();
         invariants.check_after_power_cut(&d).unwrap();
         images_are_there(&d, &acknowledged, round);
         for container in d.api().get("/containers/json?all=1").expect(200).as_array().unwrap() {

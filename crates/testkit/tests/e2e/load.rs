@@ -5,9 +5,17 @@ use serde_json::{Value, json};
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
-use testkit::{Cx, Daemon, cases, cx::skip, daemon::Options, http::Stream, suite::Case};
+use testkit::{
+    Cx, Daemon, cases, command,
+    cx::skip,
+    daemon::Options,
+    http::Stream,
+    invariants::{census, remove_all_and_stop},
+    suite::{Case, length},
+};
 
 pub const CASES: &[Case] = cases![
     alone:
@@ -16,6 +24,9 @@ pub const CASES: &[Case] = cases![
     many_readers_of_events_miss_nothing,
     readers_of_events_that_stop_cost_little,
     a_hundred_containers_go_at_once,
+    hundreds_on_one_bridge_go_at_once,
+    hundreds_without_a_network_go_at_once,
+    a_bridge_without_free_ports_says_so,
     storms_of_execs_are_whole,
     statistics_for_many_readers,
 ];
@@ -199,6 +210,130 @@ fn a_hundred_containers_go_at_once(cx: &Cx<'_>) {
     assert_eq!(api.get("/v1.41/containers/json?all=1").expect(200), json!([]));
     assert_eq!(daemon.stop().unwrap(), 0);
     assert_eq!(std::fs::read_dir(daemon.path("exec/containers")).unwrap().count(), 0);
+}
+
+/// A network that has room for the 1,023 ports of its bridge, which is called `bridge`.
+fn wide_network(daemon: &Daemon, bridge: &str) -> String {
+    let api = daemon.api();
+    let probe = api.post("/v1.41/networks/create", &json!({"Name": "probe"})).expect(201);
+    let shown = api.get("/v1.41/networks/probe").expect(200);
+    assert_eq!(api.delete("/v1.41/networks/probe").status(), 204, "{probe}");
+    // The whole pool of this daemon: 4,096 addresses.
+    let first = shown["IPAM"]["Config"][0]["Subnet"].as_str().unwrap();
+    let numbers: Vec<u8> =
+        first.split(['.', '/']).take(3).map(|number| number.parse().unwrap()).collect();
+    let subnet = format!("{}.{}.{}.0/20", numbers[0], numbers[1], numbers[2] & 0xf0);
+    let body = json!({
+        "Name": "wide", "IPAM": {"Config": [{"Subnet": subnet}]},
+        "Options": {"com.docker.network.bridge.name": bridge},
+    });
+    api.post("/v1.41/networks/create", &body).expect(201);
+    "wide".to_owned()
+}
+
+/// Starts `count` containers by eight clients, and lets eight clients each remove all of them.
+fn crowd(daemon: &Daemon, network: &str, count: usize) {
+    let api = daemon.api();
+    let body = json!({"Image": "busybox", "Cmd": ["sleep", "9999"], "HostConfig": {"NetworkMode": network}});
+    by_many(8, count, |n| {
+        api.post(&format!("/v1.41/containers/create?name=m{n}"), &body).expect(201);
+        let started = api.post(&format!("/v1.41/containers/m{n}/start"), &Value::Null);
+        assert_eq!(started.status(), 204, "m{n}: {}", started.text());
+    });
+    let running = || api.get("/v1.41/containers/json").expect(200).as_array().unwrap().len();
+    assert_eq!(running(), count);
+    by_many(8, count * 8, |n| {
+        let answer = api.delete(&format!("/v1.41/containers/m{}?force=1", n % count));
+        assert!(matches!(answer.status(), 204 | 404 | 409), "{}", answer.text());
+    });
+    assert_eq!(api.get("/v1.41/containers/json?all=1").expect(200), json!([]));
+}
+
+/// R15: beyond what hangs Docker 20.10 (280). Ten times the length has them all but fill the bridge.
+fn hundreds_on_one_bridge_go_at_once(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        skip("needs a daemon of its own");
+    }
+    let daemon = Daemon::start(Options::new()).unwrap();
+    let before = census(&daemon);
+    daemon.load_busybox().unwrap();
+    let network = wide_network(&daemon, &format!("{}w", daemon.bridge().unwrap()));
+    crowd(&daemon, &network, (300 * length()).min(900));
+    remove_all_and_stop(&daemon, &before).unwrap();
+}
+
+fn hundreds_without_a_network_go_at_once(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        skip("needs a daemon of its own");
+    }
+    let daemon = Daemon::start(Options::new().without_bridge()).unwrap();
+    let before = census(&daemon);
+    daemon.load_busybox().unwrap();
+    crowd(&daemon, "none", (400 * length()).min(2000));
+    remove_all_and_stop(&daemon, &before).unwrap();
+}
+
+/// Pairs of links whose both ends are ports of one bridge; they go when this is dropped.
+struct Ports {
+    prefix: String,
+    pairs: usize,
+}
+
+impl Ports {
+    fn take(bridge: &str, prefix: &str, pairs: usize) -> Self {
+        let ports = Self { prefix: prefix.to_owned(), pairs };
+        let pair = |n: usize| {
+            format!(
+                "link add {prefix}{n}a type veth peer name {prefix}{n}b\nlink set {prefix}{n}a master {bridge}\nlink set {prefix}{n}b master {bridge}\n"
+            )
+        };
+        ip_batch(&(0..pairs).map(pair).collect::<String>()).ok();
+        ports
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        let prefix = &self.prefix;
+        ip_batch(&(0..self.pairs).map(|n| format!("link del {prefix}{n}a\n")).collect::<String>());
+    }
+}
+
+fn ip_batch(lines: &str) -> testkit::Output {
+    command::run(Command::new("ip").args(["-batch", "-"]), lines.as_bytes())
+}
+
+/// The kernel gives a bridge 1,023 ports: the next container is refused in words, leaves nothing on the network, and starts
+/// when another has gone.
+fn a_bridge_without_free_ports_says_so(cx: &Cx<'_>) {
+    if !cx.is_gantry() {
+        skip("needs a daemon of its own");
+    }
+    let daemon = Daemon::start(Options::new()).unwrap();
+    let before = census(&daemon);
+    daemon.load_busybox().unwrap();
+    let own = Cx::new(&daemon, "own");
+    let bridge = format!("{}w", daemon.bridge().unwrap());
+    let network = wide_network(&daemon, &bridge);
+    let names: Vec<String> =
+        (0..3).map(|n| own.sleeper(&format!("p{n}"), &["--network", &network])).collect();
+    let ports = Ports::take(&bridge, &format!("{bridge}p"), 510);
+    let last = own.name("last");
+    let create = ["create", "--name", &last, "--network", &network, "busybox", "sleep", "9999"];
+    own.docker(&create).ok();
+    for _ in 0..3 {
+        own.docker(&["start", &last]).fails_with(1, &["as many ports as the kernel allows"]);
+        let shown = daemon.api().get("/v1.41/networks/wide").expect(200);
+        assert_eq!(shown["Containers"].as_object().unwrap().len(), 3, "{shown}");
+    }
+    own.docker(&["rm", "-f", &names[0]]).ok();
+    own.docker(&["start", &last]).ok();
+    let address =
+        own.inspect(&names[1])["NetworkSettings"]["Networks"]["wide"]["IPAddress"].clone();
+    own.docker(&["exec", &last, "ping", "-c", "1", "-W", "5", address.as_str().unwrap()]).ok();
+    drop(ports);
+    drop(own);
+    remove_all_and_stop(&daemon, &before).unwrap();
 }
 
 fn storms_of_execs_are_whole(cx: &Cx<'_>) {

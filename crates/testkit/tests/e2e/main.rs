@@ -99,6 +99,7 @@ fn main() -> ExitCode {
         buildx::explain::CASES,
         buildx::frontends::CASES,
         buildx::history::CASES,
+        buildx::mounts::CASES,
         buildx::outputs::CASES,
         buildx::own::CASES,
         buildx::platforms::CASES,

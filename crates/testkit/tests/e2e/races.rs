@@ -1,6 +1,5 @@
 //! Many clients at once on few containers: no answer that no order of operations explains, nothing left.
 
-use std::time::{SystemTime, UNIX_EPOCH};
 use testkit::{
     Cx, Daemon, cases,
     cx::skip,
@@ -21,7 +20,7 @@ fn answers_fit_one_order_of_operations(cx: &Cx<'_>) {
     }
     let daemon = Daemon::start(Options::new().without_bridge()).unwrap();
     daemon.load_busybox().unwrap();
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_secs());
+    let seed = testkit::suite::seed();
     let recorder = Recorder::new(daemon.api(), "race");
     let outcome = recorder.run((8, EACH * testkit::suite::length(), GROUPS), seed);
     assert!(outcome.faults.is_empty(), "seed {seed}: {:#?}\n{}", outcome.faults, daemon.log_tail());

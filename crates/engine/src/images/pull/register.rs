@@ -44,13 +44,7 @@ impl Images {
         for blob in &pulled.further.blobs {
             small.push(self.content.put(blob)?);
         }
-        if pulled.fresh {
-            self.layers.sync()?;
-        } else {
-            let manifests = image.manifests.iter().map(|(digest, _)| digest);
-            self.content.sync_blobs(manifests.chain([image.config.id()]).chain(&small))?;
-        }
-        let changed = self.store.write(|tx| {
+        let rows = |tx: &Tx<'_>| {
             self.put_rows(tx, &image, by)?;
             let id = image.config.id();
             if let Some(mut row) = tx.image::<Record>(id)? {
@@ -74,9 +68,15 @@ impl Images {
                 .by(by);
             tx.emit(event);
             Ok(changed)
-        })?;
+        };
+        if pulled.fresh || self.waits_for_disk(std::slice::from_ref(&image))? {
+            return Ok(self.for_good(rows)? || pulled.fresh);
+        }
+        let manifests = image.manifests.iter().map(|(digest, _)| digest);
+        self.content.sync_blobs(manifests.chain([image.config.id()]).chain(&small))?;
+        let changed = self.store.write(rows)?;
         self.store.flush()?;
-        Ok(changed || pulled.fresh)
+        Ok(changed)
     }
 
     /// Points a name to an image of the release `target`; whether its meaning changed.

@@ -101,6 +101,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// An error of the kernel, below what was tried.
 pub(crate) fn kernel(error: sys::netlink::Error) -> Error {
+    // The kernel's "Exchange full" tells nobody what to do.
+    if error.is_full() {
+        return Error::new(
+            base::Kind::Exhausted,
+            "the network's bridge has as many ports as the kernel allows (1,023): remove containers or use another network",
+        )
+        .caused_by(error.to_string());
+    }
     let io = std::io::Error::from(error.errno);
     Error::io(error.to_string(), io)
 }

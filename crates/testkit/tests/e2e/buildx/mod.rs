@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod explain;
 pub mod frontends;
 pub mod history;
+pub mod mounts;
 pub mod outputs;
 pub mod own;
 pub mod platforms;
