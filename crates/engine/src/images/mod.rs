@@ -282,7 +282,14 @@ impl Images {
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.put_blobs(image)?;
         self.store.write(|tx| {
-            tx.unsettle(store::Kind::Image, image.config.id(), settle::boot())?;
+            let id = image.config.id();
+            // What a row points to already was flushed, or is noted.
+            let here = tx.image::<Record>(id)?.is_some_and(|row| {
+                image.manifests.iter().all(|(digest, _)| row.doc.manifests.contains(digest))
+            });
+            if !here {
+                tx.unsettle(store::Kind::Image, id, settle::boot())?;
+            }
             self.put_rows(tx, image, by)
         })
     }

@@ -541,6 +541,9 @@ fn what_is_acknowledged_is_flushed_with_what_others_made_of_it() {
     assert_eq!((waiting(), host.images.resolve(step.as_str()).unwrap()), (0, step.clone()));
     let made = host.image(&["b"], 2, &[], None);
     assert_eq!(waiting(), 2);
+    // The same again, as a build finds it in its cache.
+    assert_eq!(host.image(&["a"], 1, &["again:1"], None), step);
+    assert_eq!(waiting(), 2);
     host.images.tag(made.as_str(), "named", "1", &host.by).unwrap();
     assert_eq!(waiting(), 0);
 }
