@@ -72,7 +72,7 @@ async fn route(
         return reply::failure(&Error::not_found("page not found"));
     };
     if let Some(version) = asked
-        && let Some(why) = versions::refusal(version, site.oldest())
+        && let Some(why) = versions::refusal(version, site.oldest(), route.pattern)
     {
         return versions::refuse(version, why);
     }

@@ -16,6 +16,10 @@ pub(crate) const NEWEST_TEXT: &str = "1.51";
 /// Oldest served.
 pub(crate) const OLDEST: Version = Version(1, 24);
 
+/// What the library of skopeo, podman and buildah wrote into requests for archives until its version 5.25 (Debian 12 has an
+/// older one), whatever an engine says of itself.
+const OF_ARCHIVES: Version = Version(1, 22);
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0, self.1)
@@ -60,8 +64,13 @@ pub(crate) fn parse_oldest(text: &str) -> base::Result<Version> {
     }
 }
 
-/// Why `version` is not served, in docker's words.
-pub(crate) fn refusal(version: Version, oldest: Version) -> Option<String> {
+/// Why `version` is not served by the route of `pattern`, in docker's words. Archives are the same in all versions, so those
+/// of [`OF_ARCHIVES`] are served unless somebody raised the oldest.
+pub(crate) fn refusal(version: Version, oldest: Version, pattern: &str) -> Option<String> {
+    let archives = ["/images/get", "/images/{}/get", "/images/load"];
+    if version == OF_ARCHIVES && oldest == OLDEST && archives.contains(&pattern) {
+        return None;
+    }
     if version < oldest {
         Some(format!(
             "client version {version} is too old. Minimum supported API version is {oldest}, please upgrade your client to a newer version"
@@ -92,8 +101,9 @@ mod tests {
     #[test]
     fn the_oldest_version_may_be_raised() {
         let oldest = parse_oldest("1.44").unwrap();
-        assert!(refusal(Version(1, 43), oldest).unwrap().contains("is 1.44"));
-        assert_eq!(refusal(Version(1, 44), oldest), None);
+        assert!(refusal(Version(1, 43), oldest, "/info").unwrap().contains("is 1.44"));
+        assert_eq!(refusal(Version(1, 44), oldest, "/info"), None);
+        assert!(refusal(OF_ARCHIVES, oldest, "/images/load").unwrap().contains("is 1.44"));
         for bad in ["1.23", "1.99", "x", "1"] {
             assert!(parse_oldest(bad).is_err(), "{bad}");
         }
@@ -111,8 +121,18 @@ mod tests {
         assert_eq!(split("/volumes/x"), (None, "/volumes/x"));
         assert_eq!(split("/v1.x/a"), (None, "/v1.x/a"));
         assert_eq!(split("/v99999999999.1/a"), (None, "/v99999999999.1/a"));
-        assert!(refusal(Version(1, 12), OLDEST).unwrap().contains("too old"));
-        assert!(refusal(Version(1, 99), OLDEST).unwrap().contains("too new"));
-        assert_eq!(refusal(Version(1, 41), OLDEST), None);
+        assert!(refusal(Version(1, 12), OLDEST, "/_ping").unwrap().contains("too old"));
+        assert!(refusal(Version(1, 99), OLDEST, "/_ping").unwrap().contains("too new"));
+        assert_eq!(refusal(Version(1, 41), OLDEST, "/_ping"), None);
+    }
+
+    #[test]
+    fn archives_are_served_in_the_version_of_older_tools() {
+        let served = |version, pattern: &str| refusal(version, OLDEST, pattern).is_none();
+        for route in crate::routes::ROUTES.iter().filter(|r| r.pattern.starts_with("/images/")) {
+            let archive = route.pattern.ends_with("/get") || route.pattern.ends_with("/load");
+            assert_eq!(served(OF_ARCHIVES, route.pattern), archive, "{}", route.pattern);
+            assert!(!served(Version(1, 23), route.pattern), "{}", route.pattern);
+        }
     }
 }

@@ -20,6 +20,7 @@ pub const CASES: &[Case] = cases![
     a_container_with_the_socket_builds_and_runs_siblings,
     gantry_runs_in_a_container_of_gantry,
     skopeo_copies_through_our_registry,
+    skopeo_copies_from_and_to_the_daemon,
     podman_and_buildah_share_images_through_our_registry,
 ];
 
@@ -167,6 +168,24 @@ fn skopeo_copies_through_our_registry(cx: &Cx<'_>) {
     assert_eq!(id(&name), id("busybox"));
     skopeo(&["delete", "--tls-verify=false", &one]).ok();
     skopeo(&["inspect", "--tls-verify=false", &one]).fails_with(1, &["manifest unknown"]);
+}
+
+fn skopeo_copies_from_and_to_the_daemon(cx: &Cx<'_>) {
+    let socket = format!("unix://{}", cx.daemon.socket().display());
+    let skopeo = |args: &[&str]| other(cx, "skopeo", args);
+    let layout = format!("oci:{}:box", cx.dir().join("box").display());
+    let (from, to) = (["--src-daemon-host", &socket], ["--dest-daemon-host", &socket]);
+    skopeo(&[&["copy", "-q"][..], &from, &["docker-daemon:busybox:latest", &layout]].concat()).ok();
+    let name = cx.name("skopeo:1");
+    let there = format!("docker-daemon:{name}");
+    skopeo(&[&["copy", "-q"][..], &to, &[&layout, &there]].concat()).ok();
+    let layers =
+        |image: &str| cx.docker(&["inspect", "-f", "{{.RootFS.Layers}}", image]).ok().to_owned();
+    assert_eq!(layers(&name), layers("busybox"));
+    let seen = skopeo(&["inspect", "--daemon-host", &socket, &there]).json();
+    assert_eq!(seen["Os"], "linux", "{seen}");
+    skopeo(&["inspect", "--daemon-host", &socket, "docker-daemon:no-such-image:1"])
+        .fails_with(1, &["no-such-image"]);
 }
 
 fn podman_and_buildah_share_images_through_our_registry(cx: &Cx<'_>) {
