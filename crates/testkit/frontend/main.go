@@ -241,7 +241,7 @@ func beside(ctx context.Context, c client.Client, state llb.State) ([]byte, erro
 	defer ctr.Release(ctx)
 	out := closer{&bytes.Buffer{}}
 	first, err := ctr.Start(ctx, client.StartRequest{
-		Args: []string{"/bin/sh", "-c", "trap 'exit 7' TERM; echo 1 >/tmp/first; while :; do sleep 0.1; done"},
+		Args: []string{"/bin/sh", "-c", "trap 'exit 7' TERM; echo 1 >/tmp/new; mv /tmp/new /tmp/first; while :; do sleep 0.1; done"},
 		Env:  []string{"PATH=/bin"},
 	})
 	if err != nil {

@@ -327,7 +327,8 @@ fn a_bridge_without_free_ports_says_so(cx: &Cx<'_>) {
         assert_eq!(shown["Containers"].as_object().unwrap().len(), 3, "{shown}");
     }
     own.docker(&["rm", "-f", &names[0]]).ok();
-    own.docker(&["start", &last]).ok();
+    // Its link goes with its namespace, in the kernel's own time.
+    own.until("a port is free", || (own.docker(&["start", &last]).code == Some(0)).then_some(()));
     let address =
         own.inspect(&names[1])["NetworkSettings"]["Networks"]["wide"]["IPAddress"].clone();
     own.docker(&["exec", &last, "ping", "-c", "1", "-W", "5", address.as_str().unwrap()]).ok();
