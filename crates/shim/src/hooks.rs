@@ -5,7 +5,10 @@
 //! Source: opencontainers/runtime-spec `config.md`, POSIX-platform Hooks.
 
 use crate::container::{Step, Tried};
-use runtime::{oci::Hook, shim::StartError};
+use runtime::{
+    oci::{self, Hook},
+    shim::StartError,
+};
 use rustix::fs::MemfdFlags;
 use serde::Serialize;
 use std::{
@@ -39,7 +42,22 @@ pub(crate) struct State<'a> {
     pub(crate) annotations: &'a BTreeMap<String, String>,
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    /// What all have; one that has stopped has no process.
+    pub(crate) fn new(id: &'a str, pid: u32, status: &'static str, bundle: &'a Path) -> Self {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            oci_version: oci::SPEC,
+            id,
+            pid: if status == "stopped" { 0 } else { pid },
+            status,
+            bundle,
+            rootfs: None,
+            created: "",
+            annotations: &NONE,
+        }
+    }
+
     /// As hooks read it.
     pub(crate) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -16,9 +16,7 @@ use runtime::{
     shim::Target,
 };
 use std::{
-    collections::BTreeMap,
-    fs::{DirBuilder, File},
-    io::Write as _,
+    fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -65,9 +63,7 @@ impl Hooked {
             .map_err(std::io::Error::from)
             .tried(|| "encode config.json".into())?;
         let path = hooked.bundle.join("config.json");
-        File::create(&path)
-            .and_then(|mut file| file.write_all(&bytes))
-            .tried(|| format!("write {}", path.display()))?;
+        fs::write(&path, bytes).tried(|| format!("write {}", path.display()))?;
         Ok(Some(hooked))
     }
 
@@ -77,17 +73,7 @@ impl Hooked {
     }
 
     fn state(&self, status: &'static str) -> String {
-        State {
-            oci_version: oci::SPEC,
-            id: &self.id,
-            pid: if status == "stopped" { 0 } else { self.pid },
-            status,
-            bundle: &self.bundle,
-            rootfs: None,
-            created: "",
-            annotations: &BTreeMap::new(),
-        }
-        .text()
+        State::new(&self.id, self.pid, status, &self.bundle).text()
     }
 
     /// Those on the runtime's side before the start, in a copy of the shim; then the process may go on.

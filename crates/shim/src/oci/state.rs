@@ -78,14 +78,10 @@ impl Record {
     /// The state with `status`.
     pub(super) fn state(&self, status: &'static str) -> State<'_> {
         State {
-            oci_version: oci::SPEC,
-            id: &self.id,
-            pid: if status == "stopped" { 0 } else { self.pid },
-            status,
-            bundle: &self.bundle,
             rootfs: self.config.root.as_ref().map(|r| r.path.as_path()),
             created: &self.created,
             annotations: &self.config.annotations,
+            ..State::new(&self.id, self.pid, status, &self.bundle)
         }
     }
 
